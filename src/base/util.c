@@ -1,0 +1,118 @@
+/* Clock, whole-file reading, UTF-8 and SHA-256. */
+#include "base/base.h"
+
+#include <errno.h>
+#include <openssl/evp.h>
+#include <stdlib.h>
+#include <time.h>
+
+uint64_t srn_now_us(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u;
+}
+
+int srn_read_file(const char *path, size_t max_bytes, char **ret_data, size_t *ret_len, srn_err *err) {
+    bool is_stdin = strcmp(path, "-") == 0;
+    FILE *f = is_stdin ? stdin : fopen(path, "rb");
+    if (!f) return srn_fail(err, errno == ENOENT ? SRN_ENOENT : SRN_EIO, "%s: %s", path, strerror(errno));
+    srn_buf b;
+    srn_buf_init(&b, max_bytes);
+    char chunk[16384];
+    size_t n;
+    while ((n = fread(chunk, 1, sizeof chunk, f)) > 0)
+        if (!srn_buf_add(&b, chunk, n)) break;
+    int code = SRN_OK;
+    if (b.failed)
+        code = srn_fail(err, SRN_ELIMIT, "%s: longer than the limit of %zu bytes", path, max_bytes);
+    else if (ferror(f))
+        code = srn_fail(err, SRN_EIO, "%s: %s", path, strerror(errno));
+    else if (!srn_buf_add(&b, "", 0))
+        code = srn_fail_nomem(err, b.len + 1);
+    if (!is_stdin) fclose(f);
+    if (code) {
+        srn_buf_done(&b);
+        return code;
+    }
+    *ret_data = b.data;
+    *ret_len = b.len;
+    return SRN_OK;
+}
+
+size_t srn_utf8_get(const char *p, size_t n, uint32_t *ret_cp) {
+    if (n == 0) return 0;
+    const uint8_t *s = (const uint8_t *)p;
+    size_t len;
+    uint32_t cp, least;
+    if (s[0] < 0x80) {
+        *ret_cp = s[0];
+        return 1;
+    } else if (s[0] >= 0xC2 && s[0] < 0xE0) {
+        len = 2, cp = s[0] & 0x1Fu, least = 0x80;
+    } else if (s[0] >= 0xE0 && s[0] < 0xF0) {
+        len = 3, cp = s[0] & 0x0Fu, least = 0x800;
+    } else if (s[0] >= 0xF0 && s[0] < 0xF5) {
+        len = 4, cp = s[0] & 0x07u, least = 0x10000;
+    } else {
+        return 0;
+    }
+    if (n < len) return 0;
+    for (size_t i = 1; i < len; i++) {
+        if ((s[i] & 0xC0) != 0x80) return 0;
+        cp = cp << 6 | (s[i] & 0x3Fu);
+    }
+    if (cp < least || cp > 0x10FFFF || (cp >= 0xD800 && cp < 0xE000)) return 0;
+    *ret_cp = cp;
+    return len;
+}
+
+size_t srn_utf8_len(const char *p, size_t n) {
+    uint32_t cp;
+    return srn_utf8_get(p, n, &cp);
+}
+
+size_t srn_utf8_put(uint32_t cp, char out[4]) {
+    if (cp < 0x80) {
+        out[0] = (char)cp;
+        return 1;
+    }
+    size_t len = cp < 0x800 ? 2 : cp < 0x10000 ? 3 : 4;
+    for (size_t i = len - 1; i > 0; i--, cp >>= 6) out[i] = (char)(0x80u | (cp & 0x3Fu));
+    out[0] = (char)((0xF00u >> len & 0xFFu) | cp);
+    return len;
+}
+
+struct srn_sha256 {
+    EVP_MD_CTX *ctx;
+};
+
+srn_sha256 *srn_sha256_new(void) {
+    srn_sha256 *h = srn_calloc(1, sizeof *h);
+    if (!h) return NULL;
+    h->ctx = EVP_MD_CTX_new();
+    if (!h->ctx || !EVP_DigestInit_ex(h->ctx, EVP_sha256(), NULL)) {
+        EVP_MD_CTX_free(h->ctx);
+        free(h);
+        return NULL;
+    }
+    return h;
+}
+
+void srn_sha256_add(srn_sha256 *h, const void *p, size_t n) {
+    EVP_DigestUpdate(h->ctx, p, n);
+}
+
+void srn_sha256_end(srn_sha256 *h, uint8_t out[SRN_SHA256_BYTES]) {
+    EVP_DigestFinal_ex(h->ctx, out, NULL);
+    EVP_MD_CTX_free(h->ctx);
+    free(h);
+}
+
+void srn_hex(const uint8_t *p, size_t n, char *out) {
+    static const char digits[] = "0123456789abcdef";
+    for (size_t i = 0; i < n; i++) {
+        out[2 * i] = digits[p[i] >> 4];
+        out[2 * i + 1] = digits[p[i] & 15];
+    }
+    out[2 * n] = 0;
+}

@@ -1,0 +1,40 @@
+/* chat: the Jinja subset that chat templates are written in, and the messages they render. Pure functions, no
+ * I/O; steps, depth and output are capped. A srn_template is immutable and may be rendered by many threads.
+ */
+#ifndef SRN_CHAT_CHAT_H
+#define SRN_CHAT_CHAT_H
+
+#include <jansson.h>
+
+#include "base/base.h"
+#include "token/token.h"
+
+typedef struct srn_template srn_template;
+
+/* Compiles a template. Errors name the line. name is used in messages. */
+int srn_template_new(srn_str source, const char *name, srn_template **ret, srn_err *err);
+void srn_template_free(srn_template *t);
+
+typedef struct srn_render_opts {
+    const json_t *messages; /* array of {role, content, ...}; every string in it is untrusted */
+    const json_t *tools;    /* array or NULL; untrusted */
+    const json_t *extra; /* object of further variables (enable_thinking, ...) or NULL; strings untrusted */
+    srn_str bos_token, eos_token; /* trusted */
+    bool add_generation_prompt;
+    int64_t now_unix; /* for strftime_now (UTC); the clock is passed in */
+} srn_render_opts;
+
+/* Rendered text and, byte by byte, where it came from: a run of bytes is trusted when the template itself
+ * wrote them and untrusted when they derive from messages, tools or extra. */
+typedef struct srn_rendered {
+    srn_buf text;
+    srn_span *spans; /* pointing into text, in order, alternating */
+    size_t n_spans;
+} srn_rendered;
+void srn_rendered_done(srn_rendered *r);
+
+/* SRN_EINVAL: the template itself refused the messages (raise_exception); SRN_EFORMAT: an error in the
+ * template, with its line; SRN_ELIMIT: too many steps, too deep, too long. */
+int srn_template_render(const srn_template *t, const srn_render_opts *o, srn_rendered *ret, srn_err *err);
+
+#endif

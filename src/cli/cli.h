@@ -1,0 +1,76 @@
+/* cli: one file per command, rows in main.c's table. A command gets its own arguments (argv[0] is its name)
+ * and returns the exit code: 0 done, 1 failed, 2 bad input or usage, 130 interrupted.
+ */
+#ifndef SRN_CLI_CLI_H
+#define SRN_CLI_CLI_H
+
+#include "base/base.h"
+
+typedef struct srn_command {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *summary; /* one line for `serin --help` */
+} srn_command;
+
+/* Every command: defined as `int srn__cmd_NAME(int, char **)` in src/cli/NAME.c. */
+int srn__cmd_info(int argc, char **argv);
+int srn__cmd_tokenize(int argc, char **argv);
+int srn__cmd_detokenize(int argc, char **argv);
+int srn__cmd_template(int argc, char **argv);
+int srn__cmd_run(int argc, char **argv);
+int srn__cmd_score(int argc, char **argv);
+
+/* Options as a table; parses --name VALUE, --name=VALUE, flags, -x shorts, "--" and leaves operands in order.
+ */
+typedef enum srn_opt_kind {
+    SRN_OPT_FLAG,
+    SRN_OPT_STR,
+    SRN_OPT_INT,
+    SRN_OPT_FLOAT,
+    SRN_OPT_LIST
+} srn_opt_kind;
+typedef struct srn_opt {
+    const char *name; /* "threads" */
+    char letter;      /* 't' or 0 */
+    srn_opt_kind kind;
+    void *dest;      /* bool *, const char **, int64_t *, double *, srn_str_list * */
+    double min, max; /* of numbers */
+    const char *arg; /* "N", for help */
+    const char *help;
+} srn_opt;
+typedef struct srn_str_list {
+    const char **items; /* srn_str_list_done frees the array only */
+    size_t n;
+} srn_str_list;
+void srn_str_list_done(srn_str_list *l);
+
+typedef struct srn_cli_spec {
+    const char *usage;    /* "serin info MODEL [--json]" */
+    const char *about;    /* a sentence or two */
+    const char *examples; /* lines, printed by --help */
+    const srn_opt *opts;
+    size_t n_opts;
+    int min_operands, max_operands;
+} srn_cli_spec;
+
+/* Parses argv; operands go to operands[0..max_operands-1]. Returns -1 to go on, or the exit code at once
+ * (0 after --help, 2 after an error that it has printed with the next command to try). */
+int srn_cli_parse(const srn_cli_spec *spec, int argc, char **argv, const char **operands, int *ret_n);
+
+/* Prints "serin COMMAND: sentence" on stderr and returns the exit code that belongs to err's code:
+ * 2 for bad input (EINVAL, ENOENT, EFORMAT, EUNSUP, ELIMIT, ECONTEXT, EUSAGE), 130 for ECANCELLED, else 1. */
+int srn_cli_error(const char *command, const srn_err *err);
+
+/* Resolves MODEL: a path that exists, or the name of a model in the cache folder ($SERIN_CACHE, or
+ * $XDG_CACHE_HOME/serin, or ~/.cache/serin; then models/NAME or models/NAME.gguf, case-insensitively, and a
+ * unique prefix). The error lists what the cache holds. path: at least 4096 bytes. */
+int srn_cli_model_path(const char *model, char *ret_path, size_t cap, srn_err *err);
+
+/* A progress bar on stderr when it is a terminal, nothing otherwise; pass as srn_progress_fn. */
+void srn_cli_progress(void *ctx, const char *what, uint64_t done, uint64_t total);
+
+/* Fails (with a message naming standard output) when what was printed could not be written, e.g. a full disk.
+ */
+int srn_cli_flush(const char *command);
+
+#endif

@@ -1,0 +1,36 @@
+/* serin: the command line. The table of commands and the help; each command is a file of its own. */
+#include "cli/cli.h"
+
+#include <stdlib.h>
+
+static int cmd_help(int argc, char **argv);
+
+/* In the order of --help. */
+static const srn_command commands[] = {
+    {"help", cmd_help, "list the commands"},
+};
+
+static void help(FILE *f) {
+    fprintf(f, "serin %s: run language models on hardware you own\n\nusage: serin COMMAND [ARGUMENTS]\n\n",
+            srn_version());
+    for (size_t i = 0; i < SRN_LEN(commands); i++)
+        fprintf(f, "  %-12s %s\n", commands[i].name, commands[i].summary);
+    fprintf(f, "\n`serin COMMAND --help` tells more, with examples.\n");
+}
+
+static int cmd_help(int argc, char **argv) {
+    (void)argc, (void)argv;
+    help(stdout);
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    if (argc < 2) return help(stderr), 2;
+    const char *name = argv[1];
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) return help(stdout), 0;
+    if (strcmp(name, "--version") == 0) return printf("serin %s\n", srn_version()), 0;
+    for (size_t i = 0; i < SRN_LEN(commands); i++)
+        if (strcmp(name, commands[i].name) == 0) return commands[i].run(argc - 1, argv + 1);
+    fprintf(stderr, "serin: there is no command '%s'; `serin --help` lists them\n", name);
+    return 2;
+}

@@ -1,0 +1,112 @@
+/* format: model files become an immutable directory of named tensors and metadata over mmap.
+ * Bytes are checked once, here; after srn_weights_open nobody re-checks sizes, offsets or UTF-8 of names.
+ * A srn_weights may be read by any number of threads; it lives until srn_weights_free.
+ */
+#ifndef SRN_FORMAT_FORMAT_H
+#define SRN_FORMAT_FORMAT_H
+
+#include "base/base.h"
+#include "quant/quant.h"
+
+#define SRN_MAX_DIMS 4
+
+typedef struct srn_tensor {
+    const char *name; /* NUL-terminated, valid UTF-8, unique in the directory */
+    srn_type type;
+    uint32_t n_dims;
+    uint64_t ne[SRN_MAX_DIMS]; /* GGUF order: ne[0] is the contiguous one (columns); unused ones are 1 */
+    const void *data;          /* in the mapping; NULL when the file was opened for metadata only */
+    uint64_t n_bytes;
+    uint64_t offset; /* in its file */
+    uint32_t part;   /* which file of a split model, from 0 */
+} srn_tensor;
+
+typedef struct srn_weights srn_weights;
+
+typedef struct srn_open_opts {
+    srn_progress_fn *progress; /* may be NULL */
+    void *progress_ctx;
+    bool vocab_only; /* accept a file without tensors */
+} srn_open_opts;
+
+/* Opens a GGUF file (v2, v3; for a split model its first part, the others are found beside it). opts may be
+ * NULL. Errors: SRN_ENOENT, SRN_EIO, SRN_EFORMAT, SRN_EUNSUP, SRN_ELIMIT with file, key or tensor, and
+ * offset. */
+int srn_weights_open(const char *path, const srn_open_opts *opts, srn_weights **ret, srn_err *err);
+void srn_weights_free(srn_weights *w);
+
+/* Parses one GGUF image in memory (not owned, must outlive the result): the pure function under
+ * srn_weights_open and the fuzz target's entry. name is used in messages. */
+int srn_gguf_parse(const void *data, size_t len, const char *name, srn_weights **ret, srn_err *err);
+
+const char *srn_weights_path(const srn_weights *w);
+size_t srn_weights_count(const srn_weights *w);
+const srn_tensor *srn_weights_at(const srn_weights *w, size_t i);
+const srn_tensor *srn_weights_find(const srn_weights *w, const char *name); /* NULL if there is none */
+uint32_t srn_weights_parts(const srn_weights *w);
+const char *srn_weights_part_path(const srn_weights *w, uint32_t part);
+uint64_t srn_weights_file_bytes(const srn_weights *w); /* sum over the parts */
+uint32_t srn_weights_version(const srn_weights *w);
+
+/* Tells the kernel that a tensor's pages in the mapping are no longer needed (they stay readable). */
+void srn_weights_drop_pages(const srn_weights *w, const srn_tensor *t);
+
+/* ---- metadata ---- */
+typedef enum srn_meta_type { /* GGUF's own ids */
+                             SRN_META_U8,
+                             SRN_META_I8,
+                             SRN_META_U16,
+                             SRN_META_I16,
+                             SRN_META_U32,
+                             SRN_META_I32,
+                             SRN_META_F32,
+                             SRN_META_BOOL,
+                             SRN_META_STR,
+                             SRN_META_ARR,
+                             SRN_META_U64,
+                             SRN_META_I64,
+                             SRN_META_F64
+} srn_meta_type;
+
+typedef struct srn_meta {
+    srn_str key;
+    srn_meta_type type;
+    srn_meta_type elem; /* of an array */
+    uint64_t count;     /* of an array; 1 otherwise */
+    union {
+        uint64_t u;
+        int64_t i;
+        double f;
+        bool b;
+        srn_str s;           /* may hold any bytes; points into the mapping */
+        const void *raw;     /* array of numbers: little-endian, unaligned, count elements of type elem */
+        const srn_str *strs; /* array of strings */
+    } v;
+} srn_meta;
+
+size_t srn_meta_count(const srn_weights *w);
+const srn_meta *srn_meta_at(const srn_weights *w, size_t i);
+const srn_meta *srn_meta_find(const srn_weights *w, const char *key);
+
+/* Typed look-ups. 0 and the value; SRN_ENOENT (err untouched) when the key is absent; SRN_EFORMAT with a
+ * sentence when it has another type or does not fit. Integers of any width and sign convert when they fit. */
+int srn_meta_u64(const srn_weights *w, const char *key, uint64_t *ret, srn_err *err);
+int srn_meta_i64(const srn_weights *w, const char *key, int64_t *ret, srn_err *err);
+int srn_meta_f64(const srn_weights *w, const char *key, double *ret, srn_err *err); /* integers convert too */
+int srn_meta_bool(const srn_weights *w, const char *key, bool *ret, srn_err *err);
+int srn_meta_str(const srn_weights *w, const char *key, srn_str *ret, srn_err *err);
+/* An array of strings: *ret points into the directory. */
+int srn_meta_strs(const srn_weights *w, const char *key, const srn_str **ret, size_t *ret_n, srn_err *err);
+/* Element i of an array of numbers, converted; the caller has checked i < count. */
+double srn_meta_elem_f64(const srn_meta *m, size_t i);
+int64_t srn_meta_elem_i64(const srn_meta *m, size_t i);
+
+/* ---- identity ---- */
+/* SHA-256 of the file's bytes as 64 hex digits: for one file what sha256sum prints; for a split model the
+ * SHA-256 of the sorted list of the parts' digests, each as hex and a newline. Cached by device, inode, size
+ * and mtime in the user's cache folder ($XDG_CACHE_HOME or ~/.cache, then serin/digests); force skips the
+ * cache. progress may be NULL. */
+int srn_weights_id(const srn_weights *w, bool force, srn_progress_fn *progress, void *ctx, char ret_hex[65],
+                   srn_err *err);
+
+#endif
