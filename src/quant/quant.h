@@ -41,7 +41,9 @@ typedef enum srn_type {
     SRN_TQ2_0 = 35,
     SRN_MXFP4 = 39,
     SRN_NVFP4 = 40,
-    SRN_TYPE_END = 41
+    SRN_Q1_0 = 41,
+    SRN_Q2_0 = 42,
+    SRN_TYPE_END = 43
 } srn_type;
 
 /* How a group of 32 weights enters a product (docs/numerics.md, "Matrix rows"). q: integer code, c: the
@@ -58,7 +60,8 @@ typedef enum srn_form {
 
 typedef struct srn_type_info {
     const char *name;     /* "Q4_K"; NULL where the id has no type */
-    const char *refused;  /* why files with it are refused ("removed from GGUF in 2024; ..."), or NULL */
+    const char *refused;  /* NULL, or why files with it are refused and what to do; ends the sentence
+                             "tensor T has type NAME, which ..." */
     uint16_t block_elems; /* weights per block */
     uint16_t block_bytes;
     srn_form form;
@@ -66,7 +69,8 @@ typedef struct srn_type_info {
 } srn_type_info;
 
 /* The row of a type id, or NULL for an id that no GGUF version defined. Removed and foreign ids
- * (Q4_2, Q4_3, Q4_0_4_4, IQ4_NL_4_4, ...) have rows with .refused set, so that errors can name them. */
+ * (Q4_2, Q4_3, Q4_0_4_4, IQ4_NL_4_4, IQ4_KS, ...) have rows with .refused set, so that errors can name them;
+ * block_elems is 0 in those. */
 const srn_type_info *srn_type_get(uint32_t id);
 
 /* Bytes of n elements of a type; false when n is not a whole number of blocks or it overflows. */
