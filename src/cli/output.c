@@ -1,0 +1,99 @@
+/* cli: what commands say on standard output and error: failures with their exit code, the progress bar, and
+ * the check that what was printed arrived. Main thread, but for the bar, which any one thread may draw.
+ */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+int srn_cli_error(const char *command, const srn_err *err) {
+    fflush(stdout);
+    fprintf(stderr, "serin %s: %s\n", command, err->text[0] ? err->text : srn_err_name(err->code));
+    switch (err->code) {
+    case SRN_EINVAL:
+    case SRN_ENOENT:
+    case SRN_EFORMAT:
+    case SRN_EUNSUP:
+    case SRN_ELIMIT:
+    case SRN_ECONTEXT:
+    case SRN_EUSAGE:
+        return 2;
+    case SRN_ECANCELLED:
+        return 130;
+    default:
+        return 1;
+    }
+}
+
+int srn_cli_flush(const char *command) {
+    errno = 0;
+    if (fflush(stdout) == 0 && !ferror(stdout)) return 0;
+    fprintf(stderr, "serin %s: standard output could not be written: %s\n", command,
+            errno ? strerror(errno) : "an earlier write failed");
+    return 1;
+}
+
+/* ---- progress ---- */
+
+/* The bar being drawn; commands show one at a time. */
+static struct {
+    const char *what; /* compared by address: a new word or a smaller `done` starts a new bar */
+    uint64_t started_us, drawn_us, done;
+} bar;
+
+static void format_bytes(char *out, size_t cap, double bytes) {
+    static const char *const units[] = {"B", "kB", "MB", "GB", "TB"};
+    size_t u = 0;
+    while (bytes >= 1000 && u + 1 < SRN_LEN(units)) bytes /= 1000, u++;
+    snprintf(out, cap, u ? "%.1f %s" : "%.0f %s", bytes, units[u]);
+}
+
+static int terminal_columns(void) {
+    struct winsize size;
+    if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) || size.ws_col == 0) return 80;
+    return size.ws_col;
+}
+
+static void draw_bar(const char *what, uint64_t done, uint64_t total, uint64_t now_us) {
+    double share = total ? (double)done / (double)total : 1;
+    double seconds = (double)(now_us - bar.started_us) / 1e6;
+    double rate = seconds > 0 ? (double)done / seconds : 0;
+    char text[96] = "", rate_text[32];
+    if (total < 10000) { /* a count of things, not bytes */
+        snprintf(text, sizeof text, "%" PRIu64 "/%" PRIu64, done, total);
+    } else if (rate > 0) {
+        int left = (int)SRN_MIN((double)(total - done) / rate + 0.5, 359999.0);
+        format_bytes(rate_text, sizeof rate_text, rate);
+        snprintf(text, sizeof text, "%s/s, %d:%02d left", rate_text, left / 60, left % 60);
+    }
+    int width = terminal_columns() - (int)strlen(what) - (int)strlen(text) - 12;
+    width = SRN_MAX(0, SRN_MIN(width, 40));
+    int filled = (int)(share * width);
+    fprintf(stderr, "\r%s [%.*s%*s] %3.0f %% %s\033[K", what, filled,
+            "########################################", width - filled, "", share * 100, text);
+    if (done >= total) fprintf(stderr, "\r\033[K");
+    fflush(stderr);
+}
+
+void srn_cli_progress(void *ctx, const char *what, uint64_t done, uint64_t total) {
+    (void)ctx;
+    if (!isatty(STDERR_FILENO)) return;
+    done = SRN_MIN(done, total);
+    uint64_t now_us = srn_now_us();
+    if (bar.what != what || done < bar.done) {
+        bar.what = what;
+        bar.started_us = now_us;
+        bar.drawn_us = 0;
+    }
+    bar.done = done;
+    bool last = done >= total;
+    if (last ? bar.drawn_us == 0 : now_us - bar.started_us < 300000 || now_us - bar.drawn_us < 100000) {
+        if (last) bar.what = NULL;
+        return; /* quick work shows no bar at all */
+    }
+    bar.drawn_us = now_us;
+    draw_bar(what, done, total, now_us);
+    if (last) bar.what = NULL;
+}
