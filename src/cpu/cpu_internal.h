@@ -6,6 +6,7 @@
 
 #include "base/base.h"
 #include "base/num.h"
+#include "model/device.h"
 #include "quant/quant.h"
 
 #define SRN_PANEL    16  /* rows of a matrix that are interleaved: a lane is a row */
@@ -68,8 +69,6 @@ typedef struct srn_act {
 
 /* ---- attention ---- */
 
-typedef enum srn_kv_type { SRN_KV_F16, SRN_KV_F32 } srn_kv_type;
-
 /* One sequence, one KV head, some of the query heads that share it, queries [0, n_queries) at consecutive
  * indices n_past, n_past+1, ... Query i sees the positions j <= n_past+i, and with a window only
  * j > n_past+i - window. Position j lies in block blocks[j / block_len] of the cache, where K is
@@ -89,8 +88,6 @@ typedef struct srn_attn {
     float *out; /* at out + i*out_stride + h*d_v */
     size_t out_stride;
 } srn_attn;
-
-typedef enum srn_act_kind { SRN_ACT_SILU, SRN_ACT_GELU } srn_act_kind;
 
 /* ---- the kernel table ---- */
 
