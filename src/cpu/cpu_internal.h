@@ -138,6 +138,16 @@ void srn__kernels_avx2(srn_kernels *k);
 void srn__kernels_avx512(srn_kernels *k);
 void srn__kernels_avx512vnni(srn_kernels *k);
 
+/* The parts of a table: matrix products (pack to matmul), and what works on vectors (rms_norm to attention).
+ * Each table calls its own two. */
+void srn__kernels_ref_matmul(srn_kernels *k);
+void srn__kernels_ref_vector(srn_kernels *k);
+void srn__kernels_avx2_matmul(srn_kernels *k);
+void srn__kernels_avx2_vector(srn_kernels *k);
+void srn__kernels_avx512_matmul(srn_kernels *k);
+void srn__kernels_avx512_vector(srn_kernels *k);
+void srn__kernels_avx512vnni_matmul(srn_kernels *k);
+
 /* The table for this CPU, up to `limit` ("ref", "avx2", "avx512", "avx512vnni"; NULL for the best). A level
  * that the CPU lacks is SRN_EUNSUP, an unknown one SRN_EINVAL. */
 int srn__kernels_select(const char *limit, srn_kernels *ret, srn_err *err);
