@@ -122,13 +122,13 @@ typedef struct srn_kernels {
     /* Rope on one head. Pairs are (2i, 2i+1), or with neox (i, i + n_rot/2); cos and sin have n_rot/2
      * entries; values from n_rot on stay. */
     void (*rope)(float *x, const float *cos, const float *sin, uint32_t n_rot, bool neox);
-    /* Rounds k[d_k] and v[d_v] of one head into the cache at position pos of its block. False when a value is
-     * not finite. */
+    /* Rounds k[d_k] and v[d_v] of one head into the cache at position pos of its block. False, and nothing
+     * written, when a value is not finite. */
     bool (*kv_store)(srn_kv_type type, const float *k, const float *v, uint32_t d_k, uint32_t d_v,
                      uint32_t pos, void *k_block, void *v_block);
     /* Scratch of attention per thread. */
     size_t (*attn_scratch_bytes)(uint32_t d_k, uint32_t d_v);
-    /* False when a score is not finite. */
+    /* False when a score, before the soft cap, is not finite; out is then undefined. */
     bool (*attention)(const srn_attn *a, void *scratch);
 } srn_kernels;
 
@@ -147,6 +147,9 @@ void srn__kernels_avx2_vector(srn_kernels *k);
 void srn__kernels_avx512_matmul(srn_kernels *k);
 void srn__kernels_avx512_vector(srn_kernels *k);
 void srn__kernels_avx512vnni_matmul(srn_kernels *k);
+/* The reference of attention: SIMD tables fall back on it for shapes that they do not have. */
+size_t srn__attn_scratch_bytes_ref(uint32_t d_k, uint32_t d_v);
+bool srn__attention_ref(const srn_attn *a, void *scratch);
 
 /* The table for this CPU, up to `limit` ("ref", "avx2", "avx512", "avx512vnni"; NULL for the best). A level
  * that the CPU lacks is SRN_EUNSUP, an unknown one SRN_EINVAL. */

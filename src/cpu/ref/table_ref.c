@@ -4,4 +4,5 @@
 void srn__kernels_ref(srn_kernels *k) {
     k->name = "ref";
     srn__kernels_ref_matmul(k);
+    srn__kernels_ref_vector(k);
 }

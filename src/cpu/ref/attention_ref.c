@@ -1,0 +1,87 @@
+/* The C reference of attention: one query, one head, one segment of 256 positions after another
+ * (docs/numerics.md, "Attention"). SIMD forms equal it to the bit and fall back on it for shapes that they do
+ * not have. Called through the kernel table, on any thread.
+ */
+#include "cpu/cpu_internal.h"
+
+size_t srn__attn_scratch_bytes_ref(uint32_t d_k, uint32_t d_v) {
+    (void)d_k;
+    return 2 * (size_t)d_v * sizeof(float); /* o of a segment, o of all segments so far */
+}
+
+static float cache_value(srn_kv_type type, const uint8_t *base, size_t index) {
+    if (type == SRN_KV_F32) return ((const float *)(const void *)base)[index];
+    return srn_f16_to_f32(((const uint16_t *)(const void *)base)[index]);
+}
+
+/* The score of query q at position pos; false when it is not finite. */
+static bool score(const srn_attn *a, const float *q, uint32_t pos, float *ret) {
+    const uint8_t *block = a->k + a->blocks[pos / a->block_len] * a->k_block_stride;
+    uint32_t at = pos % a->block_len;
+    float dot = 0;
+    for (uint32_t d = 0; d < a->d_k; d++)
+        dot =
+            fmaf(q[d], cache_value(a->kv_type, block, ((size_t)(at / 16) * a->d_k + d) * 16 + at % 16), dot);
+    float s = dot * a->scale;
+    if (!srn_is_finite(s)) return false;
+    if (a->softcap > 0) s = a->softcap * srn_tanhf(s / a->softcap);
+    *ret = s;
+    return true;
+}
+
+/* Positions [begin, end), all of one segment: their greatest score, the sum of exp(s - max) and, in o[d_v],
+ * the sum of exp(s - max) * v. */
+static bool segment(const srn_attn *a, const float *q, uint32_t begin, uint32_t end, float *ret_max,
+                    float *ret_sum, float *o) {
+    float p[SRN_SEGMENT], partial[16] = {0}, m;
+    if (!score(a, q, begin, &m)) return false;
+    p[0] = m;
+    for (uint32_t j = begin + 1; j < end; j++) {
+        if (!score(a, q, j, &p[j - begin])) return false;
+        if (p[j - begin] > m) m = p[j - begin];
+    }
+    for (uint32_t d = 0; d < a->d_v; d++) o[d] = 0;
+    for (uint32_t j = begin; j < end; j++) {
+        float e = srn_expf(p[j - begin] - m);
+        partial[j % 16] = partial[j % 16] + e;
+        const uint8_t *block = a->v + a->blocks[j / a->block_len] * a->v_block_stride;
+        for (uint32_t d = 0; d < a->d_v; d++)
+            o[d] = fmaf(e, cache_value(a->kv_type, block, (size_t)(j % a->block_len) * a->d_v + d), o[d]);
+    }
+    *ret_max = m;
+    *ret_sum = srn_tree16(partial);
+    return true;
+}
+
+/* Query i of one head, into out[d_v]. o and o_seg have d_v floats. */
+static bool one_query(const srn_attn *a, uint32_t i, const float *q, float *out, float *o, float *o_seg) {
+    uint32_t end = a->n_past + i + 1;
+    uint32_t begin = a->window && end > a->window ? end - a->window : 0;
+    float max = 0, sum = 0;
+    for (uint32_t from = begin, to; from < end; from = to) {
+        to = SRN_MIN(from / SRN_SEGMENT * SRN_SEGMENT + SRN_SEGMENT, end);
+        float m, s;
+        if (from == begin) {
+            if (!segment(a, q, from, to, &max, &sum, o)) return false;
+            continue;
+        }
+        if (!segment(a, q, from, to, &m, &s, o_seg)) return false;
+        float top = m > max ? m : max;
+        float keep = srn_expf(max - top), take = srn_expf(m - top);
+        sum = fmaf(s, take, sum * keep);
+        for (uint32_t d = 0; d < a->d_v; d++) o[d] = fmaf(o_seg[d], take, o[d] * keep);
+        max = top;
+    }
+    for (uint32_t d = 0; d < a->d_v; d++) out[d] = o[d] / sum;
+    return true;
+}
+
+bool srn__attention_ref(const srn_attn *a, void *scratch) {
+    float *o = scratch, *o_seg = o + a->d_v;
+    for (uint32_t i = 0; i < a->n_queries; i++)
+        for (uint32_t h = 0; h < a->n_heads; h++)
+            if (!one_query(a, i, a->q + i * a->q_stride + (size_t)h * a->d_k,
+                           a->out + i * a->out_stride + (size_t)h * a->d_v, o, o_seg))
+                return false;
+    return true;
+}
