@@ -126,7 +126,7 @@ typedef struct srn_kernels {
      * written, when a value is not finite. */
     bool (*kv_store)(srn_kv_type type, const float *k, const float *v, uint32_t d_k, uint32_t d_v,
                      uint32_t pos, void *k_block, void *v_block);
-    /* Scratch of attention per thread. */
+    /* Scratch of attention per thread, 64-byte aligned. */
     size_t (*attn_scratch_bytes)(uint32_t d_k, uint32_t d_v);
     /* False when a score, before the soft cap, is not finite; out is then undefined. */
     bool (*attention)(const srn_attn *a, void *scratch);
