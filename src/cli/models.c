@@ -2,6 +2,7 @@
  * name without case, or by an unambiguous beginning. Refuses with the list of what the cache holds.
  */
 #include "cli/cli.h"
+#include "format/format.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -10,19 +11,6 @@
 #include <sys/stat.h>
 
 #define GGUF_SUFFIX ".gguf"
-
-/* The folder of cached models; empty when there is no home. */
-static void models_dir(char *out, size_t cap) {
-    const char *own = getenv("SERIN_CACHE"), *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    int n = 0;
-    if (own && *own)
-        n = snprintf(out, cap, "%s/models", own);
-    else if (xdg && *xdg == '/')
-        n = snprintf(out, cap, "%s/serin/models", xdg);
-    else if (home && *home)
-        n = snprintf(out, cap, "%s/.cache/serin/models", home);
-    if (n <= 0 || (size_t)n >= cap) out[0] = 0;
-}
 
 static bool is_model(const char *file) {
     size_t n = strlen(file), suffix = strlen(GGUF_SUFFIX);
@@ -103,9 +91,9 @@ int srn_cli_model_path(const char *model, char *ret_path, size_t cap, srn_err *e
         return srn_fail(err, SRN_ELIMIT, "the path is longer than %zu bytes: %s", cap, model);
     }
     if (errno != ENOENT && errno != ENOTDIR && model[0])
-        return srn_fail(err, SRN_EIO, "%s: %s", model, strerror(errno));
+        return srn_fail(err, errno == ENAMETOOLONG ? SRN_EINVAL : SRN_EIO, "%s: %s", model, strerror(errno));
     char dir[4096];
-    models_dir(dir, sizeof dir);
+    if (!srn_cache_path("models", dir, sizeof dir)) dir[0] = 0;
     choice c = {0};
     srn_buf_init(&c.matching, 2000);
     srn_buf_init(&c.all, 2000);

@@ -102,10 +102,13 @@ double srn_meta_elem_f64(const srn_meta *m, size_t i);
 int64_t srn_meta_elem_i64(const srn_meta *m, size_t i);
 
 /* ---- identity ---- */
+/* A path in the user's cache folder: $SERIN_CACHE/NAME, else $XDG_CACHE_HOME/serin/NAME, else
+ * ~/.cache/serin/NAME; nothing is made. False when there is no home or the path is longer than cap. */
+bool srn_cache_path(const char *name, char *ret, size_t cap);
+
 /* SHA-256 of the file's bytes as 64 hex digits: for one file what sha256sum prints; for a split model the
- * SHA-256 of the sorted list of the parts' digests, each as hex and a newline. Cached by device, inode, size
- * and mtime in the user's cache folder ($XDG_CACHE_HOME or ~/.cache, then serin/digests); force skips the
- * cache. progress may be NULL. */
+ * SHA-256 of the sorted list of the parts' digests, each as hex and a newline. Cached by device, inode, size,
+ * mtime and ctime in srn_cache_path("digests"); force skips the look-up. progress may be NULL. */
 int srn_weights_id(const srn_weights *w, bool force, srn_progress_fn *progress, void *ctx, char ret_hex[65],
                    srn_err *err);
 

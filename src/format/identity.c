@@ -1,0 +1,192 @@
+/* The weights id: SHA-256 of a model's bytes, and the cache of digests. Called by commands and the ledger on
+ * any thread. Hashes through the descriptor that was opened with the mapping, so that it is the digest of the
+ * file that is mapped even when the path now leads elsewhere.
+ *
+ * The cache is a folder with one small file per hashed file, named by device and inode and replaced as a
+ * whole, so that any number of processes can use it. A digest counts only while size, mtime and ctime are
+ * what they were. A file changed within the last seconds is not entered, for it could change again within
+ * the clock's grain; a cache that cannot be written costs time and is no error.
+ */
+#include "format/format_internal.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#define HEX_BYTES     (2 * SRN_SHA256_BYTES + 1)
+#define CHUNK_BYTES   ((size_t)1 << 20)
+#define SETTLED_AFTER 3 /* seconds */
+
+/* ---- the cache ---- */
+
+bool srn_cache_path(const char *name, char *ret, size_t cap) {
+    const char *own = getenv("SERIN_CACHE"), *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    int n = 0;
+    if (own && *own)
+        n = snprintf(ret, cap, "%s/%s", own, name);
+    else if (xdg && *xdg == '/')
+        n = snprintf(ret, cap, "%s/serin/%s", xdg, name);
+    else if (home && *home)
+        n = snprintf(ret, cap, "%s/.cache/serin/%s", home, name);
+    return n > 0 && (size_t)n < cap;
+}
+
+static bool entry_path(const struct stat *st, char *ret, size_t cap) {
+    char name[64];
+    snprintf(name, sizeof name, "digests/%" PRIx64 "-%" PRIx64, (uint64_t)st->st_dev, (uint64_t)st->st_ino);
+    return srn_cache_path(name, ret, cap);
+}
+
+/* The line that a digest is entered under: what must not have changed. */
+static void entry_stamp(const struct stat *st, char *out, size_t cap) {
+    snprintf(out, cap, "serin-digest 1 %" PRId64 " %" PRId64 ".%09ld %" PRId64 ".%09ld sha256 ",
+             (int64_t)st->st_size, (int64_t)st->st_mtim.tv_sec, st->st_mtim.tv_nsec,
+             (int64_t)st->st_ctim.tv_sec, st->st_ctim.tv_nsec);
+}
+
+static bool is_hex_digest(const char *s) {
+    return strspn(s, "0123456789abcdef") == HEX_BYTES - 1;
+}
+
+static bool cache_get(const struct stat *st, char ret_hex[HEX_BYTES]) {
+    char path[4096], stamp[160], line[256] = "";
+    if (!entry_path(st, path, sizeof path)) return false;
+    FILE *f = fopen(path, "re");
+    if (!f) return false;
+    bool ok = fgets(line, sizeof line, f) != NULL;
+    fclose(f);
+    entry_stamp(st, stamp, sizeof stamp);
+    size_t n = strlen(stamp);
+    if (!ok || strncmp(line, stamp, n) != 0 || !is_hex_digest(line + n)) return false;
+    memcpy(ret_hex, line + n, HEX_BYTES - 1);
+    ret_hex[HEX_BYTES - 1] = 0;
+    return true;
+}
+
+/* Makes the folders above a path. */
+static void make_folders(char *path) {
+    for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        *slash = 0;
+        (void)mkdir(path, 0700); /* what cannot be made shows when the file is opened */
+        *slash = '/';
+    }
+}
+
+static void cache_put(const struct stat *st, const char *hex) {
+    char path[4096], temporary[4128], stamp[160];
+    if (time(NULL) - st->st_ctim.tv_sec < SETTLED_AFTER) return; /* no program can set a ctime back */
+    if (!entry_path(st, path, sizeof path)) return;
+    make_folders(path);
+    snprintf(temporary, sizeof temporary, "%s.XXXXXX", path);
+    int fd = mkstemp(temporary);
+    if (fd < 0) return;
+    entry_stamp(st, stamp, sizeof stamp);
+    bool ok = dprintf(fd, "%s%s\n", stamp, hex) > 0;
+    ok = close(fd) == 0 && ok;
+    if (!ok || rename(temporary, path)) unlink(temporary);
+}
+
+/* ---- hashing ---- */
+
+typedef struct work {
+    srn_progress_fn *progress;
+    void *ctx;
+    uint64_t done, total;
+} work;
+
+static void advance(work *k, size_t n) {
+    k->done += n;
+    if (k->progress) k->progress(k->ctx, "hashing", k->done, k->total);
+}
+
+static int hash_fd(const srn__part *p, srn_sha256 *h, char *chunk, work *k, srn_err *err) {
+    for (off_t at = 0; (uint64_t)at < p->len;) {
+        ssize_t n = pread(p->fd, chunk, CHUNK_BYTES, at);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return srn_fail(err, SRN_EIO, "%s: cannot be read: %s", p->path, strerror(errno));
+        if (n == 0) return srn_fail(err, SRN_EIO, "%s: became shorter while it was read", p->path);
+        srn_sha256_add(h, chunk, (size_t)n);
+        at += n;
+        advance(k, (size_t)n);
+    }
+    return SRN_OK;
+}
+
+static bool same_file_state(const struct stat *a, const struct stat *b) {
+    return a->st_size == b->st_size && a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
+           a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
+static int hash_part(const srn__part *p, work *k, char ret_hex[HEX_BYTES], srn_err *err) {
+    uint8_t digest[SRN_SHA256_BYTES];
+    srn_sha256 *h = srn_sha256_new();
+    char *chunk = p->fd >= 0 ? malloc(CHUNK_BYTES) : NULL;
+    int code = SRN_OK;
+    if (!h || (p->fd >= 0 && !chunk)) {
+        code = srn_fail_nomem(err, CHUNK_BYTES);
+    } else if (p->fd >= 0) {
+        code = hash_fd(p, h, chunk, k, err);
+    } else {
+        srn_sha256_add(h, p->map, p->len);
+        advance(k, p->len);
+    }
+    free(chunk);
+    if (h) srn_sha256_end(h, digest);
+    if (!code) srn_hex(digest, sizeof digest, ret_hex);
+    return code;
+}
+
+static int part_digest(const srn__part *p, bool force, work *k, char ret_hex[HEX_BYTES], srn_err *err) {
+    struct stat now = p->st;
+    if (p->fd < 0) return hash_part(p, k, ret_hex, err);
+    if (fstat(p->fd, &now)) return srn_fail(err, SRN_EIO, "%s: %s", p->path, strerror(errno));
+    if (!same_file_state(&p->st, &now))
+        return srn_fail(err, SRN_EIO, "%s: was changed after it was opened; start again", p->path);
+    if (!force && cache_get(&now, ret_hex)) {
+        advance(k, p->len);
+        return SRN_OK;
+    }
+    int code = hash_part(p, k, ret_hex, err);
+    struct stat after;
+    if (!code && (fstat(p->fd, &after) || !same_file_state(&now, &after)))
+        code = srn_fail(err, SRN_EIO, "%s: was changed while it was hashed; start again", p->path);
+    if (!code) cache_put(&now, ret_hex);
+    return code;
+}
+
+static int by_text(const void *a, const void *b) {
+    return memcmp(a, b, HEX_BYTES);
+}
+
+/* SHA-256 over the sorted parts' digests, each followed by a newline. */
+static int digest_of_digests(char (*parts)[HEX_BYTES], size_t n, char ret_hex[HEX_BYTES], srn_err *err) {
+    uint8_t digest[SRN_SHA256_BYTES];
+    srn_sha256 *h = srn_sha256_new();
+    if (!h) return srn_fail_nomem(err, 256);
+    qsort(parts, n, HEX_BYTES, by_text);
+    for (size_t i = 0; i < n; i++) {
+        srn_sha256_add(h, parts[i], HEX_BYTES - 1);
+        srn_sha256_add(h, "\n", 1);
+    }
+    srn_sha256_end(h, digest);
+    srn_hex(digest, sizeof digest, ret_hex);
+    return SRN_OK;
+}
+
+int srn_weights_id(const srn_weights *w, bool force, srn_progress_fn *progress, void *ctx, char ret_hex[65],
+                   srn_err *err) {
+    work k = {progress, ctx, 0, srn_weights_file_bytes(w)};
+    char(*parts)[HEX_BYTES] = srn_calloc(w->n_parts, HEX_BYTES);
+    if (!parts) return srn_fail_nomem(err, (size_t)w->n_parts * HEX_BYTES);
+    int code = SRN_OK;
+    for (uint32_t i = 0; i < w->n_parts && !code; i++)
+        code = part_digest(&w->parts[i], force, &k, parts[i], err);
+    char hex[HEX_BYTES] = "";
+    if (!code && w->n_parts == 1) memcpy(hex, parts[0], HEX_BYTES);
+    if (!code && w->n_parts > 1) code = digest_of_digests(parts, w->n_parts, hex, err);
+    free(parts);
+    if (!code) memcpy(ret_hex, hex, HEX_BYTES);
+    return code;
+}
