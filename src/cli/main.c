@@ -1,12 +1,13 @@
 /* serin: the command line. The table of commands and the help; each command is a file of its own. */
 #include "cli/cli.h"
 
-#include <stdlib.h>
+#include <signal.h>
 
 static int cmd_help(int argc, char **argv);
 
 /* In the order of --help. */
 static const srn_command commands[] = {
+    {"info", srn__cmd_info, "what a model file holds, its weights id, the memory it needs"},
     {"help", cmd_help, "list the commands"},
 };
 
@@ -21,14 +22,16 @@ static void help(FILE *f) {
 static int cmd_help(int argc, char **argv) {
     (void)argc, (void)argv;
     help(stdout);
-    return 0;
+    return srn_cli_flush("help");
 }
 
 int main(int argc, char **argv) {
+    signal(SIGPIPE, SIG_IGN); /* a reader that left is a failed write, which srn_cli_flush reports */
     if (argc < 2) return help(stderr), 2;
     const char *name = argv[1];
-    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) return help(stdout), 0;
-    if (strcmp(name, "--version") == 0) return printf("serin %s\n", srn_version()), 0;
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) return cmd_help(0, NULL);
+    if (strcmp(name, "--version") == 0)
+        return printf("serin %s\n", srn_version()), srn_cli_flush("--version");
     for (size_t i = 0; i < SRN_LEN(commands); i++)
         if (strcmp(name, commands[i].name) == 0) return commands[i].run(argc - 1, argv + 1);
     fprintf(stderr, "serin: there is no command '%s'; `serin --help` lists them\n", name);

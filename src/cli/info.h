@@ -1,0 +1,41 @@
+/* What `serin info` tells of a model: facts read from the metadata and the table of tensors, and the memory
+ * that it needs at a context. info_facts.c gathers, info.c prints. Main thread.
+ */
+#ifndef SRN_CLI_INFO_H
+#define SRN_CLI_INFO_H
+
+#include "format/format.h"
+
+/* Tensors of one type. */
+typedef struct srn__type_share {
+    srn_type type;
+    uint64_t tensors, weights, bytes;
+} srn__type_share;
+
+/* 0 or an empty string stands for what the file does not say. */
+typedef struct srn__info {
+    const srn_weights *w;
+    srn_str arch, name, tokenizer, pre;
+    uint64_t parameters, tensor_bytes;
+    srn__type_share shares[SRN_TYPE_END]; /* by weights, descending */
+    size_t n_shares;
+    uint64_t layers, embedding, feed_forward, context, vocab, window;
+    uint64_t heads_least, heads_most, kv_heads_least, kv_heads_most; /* they may differ from layer to layer */
+    uint64_t experts, experts_used;
+    bool chat_template;
+    bool recurrent;         /* keeps a state besides keys and values, which is not counted */
+    char quantisation[256]; /* "Q4_K (53 %), Q5_0 (31 %), F32" */
+} srn__info;
+
+/* Bytes of keys and values in f16 at a context. */
+typedef struct srn__kv_need {
+    uint64_t ctx;
+    uint64_t full_layers, window_layers;         /* that keep every position; that keep the window's */
+    uint64_t full_bytes, window_bytes, kv_bytes; /* kv_bytes: the sum */
+    uint64_t total_bytes;                        /* with the tensors */
+} srn__kv_need;
+
+int srn__info_gather(const srn_weights *w, srn__info *ret, srn_err *err);
+int srn__info_kv(const srn__info *info, uint64_t ctx, srn__kv_need *ret, srn_err *err);
+
+#endif
