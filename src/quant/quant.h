@@ -90,7 +90,9 @@ typedef struct srn_group {
     int16_t mn[2]; /* SUB_MIN: m*mn[h] is added; mn >= 0 and m = -dmin for Q2_K */
 } srn_group;
 
-/* Decodes n weights (whole blocks of the type) into n/32 groups; fields that the form does not use are 0. */
+/* Decodes n weights (whole blocks of the type) into n/32 groups; fields that the form does not use are 0.
+ * srn_dequant's value is the exact value of the form, rounded once: no product of a scale and a code rounds.
+ * Nothing is written for types without codes. */
 void srn_group_decode(srn_type type, const void *src, srn_group *dst, size_t n);
 
 /* ---- scalar conversions, all round to nearest even; NaN in, quiet NaN out ---- */

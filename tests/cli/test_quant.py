@@ -3,6 +3,7 @@
 The functions under test are not exported from the library; tests/tools/dequant_main.c reaches them. SERIN_TOOLS names
 the folder of such programs, by default the tests folder of the release build.
 """
+import functools
 import os
 import subprocess
 from pathlib import Path
@@ -39,6 +40,7 @@ def tool(*args, data=b""):
     return done.stdout
 
 
+@functools.cache
 def table():
     rows = {}
     for line in tool("table").decode().splitlines():
