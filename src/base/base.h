@@ -71,6 +71,9 @@ void *srn_realloc_array(void *p, size_t n, size_t size);
 void *srn_aligned_calloc(size_t n, size_t size);
 void srn_aligned_free(void *p);
 char *srn_strndup(const char *p, size_t n);
+/* Zero pages that cost nothing until touched, with huge-page advice; NULL when they cannot be had. */
+void *srn_pages_alloc(size_t bytes);
+void srn_pages_free(void *p, size_t bytes); /* p may be NULL */
 
 /* ---- a growing byte buffer with a cap ---- */
 typedef struct srn_buf {

@@ -31,6 +31,18 @@ void srn_aligned_free(void *p) {
     free(p);
 }
 
+void *srn_pages_alloc(size_t bytes) {
+    if (bytes > SIZE_MAX / 2) return NULL;
+    void *p = mmap(NULL, bytes ? bytes : 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED) return NULL;
+    if (bytes >= HUGE_PAGE_BYTES) madvise(p, bytes, MADV_HUGEPAGE); /* advice only */
+    return p;
+}
+
+void srn_pages_free(void *p, size_t bytes) {
+    if (p) munmap(p, bytes ? bytes : 1);
+}
+
 char *srn_strndup(const char *p, size_t n) {
     char *s = malloc(n + 1);
     if (!s) return NULL;

@@ -77,7 +77,7 @@ typedef struct srn_mat {
     const srn_tensor *t;
     uint64_t row0;
     uint32_t rows, cols;
-    char name[64]; /* the tensor's, for messages */
+    uint32_t parts; /* experts, each rows/parts rows; 1 where dense */
 } srn_mat;
 
 /* NULL where the architecture or the file has none. Vectors are f32. Biases and norms per layer. */
@@ -86,10 +86,9 @@ typedef struct srn_layer {
     const float *q_norm, *k_norm; /* [d_k] */
     const float *q_bias, *k_bias, *v_bias, *o_bias;
     const srn_mat *q, *k, *v, *o;
-    const srn_mat *gate, *up, *down; /* dense */
-    const srn_mat *router, *gate_exps, *up_exps,
-        *down_exps;  /* experts: rows of expert e from e*rows/n_expert */
-    uint32_t window; /* 0: full attention */
+    const srn_mat *gate, *up, *down;                         /* dense */
+    const srn_mat *router, *gate_exps, *up_exps, *down_exps; /* experts, one part each */
+    uint32_t window;                                         /* 0: full attention */
     bool local_rope;
 } srn_layer;
 

@@ -32,14 +32,13 @@ static int wrong_shape(mapper *p, const srn_tensor *t, uint64_t cols, uint64_t r
 
 /* Adds rows [row0, row0+rows) of a tensor as a matrix. */
 static int add_mat(mapper *p, const srn_tensor *t, uint64_t row0, uint32_t rows, uint32_t cols,
-                   const srn_mat **ret) {
+                   uint32_t parts, const srn_mat **ret) {
     const srn_type_info *info = srn_type_get((uint32_t)t->type);
     if (info->form == SRN_FORM_NONE)
         return srn_fail(p->err, SRN_EUNSUP, "%s: tensor '%s' has type %s, which cannot be a weight matrix",
                         srn_weights_path(p->m->weights), t->name, info->name);
     srn_mat *mat = &p->m->mats[p->m->n_mats++];
-    *mat = (srn_mat){.t = t, .row0 = row0, .rows = rows, .cols = cols};
-    snprintf(mat->name, sizeof mat->name, "%s", t->name);
+    *mat = (srn_mat){.t = t, .row0 = row0, .rows = rows, .cols = cols, .parts = parts};
     *ret = mat;
     return SRN_OK;
 }
@@ -51,7 +50,7 @@ static int map_mat(mapper *p, const char *name, uint32_t experts, uint32_t rows,
     if (!t) return required ? missing(p, name) : SRN_OK;
     if (t->ne[0] != cols || t->ne[1] != rows || t->ne[2] != experts || t->ne[3] != 1)
         return wrong_shape(p, t, cols, rows);
-    return add_mat(p, t, 0, rows * experts, cols, ret);
+    return add_mat(p, t, 0, rows * experts, cols, experts, ret);
 }
 
 /* A vector of n values as f32. NULL where optional. */
@@ -89,9 +88,9 @@ static int map_fused_qkv(mapper *p, uint32_t i, srn_layer *l) {
     if (!t) return missing(p, b);
     if (t->ne[0] != hp->n_embd || t->ne[1] != (uint64_t)nq + nk + nv || t->ne[2] != 1)
         return wrong_shape(p, t, hp->n_embd, (uint64_t)nq + nk + nv);
-    TRY(add_mat(p, t, 0, nq, hp->n_embd, &l->q));
-    TRY(add_mat(p, t, nq, nk, hp->n_embd, &l->k));
-    return add_mat(p, t, (uint64_t)nq + nk, nv, hp->n_embd, &l->v);
+    TRY(add_mat(p, t, 0, nq, hp->n_embd, 1, &l->q));
+    TRY(add_mat(p, t, nq, nk, hp->n_embd, 1, &l->k));
+    return add_mat(p, t, (uint64_t)nq + nk, nv, hp->n_embd, 1, &l->v);
 }
 
 static int map_attention(mapper *p, uint32_t i, srn_layer *l) {
@@ -145,8 +144,8 @@ static int map_ffn(mapper *p, uint32_t i, srn_layer *l) {
         if (!t) return missing(p, b);
         if (t->ne[0] != hp->n_embd || t->ne[1] != 2ull * hp->n_ff || t->ne[2] != 1)
             return wrong_shape(p, t, hp->n_embd, 2ull * hp->n_ff);
-        TRY(add_mat(p, t, 0, hp->n_ff, hp->n_embd, &l->gate));
-        TRY(add_mat(p, t, hp->n_ff, hp->n_ff, hp->n_embd, &l->up));
+        TRY(add_mat(p, t, 0, hp->n_ff, hp->n_embd, 1, &l->gate));
+        TRY(add_mat(p, t, hp->n_ff, hp->n_ff, hp->n_embd, 1, &l->up));
     } else {
         TRY(map_mat(p, blk(b, i, "ffn_gate.weight"), 1, hp->n_ff, hp->n_embd, true, &l->gate));
         TRY(map_mat(p, blk(b, i, "ffn_up.weight"), 1, hp->n_ff, hp->n_embd, true, &l->up));
@@ -162,7 +161,7 @@ static int map_globals(mapper *p) {
     if (t->ne[0] != hp->n_embd || t->ne[1] == 0 || t->ne[1] > (1u << 24) || t->ne[2] != 1)
         return wrong_shape(p, t, hp->n_embd, hp->n_vocab);
     hp->n_vocab = (uint32_t)t->ne[1];
-    TRY(add_mat(p, t, 0, hp->n_vocab, hp->n_embd, &m->embd));
+    TRY(add_mat(p, t, 0, hp->n_vocab, hp->n_embd, 1, &m->embd));
     TRY(map_mat(p, "output.weight", 1, hp->n_vocab, hp->n_embd, false, &m->head));
     if (!m->head) m->head = m->embd;
     TRY(map_vec(p, "output_norm.weight", hp->n_embd, true, &m->out_norm));

@@ -1,0 +1,232 @@
+/* The life of a CPU device: packing the weights, KV blocks, work buffers. Created and freed by one thread;
+ * the packing runs on the pool. Refuses nothing that srn_model_new accepted but for lack of memory. */
+#include "cpu/device_internal.h"
+
+#include <sched.h>
+#include <stdlib.h>
+
+uint32_t srn_cpu_count(void) {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set)) return 1;
+    int n = CPU_COUNT(&set);
+    return n > 0 ? (uint32_t)n : 1;
+}
+
+static size_t kv_elem_bytes(srn_kv_type type) {
+    return type == SRN_KV_F32 ? 4 : 2;
+}
+
+uint64_t srn_kv_bytes(const srn_model *m, srn_kv_type type, uint64_t n_blocks) {
+    return n_blocks * SRN_KV_BLOCK * m->hp.n_layer * m->hp.n_head_kv * (m->hp.d_k + m->hp.d_v) *
+           kv_elem_bytes(type);
+}
+
+static void cpu_free(srn_device *d) {
+    srn_cpu *c = (srn_cpu *)d;
+    if (!c) return;
+    srn__pool_free(c->pool);
+    srn_pages_free(c->panels, c->panels_bytes);
+    srn_pages_free(c->kv, c->kv_bytes);
+    srn_pages_free(c->work_mem, c->work_bytes);
+    srn_aligned_free(c->scratch);
+    free(c->freqs);
+    free(c->packed);
+    free(c->first_packed);
+    free(c);
+}
+
+/* ---- weights ---- */
+
+/* The embedding is only looked up, not multiplied, unless it is the head too. */
+static bool is_multiplied(const srn_model *m, const srn_mat *mat) {
+    return mat != m->embd || m->head == m->embd;
+}
+
+static int describe_packed(srn_cpu *c, srn_err *err) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < c->m->n_mats; i++) n += c->m->mats[i].parts;
+    c->packed = srn_calloc(n, sizeof *c->packed);
+    c->first_packed = srn_calloc(c->m->n_mats, sizeof *c->first_packed);
+    if (!c->packed || !c->first_packed) return srn_fail_nomem(err, n * sizeof *c->packed);
+    n = 0;
+    for (uint32_t i = 0; i < c->m->n_mats; i++) {
+        const srn_mat *mat = &c->m->mats[i];
+        uint64_t row_bytes = 0;
+        srn_type_bytes(mat->t->type, mat->cols, &row_bytes);
+        c->first_packed[i] = n;
+        for (uint32_t e = 0; e < mat->parts; e++) {
+            srn_packed *w = &c->packed[n++];
+            w->type = mat->t->type;
+            w->form = srn_type_get((uint32_t)w->type)->form;
+            w->rows = mat->rows / mat->parts;
+            w->cols = mat->cols;
+            w->row_bytes = (size_t)row_bytes;
+            w->raw = (const uint8_t *)mat->t->data + (mat->row0 + (uint64_t)e * w->rows) * row_bytes;
+            if (!is_multiplied(c->m, mat)) continue;
+            w->panel_bytes = c->k.panel_bytes(w->type, w->cols);
+            c->panels_bytes += w->panel_bytes * srn__panel_count(w);
+        }
+    }
+    return SRN_OK;
+}
+
+typedef struct packing {
+    srn_cpu *c;
+    srn_packed *w;
+} packing;
+
+static void pack_part(void *ctx, uint32_t thread, uint32_t n_threads) {
+    packing *p = ctx;
+    uint32_t a, b;
+    srn__pool_part(srn__panel_count(p->w), 1, thread, n_threads, &a, &b);
+    if (a < b) p->c->k.pack(p->w, a, b);
+}
+
+static int pack_weights(srn_cpu *c, srn_err *err) {
+    int code = describe_packed(c, err);
+    if (code || !c->panels_bytes) return code;
+    c->panels = srn_pages_alloc(c->panels_bytes);
+    if (!c->panels)
+        return srn_fail(err, SRN_ENOMEM, "the packed weights need %zu bytes of memory and they cannot be had",
+                        c->panels_bytes);
+    size_t done = 0;
+    for (uint32_t i = 0; i < c->m->n_mats; i++) {
+        const srn_mat *mat = &c->m->mats[i];
+        for (uint32_t e = 0; e < mat->parts; e++) {
+            srn_packed *w = &c->packed[c->first_packed[i] + e];
+            if (!w->panel_bytes) continue;
+            w->panels = c->panels + done;
+            packing p = {c, w};
+            srn__pool_run(c->pool, pack_part, &p);
+            done += w->panel_bytes * srn__panel_count(w);
+        }
+        srn_weights_drop_pages(c->m->weights, mat->t);
+        if (c->o.progress) c->o.progress(c->o.progress_ctx, "packing weights", done, c->panels_bytes);
+    }
+    return SRN_OK;
+}
+
+/* ---- KV and work buffers ---- */
+
+static int alloc_kv(srn_cpu *c, srn_err *err) {
+    const srn_hparams *hp = &c->m->hp;
+    size_t elem = kv_elem_bytes(c->o.kv_type);
+    c->k_tile_bytes = (size_t)SRN_KV_BLOCK * hp->d_k * elem;
+    c->v_tile_bytes = (size_t)SRN_KV_BLOCK * hp->d_v * elem;
+    c->kv_bytes = (size_t)srn_kv_bytes(c->m, c->o.kv_type, c->o.n_kv_blocks);
+    c->kv = srn_pages_alloc(c->kv_bytes);
+    if (!c->kv)
+        return srn_fail(
+            err, SRN_ENOMEM,
+            "the KV cache for %llu positions needs %zu bytes of memory; ask for a smaller context (--ctx)",
+            (unsigned long long)c->o.n_kv_blocks * SRN_KV_BLOCK, c->kv_bytes);
+    return SRN_OK;
+}
+
+/* Hands out pieces of one region; with base NULL it only adds up. */
+typedef struct carver {
+    uint8_t *base;
+    size_t used;
+} carver;
+
+static void *carve(carver *a, size_t n, size_t size) {
+    size_t at = a->used;
+    a->used += (size_t)srn_align_up((uint64_t)n * size, 64);
+    return a->base ? a->base + at : NULL;
+}
+
+static void carve_work(srn_cpu *c, carver *a) {
+    const srn_hparams *hp = &c->m->hp;
+    size_t t = c->o.max_batch, slots = t * hp->n_expert_used;
+    uint32_t ff = SRN_MAX(hp->n_ff, hp->n_expert ? hp->n_ff_expert : 0);
+    uint32_t widest = SRN_MAX(SRN_MAX(hp->n_embd, hp->n_head * hp->d_v), ff);
+    srn_work *w = &c->w;
+    w->x = carve(a, t * hp->n_embd, sizeof(float));
+    w->xn = carve(a, t * hp->n_embd, sizeof(float));
+    w->q = carve(a, t * hp->n_head * hp->d_k, sizeof(float));
+    w->k = carve(a, t * hp->n_head_kv * hp->d_k, sizeof(float));
+    w->v = carve(a, t * hp->n_head_kv * hp->d_v, sizeof(float));
+    w->att = carve(a, t * hp->n_head * hp->d_v, sizeof(float));
+    w->gate = carve(a, SRN_MAX(t * hp->n_ff, slots * hp->n_ff_expert), sizeof(float));
+    w->up = carve(a, SRN_MAX(t * hp->n_ff, slots * hp->n_ff_expert), sizeof(float));
+    w->out = carve(a, t * hp->n_embd, sizeof(float));
+    w->router = carve(a, t * hp->n_expert, sizeof(float));
+    w->expert_out = carve(a, slots * hp->n_embd, sizeof(float));
+    w->choices = carve(a, slots, sizeof *w->choices);
+    w->slot_token = carve(a, slots, sizeof(uint32_t));
+    w->slot_self = carve(a, slots, sizeof(uint32_t));
+    w->expert_start = carve(a, hp->n_expert + 1, sizeof(uint32_t));
+    w->cos = carve(a, 2 * t * hp->n_rot / 2, sizeof(float));
+    w->sin = carve(a, 2 * t * hp->n_rot / 2, sizeof(float));
+    w->pos = carve(a, t, sizeof(uint32_t));
+    w->act_wide = carve(a, c->k.act_bytes((uint32_t)srn_align_up(hp->n_embd, 32), (uint32_t)t, 2), 1);
+    w->act_narrow =
+        carve(a, c->k.act_bytes((uint32_t)srn_align_up(widest, 32), (uint32_t)SRN_MAX(t, slots), 1), 1);
+}
+
+static int alloc_work(srn_cpu *c, srn_err *err) {
+    const srn_hparams *hp = &c->m->hp;
+    carver sizing = {NULL, 0};
+    carve_work(c, &sizing);
+    c->work_bytes = sizing.used;
+    c->work_mem = srn_pages_alloc(c->work_bytes);
+    uint32_t widest = SRN_MAX(SRN_MAX(hp->n_embd, hp->n_head * hp->d_v), SRN_MAX(hp->n_ff, hp->n_ff_expert));
+    c->scratch_each = SRN_MAX(c->k.scratch_bytes((uint32_t)srn_align_up(widest, 32)),
+                              c->k.attn_scratch_bytes(hp->d_k, hp->d_v));
+    c->scratch_each = (size_t)srn_align_up(c->scratch_each, 4096);
+    c->scratch = srn_aligned_calloc(srn__pool_threads(c->pool), c->scratch_each);
+    c->freqs = srn_calloc(hp->n_rot, sizeof *c->freqs);
+    if (!c->work_mem || !c->scratch || !c->freqs)
+        return srn_fail(err, SRN_ENOMEM, "work buffers for %u tokens a step need %zu bytes of memory",
+                        c->o.max_batch, c->work_bytes);
+    carver real = {c->work_mem, 0};
+    carve_work(c, &real);
+    for (uint32_t i = 0; i < c->o.max_batch * hp->n_expert_used; i++) c->w.slot_self[i] = i;
+    for (uint32_t local = 0; local < 2; local++)
+        srn_rope_freqs(c->m, local, c->o.n_ctx, c->freqs + local * (hp->n_rot / 2), &c->rope_factor[local]);
+    return SRN_OK;
+}
+
+/* ---- the interface ---- */
+
+static const char *cpu_device_class(const srn_device *d) {
+    return ((const srn_cpu *)d)->device_class;
+}
+
+static void cpu_memory(const srn_device *d, uint64_t *ret_weights, uint64_t *ret_kv, uint64_t *ret_work) {
+    const srn_cpu *c = (const srn_cpu *)d;
+    *ret_weights = c->panels_bytes;
+    *ret_kv = c->kv_bytes;
+    *ret_work = c->work_bytes + c->scratch_each * srn__pool_threads(c->pool);
+}
+
+static uint32_t cpu_threads(const srn_device *d) {
+    return srn__pool_threads(((const srn_cpu *)d)->pool);
+}
+
+static const srn_device_ops cpu_ops = {.free = cpu_free,
+                                       .forward = srn__cpu_forward,
+                                       .device_class = cpu_device_class,
+                                       .memory = cpu_memory,
+                                       .threads = cpu_threads};
+
+int srn_cpu_device_new(const srn_model *m, const srn_device_opts *o, srn_device **ret, srn_err *err) {
+    srn_cpu *c = srn_calloc(1, sizeof *c);
+    if (!c) return srn_fail_nomem(err, sizeof *c);
+    c->base.ops = &cpu_ops;
+    c->m = m;
+    c->o = *o;
+    c->o.max_batch = SRN_MAX(o->max_batch, 1u);
+    int code = srn__kernels_select(o->cpu_limit, &c->k, err);
+    if (!code) code = srn__pool_new(o->threads ? o->threads : srn_cpu_count(), &c->pool, err);
+    if (!code) code = pack_weights(c, err);
+    if (!code) code = alloc_kv(c, err);
+    if (!code) code = alloc_work(c, err);
+    if (code) {
+        cpu_free(&c->base);
+        return code;
+    }
+    snprintf(c->device_class, sizeof c->device_class, "cpu-%s", c->k.name);
+    *ret = &c->base;
+    return SRN_OK;
+}

@@ -1,0 +1,70 @@
+/* The CPU device's state, shared by device.c (life) and forward.c (a step). Written by one step at a time. */
+#ifndef SRN_CPU_DEVICE_INTERNAL_H
+#define SRN_CPU_DEVICE_INTERNAL_H
+
+#include <stdatomic.h>
+
+#include "cpu/cpu.h"
+#include "cpu/cpu_internal.h"
+
+/* One of a token's experts. */
+typedef struct srn_choice {
+    uint32_t expert, slot; /* slot: its column in the expert buffers, grouped by expert */
+    float weight;
+} srn_choice;
+
+/* Work buffers for max_batch tokens; rows are tokens, every row 64-byte aligned in its stride. */
+typedef struct srn_work {
+    float *x;                    /* residual stream [n_embd] */
+    float *xn;                   /* normed */
+    float *q;                    /* [n_head*d_k] */
+    float *k, *v;                /* [n_head_kv*d_k], [n_head_kv*d_v] */
+    float *att;                  /* [n_head*d_v] */
+    float *gate, *up;            /* [n_ff], or experts': one row per slot */
+    float *out;                  /* projections back to n_embd */
+    float *router;               /* [n_expert] */
+    float *expert_out;           /* [slot][n_embd] */
+    srn_choice *choices;         /* [token][n_used] */
+    uint32_t *slot_token;        /* [slot]: the token it came from */
+    uint32_t *slot_self;         /* [slot]: the slot's own number */
+    uint32_t *expert_start;      /* [n_expert + 1]: first slot of each expert */
+    void *act_wide, *act_narrow; /* quantised: two planes of n_embd; one plane of the widest input */
+    float *cos, *sin;            /* [2][token][n_rot/2]: global, then local */
+    uint32_t *pos;               /* index in its sequence */
+} srn_work;
+
+typedef struct srn_cpu {
+    srn_device base;
+    const srn_model *m;
+    srn_kernels k;
+    srn_pool *pool;
+    srn_device_opts o;
+    char device_class[32];
+
+    srn_packed *packed;     /* matrix i: entries from first_packed[i], one per part */
+    uint32_t *first_packed; /* [n_mats] */
+    uint8_t *panels;        /* all packed panels */
+    size_t panels_bytes;
+
+    uint8_t *kv; /* per layer K [block][kv head] tiles, then V likewise */
+    size_t kv_bytes, k_tile_bytes, v_tile_bytes;
+
+    uint8_t *work_mem;
+    size_t work_bytes;
+    srn_work w;
+    double *freqs; /* [2][n_rot/2]: global, local */
+    double rope_factor[2];
+    uint8_t *scratch; /* scratch_each per thread */
+    size_t scratch_each;
+    atomic_uint next_item; /* the next item of a phase whose items are taken, not dealt */
+    atomic_bool non_finite;
+} srn_cpu;
+
+/* The packed form of part e of a matrix (0 where dense). */
+static inline const srn_packed *srn__packed(const srn_cpu *c, const srn_mat *mat, uint32_t e) {
+    return &c->packed[c->first_packed[mat - c->m->mats] + e];
+}
+
+int srn__cpu_forward(srn_device *d, const srn_batch *b, srn_err *err);
+
+#endif

@@ -1,0 +1,445 @@
+/* One step of the transformer on the CPU: every thread of the pool walks the same phases, each taking its
+ * part, with a barrier between phases. The arithmetic is docs/numerics.md's; nothing here adds across k, so
+ * the split changes no bit. Called by srn_device_ops.forward; refuses nothing (the engine checked the batch),
+ * but reports a step in which a value became infinite or NaN.
+ */
+#include "cpu/device_internal.h"
+
+typedef struct step {
+    srn_cpu *c;
+    const srn_batch *b;
+    const srn_hparams *hp;
+    uint32_t n; /* tokens */
+} step;
+
+/* One thread's view of a step. */
+typedef struct worker {
+    step *s;
+    srn_cpu *c;
+    const srn_hparams *hp;
+    srn_work *w;
+    void *scratch;
+    uint32_t n, thread, n_threads;
+} worker;
+
+static void barrier(const worker *t) {
+    srn__pool_barrier(t->c->pool);
+}
+
+static void part(const worker *t, uint32_t n, uint32_t unit, uint32_t *a, uint32_t *b) {
+    srn__pool_part(n, unit, t->thread, t->n_threads, a, b);
+}
+
+static void flag(const worker *t, bool finite) {
+    if (!finite) atomic_store_explicit(&t->c->non_finite, true, memory_order_relaxed);
+}
+
+static bool all_finite(const float *x, uint32_t n) {
+    uint32_t top = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t u = srn_bits_f32(x[i]) & 0x7fffffffu;
+        top = u > top ? u : top;
+    }
+    return top < 0x7f800000u;
+}
+
+/* ---- products ---- */
+
+/* The activations of a product: rows of x, with room for their codes in q. */
+static srn_act act_of(const float *x, uint32_t k, uint32_t n, uint32_t planes, void *q) {
+    return (srn_act){.x = x, .x_stride = k, .k = k, .n = n, .planes = planes, .q = q};
+}
+
+/* Prepares groups [g0, g1) of columns [c0, c1): codes where k allows them, and the check for infinities. */
+static void prepare(const worker *t, const srn_act *a, uint32_t c0, uint32_t c1, uint32_t g0, uint32_t g1) {
+    if (c0 >= c1 || g0 >= g1) return;
+    if (a->k % SRN_GROUP == 0) return flag(t, t->c->k.quantize(a, c0, c1, g0, g1));
+    uint32_t e0 = g0 * SRN_GROUP, e1 = SRN_MIN(g1 * SRN_GROUP, a->k);
+    for (uint32_t i = c0; i < c1; i++) flag(t, all_finite(a->x + i * a->x_stride + e0, e1 - e0));
+}
+
+static uint32_t group_count(const srn_act *a) {
+    return (a->k + SRN_GROUP - 1) / SRN_GROUP;
+}
+
+/* Splits the preparation of all columns between the threads: by columns, or for one column by groups. */
+static void prepare_shared(const worker *t, const srn_act *a) {
+    uint32_t p, q;
+    if (a->n >= t->n_threads) {
+        part(t, a->n, 1, &p, &q);
+        prepare(t, a, p, q, 0, group_count(a));
+    } else {
+        part(t, group_count(a), 1, &p, &q);
+        prepare(t, a, 0, a->n, p, q);
+    }
+}
+
+/* This thread's panels of y = w * a, its part being [p0, p1) of a longer list in which w's panels start at
+ * `at`. Adds the bias to the rows it wrote. */
+static void product_part(const worker *t, const srn_packed *w, const srn_act *a, const float *bias, float *y,
+                         uint32_t at, uint32_t p0, uint32_t p1) {
+    uint32_t count = srn__panel_count(w);
+    uint32_t lo = p0 > at ? p0 - at : 0, hi = p1 > at ? SRN_MIN(p1 - at, count) : 0;
+    if (lo >= hi) return;
+    t->c->k.matmul(w, lo, hi, a, NULL, a->n, y, w->rows, t->scratch);
+    if (!bias) return;
+    uint32_t r0 = lo * SRN_PANEL, r1 = SRN_MIN(hi * SRN_PANEL, w->rows);
+    for (uint32_t i = 0; i < a->n; i++) t->c->k.add(y + (size_t)i * w->rows + r0, bias + r0, r1 - r0);
+}
+
+static void product(const worker *t, const srn_mat *mat, const srn_act *a, const float *bias, float *y) {
+    const srn_packed *w = srn__packed(t->c, mat, 0);
+    uint32_t p0, p1;
+    part(t, srn__panel_count(w), 1, &p0, &p1);
+    product_part(t, w, a, bias, y, 0, p0, p1);
+}
+
+/* ---- attention ---- */
+
+static void project_qkv(const worker *t, const srn_layer *l, const srn_act *a) {
+    const srn_packed *q = srn__packed(t->c, l->q, 0), *k = srn__packed(t->c, l->k, 0),
+                     *v = srn__packed(t->c, l->v, 0);
+    uint32_t nq = srn__panel_count(q), nk = srn__panel_count(k), p0, p1;
+    part(t, nq + nk + srn__panel_count(v), 1, &p0, &p1);
+    product_part(t, q, a, l->q_bias, t->w->q, 0, p0, p1);
+    product_part(t, k, a, l->k_bias, t->w->k, nq, p0, p1);
+    product_part(t, v, a, l->v_bias, t->w->v, nq + nk, p0, p1);
+}
+
+/* Block tile of a layer's K (or V) for KV head h of block 0. */
+static uint8_t *k_tiles(const srn_cpu *c, uint32_t layer, uint32_t h) {
+    size_t per_block = (c->k_tile_bytes + c->v_tile_bytes) * c->m->hp.n_head_kv;
+    return c->kv + (size_t)layer * c->o.n_kv_blocks * per_block + h * c->k_tile_bytes;
+}
+static uint8_t *v_tiles(const srn_cpu *c, uint32_t layer, uint32_t h) {
+    return k_tiles(c, layer, 0) + (size_t)c->o.n_kv_blocks * c->m->hp.n_head_kv * c->k_tile_bytes +
+           h * c->v_tile_bytes;
+}
+
+static const srn_slice *slice_of(const srn_batch *b, uint32_t token) {
+    for (uint32_t i = 0; i < b->n_slices; i++)
+        if (token - b->slices[i].first < b->slices[i].n_tokens) return &b->slices[i];
+    return &b->slices[0];
+}
+
+/* Norm and rope of one head of one token, and for a KV head its rounding into the cache. */
+static void finish_head(const worker *t, const srn_layer *l, uint32_t layer, uint32_t token, uint32_t head) {
+    const srn_hparams *hp = t->hp;
+    const srn_kernels *k = &t->c->k;
+    bool is_q = head < hp->n_head;
+    uint32_t h = is_q ? head : head - hp->n_head;
+    float *x = is_q ? t->w->q + ((size_t)token * hp->n_head + h) * hp->d_k
+                    : t->w->k + ((size_t)token * hp->n_head_kv + h) * hp->d_k;
+    const float *norm = is_q ? l->q_norm : l->k_norm;
+    if (norm) k->rms_norm(x, norm, hp->norm_eps, hp->d_k, x);
+    if (!(t->c->m->features_off & SRN_FEAT_ROPE)) {
+        size_t row = ((l->local_rope ? (size_t)t->s->c->o.max_batch : 0) + token) * (hp->n_rot / 2);
+        k->rope(x, t->w->cos + row, t->w->sin + row, hp->n_rot, t->c->m->arch->rope_neox);
+    }
+    if (is_q) return flag(t, all_finite(x, hp->d_k));
+    const srn_slice *s = slice_of(t->s->b, token);
+    uint32_t pos = t->w->pos[token], block = s->blocks[pos / SRN_KV_BLOCK];
+    size_t per_block = (size_t)block * hp->n_head_kv;
+    flag(t, k->kv_store(t->c->o.kv_type, x, t->w->v + ((size_t)token * hp->n_head_kv + h) * hp->d_v, hp->d_k,
+                        hp->d_v, pos % SRN_KV_BLOCK, k_tiles(t->c, layer, h) + per_block * t->c->k_tile_bytes,
+                        v_tiles(t->c, layer, h) + per_block * t->c->v_tile_bytes));
+}
+
+static void finish_qk(const worker *t, const srn_layer *l, uint32_t layer) {
+    uint32_t heads = t->hp->n_head + t->hp->n_head_kv, a, b;
+    part(t, t->n * heads, 1, &a, &b);
+    for (uint32_t i = a; i < b; i++) finish_head(t, l, layer, i / heads, i % heads);
+}
+
+#define QUERY_TILE 32
+
+/* How the attention of a step is cut into items: per slice, tiles of queries times KV heads times head parts.
+ */
+typedef struct attn_plan {
+    uint32_t head_parts; /* parts of the query heads that share a KV head */
+    uint32_t n_items;
+} attn_plan;
+
+static attn_plan plan_attention(const worker *t) {
+    uint32_t tiles = 0, group = t->hp->n_head / t->hp->n_head_kv;
+    for (uint32_t i = 0; i < t->s->b->n_slices; i++)
+        tiles += (t->s->b->slices[i].n_tokens + QUERY_TILE - 1) / QUERY_TILE;
+    attn_plan p = {.head_parts = 1};
+    while (tiles * t->hp->n_head_kv * p.head_parts < 2 * t->n_threads && p.head_parts < group &&
+           t->n_threads > 1)
+        p.head_parts++;
+    p.n_items = tiles * t->hp->n_head_kv * p.head_parts;
+    return p;
+}
+
+static void attention_item(const worker *t, const srn_layer *l, uint32_t layer, const attn_plan *p,
+                           uint32_t item) {
+    const srn_hparams *hp = t->hp;
+    const srn_batch *b = t->s->b;
+    uint32_t group = hp->n_head / hp->n_head_kv, per_tile = hp->n_head_kv * p->head_parts;
+    uint32_t tile = item / per_tile, kv_head = item % per_tile / p->head_parts, hp_i = item % p->head_parts,
+             si = 0;
+    for (; si + 1 < b->n_slices; si++) {
+        uint32_t tiles = (b->slices[si].n_tokens + QUERY_TILE - 1) / QUERY_TILE;
+        if (tile < tiles) break;
+        tile -= tiles;
+    }
+    const srn_slice *s = &b->slices[si];
+    uint32_t q0 = tile * QUERY_TILE, h0 = group * hp_i / p->head_parts,
+             h1 = group * (hp_i + 1) / p->head_parts;
+    size_t token = s->first + q0, head = kv_head * group + h0;
+    srn_attn a = {.kv_type = t->c->o.kv_type,
+                  .k = k_tiles(t->c, layer, kv_head),
+                  .v = v_tiles(t->c, layer, kv_head),
+                  .k_block_stride = t->c->k_tile_bytes * hp->n_head_kv,
+                  .v_block_stride = t->c->v_tile_bytes * hp->n_head_kv,
+                  .blocks = s->blocks,
+                  .block_len = SRN_KV_BLOCK,
+                  .d_k = hp->d_k,
+                  .d_v = hp->d_v,
+                  .n_past = s->n_past + q0,
+                  .n_queries = SRN_MIN(s->n_tokens - q0, (uint32_t)QUERY_TILE),
+                  .n_heads = h1 - h0,
+                  .window = l->window,
+                  .scale = hp->attn_scale,
+                  .softcap = hp->attn_softcap,
+                  .q = t->w->q + (token * hp->n_head + head) * hp->d_k,
+                  .q_stride = (size_t)hp->n_head * hp->d_k,
+                  .out = t->w->att + (token * hp->n_head + head) * hp->d_v,
+                  .out_stride = (size_t)hp->n_head * hp->d_v};
+    flag(t, t->c->k.attention(&a, t->scratch));
+}
+
+/* Items are taken from a counter, longest first, since later queries see more positions. */
+static void attend(const worker *t, const srn_layer *l, uint32_t layer) {
+    attn_plan p = plan_attention(t);
+    uint32_t i;
+    while ((i = atomic_fetch_add_explicit(&t->c->next_item, 1, memory_order_relaxed)) < p.n_items)
+        attention_item(t, l, layer, &p, p.n_items - 1 - i);
+}
+
+static void attention_block(const worker *t, uint32_t layer) {
+    const srn_layer *l = &t->c->m->layers[layer];
+    srn_act in = act_of(t->w->xn, t->hp->n_embd, t->n, 2, t->w->act_wide);
+    srn_act mid = act_of(t->w->att, t->hp->n_head * t->hp->d_v, t->n, 1, t->w->act_narrow);
+    if (t->thread == 0) atomic_store_explicit(&t->c->next_item, 0, memory_order_relaxed);
+    project_qkv(t, l, &in);
+    barrier(t);
+    finish_qk(t, l, layer);
+    barrier(t);
+    attend(t, l, layer);
+    barrier(t);
+    prepare_shared(t, &mid);
+    barrier(t);
+    product(t, l->o, &mid, l->o_bias, t->w->out);
+    barrier(t);
+}
+
+/* ---- feed-forward ---- */
+
+/* gate and up for this thread's rows, the activation, and the codes of the groups that it finished. */
+static void gate_up(const worker *t, const srn_packed *gate, const srn_packed *up, const srn_act *in,
+                    const uint32_t *cols, uint32_t first, uint32_t n, const srn_act *ret) {
+    uint32_t p0, p1, ff = gate->rows;
+    part(t, srn__panel_count(gate), SRN_GROUP / SRN_PANEL, &p0, &p1);
+    if (p0 >= p1 || n == 0) return;
+    float *g = t->w->gate + (size_t)first * ff, *u = t->w->up + (size_t)first * ff;
+    t->c->k.matmul(gate, p0, p1, in, cols, n, g, ff, t->scratch);
+    t->c->k.matmul(up, p0, p1, in, cols, n, u, ff, t->scratch);
+    uint32_t r0 = p0 * SRN_PANEL, r1 = SRN_MIN(p1 * SRN_PANEL, ff);
+    for (uint32_t i = 0; i < n; i++)
+        t->c->k.act_mul(t->c->m->act, g + (size_t)i * ff + r0, u + (size_t)i * ff + r0, r1 - r0,
+                        g + (size_t)i * ff + r0);
+    prepare(t, ret, first, first + n, r0 / SRN_GROUP, (r1 + SRN_GROUP - 1) / SRN_GROUP);
+}
+
+static void dense_block(const worker *t, const srn_layer *l, const srn_act *in) {
+    srn_act mid = act_of(t->w->gate, t->hp->n_ff, t->n, 1, t->w->act_narrow);
+    gate_up(t, srn__packed(t->c, l->gate, 0), srn__packed(t->c, l->up, 0), in, NULL, 0, t->n, &mid);
+    barrier(t);
+    product(t, l->down, &mid, NULL, t->w->out);
+    barrier(t);
+}
+
+/* The n_used greatest router logits of a token, ties to the lower expert, and their weights. */
+static void choose_experts(const worker *t, uint32_t token) {
+    const srn_hparams *hp = t->hp;
+    const float *logits = t->w->router + (size_t)token * hp->n_expert;
+    srn_choice *c = t->w->choices + (size_t)token * hp->n_expert_used;
+    for (uint32_t r = 0; r < hp->n_expert_used; r++) {
+        uint32_t best = UINT32_MAX;
+        for (uint32_t e = 0; e < hp->n_expert; e++) {
+            bool taken = false;
+            for (uint32_t k = 0; k < r; k++) taken = taken || c[k].expert == e;
+            if (!taken && (best == UINT32_MAX || logits[e] > logits[best])) best = e;
+        }
+        c[r].expert = best;
+    }
+    float max = logits[c[0].expert], sum = 0;
+    for (uint32_t r = 0; r < hp->n_expert_used; r++) c[r].weight = srn_expf(logits[c[r].expert] - max);
+    if (hp->expert_norm)
+        for (uint32_t r = 0; r < hp->n_expert_used; r++) sum = sum + c[r].weight;
+    else
+        for (uint32_t e = 0; e < hp->n_expert; e++) sum = sum + srn_expf(logits[e] - max);
+    for (uint32_t r = 0; r < hp->n_expert_used; r++) c[r].weight = c[r].weight / sum;
+    flag(t, all_finite(logits, hp->n_expert));
+}
+
+/* Numbers the slots so that each expert's tokens are neighbours, in token order. One thread. */
+static void group_slots(const worker *t) {
+    const srn_hparams *hp = t->hp;
+    uint32_t n = t->n * hp->n_expert_used, *start = t->w->expert_start;
+    memset(start, 0, (hp->n_expert + 1) * sizeof *start);
+    for (uint32_t i = 0; i < n; i++) start[t->w->choices[i].expert + 1]++;
+    for (uint32_t e = 0; e < hp->n_expert; e++) start[e + 1] += start[e];
+    for (uint32_t i = 0; i < n; i++) {
+        srn_choice *c = &t->w->choices[i];
+        c->slot = start[c->expert]++;
+        t->w->slot_token[c->slot] = i / hp->n_expert_used;
+    }
+    for (uint32_t e = hp->n_expert; e > 0; e--) start[e] = start[e - 1];
+    start[0] = 0;
+}
+
+static void expert_block(const worker *t, const srn_layer *l, const srn_act *in) {
+    const srn_hparams *hp = t->hp;
+    uint32_t a, b, p0, p1;
+    product(t, l->router, in, NULL, t->w->router);
+    barrier(t);
+    part(t, t->n, 1, &a, &b);
+    for (uint32_t i = a; i < b; i++) choose_experts(t, i);
+    barrier(t);
+    if (t->thread == 0) group_slots(t);
+    barrier(t);
+    srn_act mid = act_of(t->w->gate, hp->n_ff_expert, t->n * hp->n_expert_used, 1, t->w->act_narrow);
+    const uint32_t *start = t->w->expert_start;
+    for (uint32_t e = 0; e < hp->n_expert; e++)
+        gate_up(t, srn__packed(t->c, l->gate_exps, e), srn__packed(t->c, l->up_exps, e), in,
+                t->w->slot_token + start[e], start[e], start[e + 1] - start[e], &mid);
+    barrier(t);
+    for (uint32_t e = 0; e < hp->n_expert; e++) {
+        const srn_packed *w = srn__packed(t->c, l->down_exps, e);
+        part(t, srn__panel_count(w), 1, &p0, &p1);
+        if (p0 < p1 && start[e] < start[e + 1])
+            t->c->k.matmul(w, p0, p1, &mid, t->w->slot_self + start[e], start[e + 1] - start[e],
+                           t->w->expert_out + (size_t)start[e] * hp->n_embd, hp->n_embd, t->scratch);
+    }
+    barrier(t);
+    for (uint32_t i = a; i < b; i++) {
+        const srn_choice *c = t->w->choices + (size_t)i * hp->n_expert_used;
+        float *out = t->w->out + (size_t)i * hp->n_embd;
+        for (uint32_t r = 0; r < hp->n_expert_used; r++) {
+            const float *y = t->w->expert_out + (size_t)c[r].slot * hp->n_embd;
+            for (uint32_t j = 0; j < hp->n_embd; j++)
+                out[j] = r ? fmaf(c[r].weight, y[j], out[j]) : c[r].weight * y[j];
+        }
+    }
+    barrier(t);
+}
+
+/* ---- the step ---- */
+
+/* Adds a block's output (after its post norm) to the residual of tokens [a, b), and norms for what follows.
+ */
+static void add_and_norm(const worker *t, const float *post_norm, bool add, const float *norm, uint32_t a,
+                         uint32_t b) {
+    uint32_t n = t->hp->n_embd;
+    for (uint32_t i = a; i < b; i++) {
+        float *x = t->w->x + (size_t)i * n, *out = t->w->out + (size_t)i * n;
+        if (add && post_norm) t->c->k.rms_norm(out, post_norm, t->hp->norm_eps, n, out);
+        if (add) t->c->k.add(x, out, n);
+        if (norm) t->c->k.rms_norm(x, norm, t->hp->norm_eps, n, t->w->xn + (size_t)i * n);
+    }
+}
+
+static void embed(const worker *t, uint32_t a, uint32_t b) {
+    const srn_packed *w = srn__packed(t->c, t->c->m->embd, 0);
+    uint32_t n = t->hp->n_embd, half = t->hp->n_rot / 2;
+    for (uint32_t i = a; i < b; i++) {
+        float *x = t->w->x + (size_t)i * n;
+        srn_dequant(w->type, w->raw + (size_t)t->s->b->tokens[i] * w->row_bytes, x, n);
+        if (t->hp->embed_scale != 1.0f)
+            for (uint32_t j = 0; j < n; j++) x[j] = x[j] * t->hp->embed_scale;
+        const srn_slice *s = slice_of(t->s->b, i);
+        t->w->pos[i] = s->n_past + (i - s->first);
+        for (uint32_t local = 0; local < (t->c->m->arch->local_rope_base > 0 ? 2u : 1u); local++) {
+            size_t row = ((size_t)local * t->c->o.max_batch + i) * half;
+            srn_rope_row(t->c->freqs + local * half, t->c->rope_factor[local], half, t->w->pos[i],
+                         t->w->cos + row, t->w->sin + row);
+        }
+    }
+}
+
+static void head(const worker *t, const float *post_norm) {
+    const srn_batch *b = t->s->b;
+    uint32_t a, e, n = t->hp->n_embd, vocab = t->hp->n_vocab;
+    part(t, b->n_wanted, 1, &a, &e);
+    for (uint32_t i = a; i < e; i++)
+        add_and_norm(t, post_norm, true, t->c->m->out_norm, b->wanted[i], b->wanted[i] + 1);
+    barrier(t);
+    for (uint32_t i = a; i < e; i++)
+        memcpy(t->w->out + (size_t)i * n, t->w->xn + (size_t)b->wanted[i] * n, n * sizeof(float));
+    barrier(t);
+    srn_act in = act_of(t->w->out, n, b->n_wanted, 2, t->w->act_wide);
+    prepare_shared(t, &in);
+    barrier(t);
+    product(t, t->c->m->head, &in, NULL, b->logits);
+    const srn_packed *w = srn__packed(t->c, t->c->m->head, 0);
+    uint32_t p0, p1;
+    part(t, srn__panel_count(w), 1, &p0, &p1);
+    uint32_t r0 = SRN_MIN(p0 * SRN_PANEL, vocab), r1 = SRN_MIN(p1 * SRN_PANEL, vocab);
+    for (uint32_t i = 0; i < b->n_wanted; i++) {
+        float *y = b->logits + (size_t)i * vocab;
+        flag(t, all_finite(y + r0, r1 - r0));
+        if (t->hp->final_softcap > 0)
+            for (uint32_t r = r0; r < r1; r++)
+                y[r] = t->hp->final_softcap * srn_tanhf(y[r] / t->hp->final_softcap);
+    }
+}
+
+static void run_step(void *ctx, uint32_t thread, uint32_t n_threads) {
+    step *s = ctx;
+    srn_cpu *c = s->c;
+    worker w = {.s = s,
+                .c = c,
+                .hp = s->hp,
+                .w = &c->w,
+                .scratch = c->scratch + thread * c->scratch_each,
+                .n = s->n,
+                .thread = thread,
+                .n_threads = n_threads};
+    const worker *t = &w;
+    uint32_t a, b, groups = (s->hp->n_embd + SRN_GROUP - 1) / SRN_GROUP;
+    srn_act wide = act_of(c->w.xn, s->hp->n_embd, s->n, 2, c->w.act_wide);
+    srn_act narrow = act_of(c->w.xn, s->hp->n_embd, s->n, 1, c->w.act_narrow);
+    part(t, s->n, 1, &a, &b);
+    embed(t, a, b);
+    for (uint32_t i = 0; i < s->hp->n_layer; i++) {
+        const srn_layer *l = &c->m->layers[i];
+        add_and_norm(t, i ? c->m->layers[i - 1].ffn_post_norm : NULL, i > 0, l->attn_norm, a, b);
+        prepare(t, &wide, a, b, 0, groups);
+        barrier(t);
+        attention_block(t, i);
+        add_and_norm(t, l->attn_post_norm, true, l->ffn_norm, a, b);
+        srn_act in = l->router ? act_of(c->w.xn, s->hp->n_embd, s->n, 1, c->w.act_wide) : narrow;
+        prepare(t, &in, a, b, 0, groups);
+        barrier(t);
+        if (l->router)
+            expert_block(t, l, &in);
+        else
+            dense_block(t, l, &in);
+    }
+    if (s->b->n_wanted) head(t, c->m->layers[s->hp->n_layer - 1].ffn_post_norm);
+}
+
+int srn__cpu_forward(srn_device *d, const srn_batch *b, srn_err *err) {
+    srn_cpu *c = (srn_cpu *)d;
+    step s = {.c = c, .b = b, .hp = &c->m->hp, .n = b->n_tokens};
+    atomic_store(&c->non_finite, false);
+    srn__pool_run(c->pool, run_step, &s);
+    if (atomic_load(&c->non_finite))
+        return srn_fail(err, SRN_ENONFINITE,
+                        "an activation became infinite or not a number: the weights or the prompt drive the "
+                        "model out of range");
+    return SRN_OK;
+}
