@@ -142,6 +142,14 @@ def test_words_of_one_machine_or_of_unfinished_work_are_found(tree, line):
     assert len(found) == 1 and found[0].startswith("docs/a.md:2: words: ")
 
 
+def test_pages_that_point_at_nothing_are_found(tree):
+    tree("src/base/a.c", TOP)
+    root = tree("docs/a.md", "[a](b.md) [c](../src/base/a.c#L1) [d](https://example.org/x)\n"
+                "`src/base/a.c` `src/ROOM/x.c` `fuzz/fuzz_NAME.c`\n`src/base/gone.c`\n")
+    assert lint(root, "links") == ["docs/a.md:1: links: b.md does not exist",
+                                   "docs/a.md:3: links: src/base/gone.c does not exist"]
+
+
 def test_a_file_without_a_comment_at_its_top_is_found(tree):
     found = lint(tree("src/base/a.c", '#include "base/base.h"\n/* what it owns, too late */\n'), "tops")
     assert len(found) == 1 and found[0].startswith("src/base/a.c:1: tops: ")
