@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.repo
 LINT = Path(__file__).resolve().parents[2] / "tools/lint"
 TOP = "/* A file for the tests of the lint: owns nothing. */\n"
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.repo
 SCRIPT = Path(__file__).resolve().parents[2] / "bench/side-by-side"
 
 # Each call takes the next speed from the side's list and notes its turn.
