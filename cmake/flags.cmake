@@ -12,8 +12,9 @@ set(SERIN_SANITIZE "" CACHE STRING "sanitizers, for example address,undefined or
 if(SERIN_SANITIZE)
   target_compile_options(serin_flags INTERFACE -fsanitize=${SERIN_SANITIZE} -fno-omit-frame-pointer
     -fno-sanitize-recover=all
-    # The sanitizers' own checks create paths and conversions that gcc then warns of; release has the warnings.
-    -Wno-conversion -Wno-sign-conversion -Wno-format-truncation -Wno-maybe-uninitialized -Wno-stringop-overflow -Wno-array-bounds)
+    # Under sanitizers gcc warns of paths and conversions that their own checks create; release has the warnings.
+    "$<$<C_COMPILER_ID:GNU>:-Wno-conversion;-Wno-sign-conversion;-Wno-format-truncation;-Wno-maybe-uninitialized;\
+-Wno-stringop-overflow;-Wno-array-bounds>")
   target_link_options(serin_flags INTERFACE -fsanitize=${SERIN_SANITIZE})
 endif()
 
