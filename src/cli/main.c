@@ -8,6 +8,8 @@ static int cmd_help(int argc, char **argv);
 /* In the order of --help. */
 static const srn_command commands[] = {
     {"info", srn__cmd_info, "what a model file holds, its weights id, the memory it needs"},
+    {"tokenize", srn__cmd_tokenize, "text to token ids"},
+    {"detokenize", srn__cmd_detokenize, "token ids to text"},
     {"help", cmd_help, "list the commands"},
 };
 
