@@ -4,11 +4,11 @@
 float srn_tanhf(float x) {
     float a = x < 0 ? -x : x;
     float t;
-    if (a < 0.3f) {
+    if (a < SRN_TANH_NEAR) {
         float z = a * a;
-        float p = fmaf(0x1.664f48p-6f, z, -0x1.ba1ba2p-5f); /* 62/2835, -17/315 */
-        p = fmaf(p, z, 0x1.111112p-3f);                     /* 2/15 */
-        p = fmaf(p, z, -0x1.555556p-2f);                    /* -1/3 */
+        float p = fmaf(SRN_TANH_C9, z, SRN_TANH_C7);
+        p = fmaf(p, z, SRN_TANH_C5);
+        p = fmaf(p, z, SRN_TANH_C3);
         t = fmaf(p * z, a, a);
     } else {
         float e = srn_expf(-2.0f * a);

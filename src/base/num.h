@@ -74,6 +74,11 @@ static inline float srn_geluf(float x) {
 }
 
 /* tanh in f32: an odd polynomial below 0.3, (1-e)/(1+e) with e = e^(-2|x|) above. */
+#define SRN_TANH_NEAR 0.3f
+#define SRN_TANH_C3   -0x1.555556p-2f
+#define SRN_TANH_C5   0x1.111112p-3f  /* 2/15 */
+#define SRN_TANH_C7   -0x1.ba1ba2p-5f /* -17/315 */
+#define SRN_TANH_C9   0x1.664f48p-6f  /* 62/2835 */
 float srn_tanhf(float x);
 
 /* Double precision, for tables and log-probabilities: error under 1e-15 relative in the ranges used.

@@ -15,6 +15,10 @@ static const struct {
     void (*fill)(srn_kernels *k);
 } levels[N_LEVELS] = {
     [LEVEL_REF] = {"ref", srn__kernels_ref},
+#if defined(__x86_64__)
+    [LEVEL_AVX2] = {"avx2", srn__kernels_avx2},
+    [LEVEL_AVX512] = {"avx512", srn__kernels_avx512},
+#endif
 };
 
 /* The names of the levels up to each level. */

@@ -1,0 +1,351 @@
+/* Attention in v16 operations: docs/numerics.md, equal to src/cpu/ref/attention_ref.c to the bit. Included
+ * once by each ISA's attention file. Any thread; the scratch belongs to the call.
+ *
+ * A pair is one query of one head. Pairs that share the KV head are worked on in batches of at most BATCH, so
+ * that a segment of K and V comes from memory once a batch; a batch is cut into tiles of at most PAIRS, whose
+ * accumulators live in registers:
+ *
+ *   scores   a lane is a position: acc[pair][group] += q[pair][d] * K[group][d][16 positions], d ascending
+ *   softmax  of each pair over the positions that it sees
+ *   values   a lane is a d: acc[pair][chunk] += p[pair][j] * V[j][16 of d], j ascending
+ *
+ * Scores of positions that a pair does not see cost a lane and are dropped. In the value product they must be
+ * skipped, for adding 0 * v turns -0 into +0 and a NaN of an unwritten position into a NaN: positions that
+ * all pairs of a tile see run without checks, the few others with one for each pair.
+ */
+#ifndef SRN_CPU_X86_ATTENTION_X86_H
+#define SRN_CPU_X86_ATTENTION_X86_H
+
+#include "cpu/x86/v16.h"
+
+#define PAIRS SRN__ATTN_PAIRS
+#define BATCH SRN__ATTN_BATCH
+
+/* Groups of 16 positions, or chunks of 16 values, that a tile of n pairs holds in registers: n *
+ * TILE_WIDTH(n) accumulators, at most 24 of 32 registers, or 6 times two of 16. */
+#if defined(__AVX512F__)
+#define TILE_WIDTH(n) 4
+#else
+#define TILE_WIDTH(n) ((n) == 1 ? 4 : (n) <= 3 ? 2 : 1)
+#endif
+#define MAX_WIDTH 4
+
+#define SEGMENT_GROUPS (SRN_SEGMENT / 16)
+#define SCORE_STRIDE   (SRN_SEGMENT + 16 * (MAX_WIDTH - 1))
+
+/* What becomes of a pair's result of one segment. */
+enum { SEES_NOTHING, FIRST_SEGMENT, MERGE };
+
+/* Where one segment's K and V lie. */
+typedef struct seg {
+    uint32_t base;                                    /* its first position */
+    const uint8_t *k[SEGMENT_GROUPS + MAX_WIDTH - 1]; /* group g at k[g]; beyond the last, the last again */
+    const uint8_t *v[SEGMENT_GROUPS];                 /* block b at v[b] */
+    uint32_t block_shift;                             /* log2 of positions per block */
+} seg;
+
+/* One tile against one segment; positions count from the segment's first. */
+typedef struct tile {
+    uint32_t n;     /* pairs */
+    const float *q; /* [d_k][PAIRS] */
+    float *o;       /* [n][o_stride] */
+    size_t o_stride;
+    uint32_t lo[PAIRS], hi[PAIRS]; /* pair p sees [lo, hi) */
+    uint32_t any_lo, any_hi;       /* some pair sees */
+    uint32_t all_lo, all_hi;       /* every pair sees; [any_hi, any_hi) when there is none */
+    uint8_t how[PAIRS];
+    float keep[PAIRS], take[PAIRS];            /* factors of a merge */
+    _Alignas(64) float s[PAIRS][SCORE_STRIDE]; /* scores, then exp(score - max) */
+} tile;
+
+V16_FN v16 load_kv(srn_kv_type type, const uint8_t *base, size_t index) {
+    if (type == SRN_KV_F32) return v16_load((const float *)(const void *)base + index);
+    return v16_load_f16((const uint16_t *)(const void *)base + index);
+}
+V16_FN v16 load_kv_part(srn_kv_type type, const uint8_t *base, size_t index, uint32_t n) {
+    if (type == SRN_KV_F32) return v16_load_part((const float *)(const void *)base + index, n);
+    uint16_t h[16] = {0};
+    memcpy(h, (const uint16_t *)(const void *)base + index, n * sizeof *h);
+    return v16_load_f16(h);
+}
+
+/* ---- scores ---- */
+
+/* Dot products of n pairs with all groups that some pair sees. */
+V16_FN void score_tile(srn_kv_type type, uint32_t n, uint32_t width, tile *t, const seg *sg, uint32_t d_k) {
+    uint32_t end = (t->any_hi + 15) / 16;
+    for (uint32_t g = t->any_lo / 16; g < end; g += width) {
+        v16 acc[PAIRS][MAX_WIDTH];
+        V16_UNROLL for (uint32_t p = 0; p < n; p++) V16_UNROLL for (uint32_t w = 0; w < width; w++)
+            acc[p][w] = v16_set1(0.0f);
+        const uint8_t *const *k = sg->k + g;
+        const float *q = t->q;
+        for (uint32_t d = 0; d < d_k; d++, q += PAIRS) V16_UNROLL for (uint32_t w = 0; w < width; w++) {
+                v16 kv = load_kv(type, k[w], (size_t)d * 16);
+                V16_UNROLL for (uint32_t p = 0; p < n; p++) acc[p][w] =
+                    v16_fma(v16_set1(q[p]), kv, acc[p][w]);
+            }
+        V16_UNROLL for (uint32_t p = 0; p < n; p++) V16_UNROLL for (uint32_t w = 0; w < width; w++)
+            v16_store(t->s[p] + (g + w) * 16, acc[p][w]);
+    }
+}
+
+/* ---- softmax ---- */
+
+/* Lanes of group g that lie in [lo, hi). */
+V16_FN v16_lanes group_lanes(uint32_t g, uint32_t lo, uint32_t hi) {
+    uint32_t a = lo > g * 16 ? lo - g * 16 : 0, b = hi < g * 16 + 16 ? hi - g * 16 : 16;
+    return v16_range(a, b);
+}
+
+/* Dot products s to scores, over [lo, hi): their maximum, or false when one is not finite. Lanes outside
+ * become -infinity. */
+static bool scale_scores(const srn_attn *a, float *s, uint32_t lo, uint32_t hi, float *ret_max) {
+    v16 scale = v16_set1(a->scale), least = v16_set1(srn_f32_bits(0xff800000u)), max = least;
+    v16 cap = v16_set1(a->softcap);
+    unsigned bad = 0;
+    for (uint32_t g = lo / 16; g < (hi + 15) / 16; g++) {
+        v16 x = v16_mul(v16_load(s + g * 16), scale);
+        v16_lanes seen = group_lanes(g, lo, hi);
+        bad |= (unsigned)v16_not_finite(x) & seen;
+        if (a->softcap > 0) x = v16_mul(cap, v16_tanh(v16_div(x, cap)));
+        if (seen != 0xffff) x = v16_select(seen, x, least);
+        max = v16_max(x, max);
+        v16_store(s + g * 16, x);
+    }
+    *ret_max = v16_greatest(max);
+    return bad == 0;
+}
+
+/* Scores to exp(score - max); returns their sum. Lanes outside [lo, hi) add +0 to sums that are not -0. */
+static float exp_scores(float *s, uint32_t lo, uint32_t hi, float max) {
+    v16 sum = v16_set1(0.0f), m = v16_set1(max);
+    for (uint32_t g = lo / 16; g < (hi + 15) / 16; g++) {
+        v16 e = v16_exp(v16_sub(v16_load(s + g * 16), m));
+        v16_lanes seen = group_lanes(g, lo, hi);
+        if (seen != 0xffff) e = v16_select(seen, e, v16_set1(0.0f));
+        sum = v16_add(sum, e);
+        v16_store(s + g * 16, e);
+    }
+    return v16_tree(sum);
+}
+
+/* Softmax of every pair of a tile, and how its results join those of the segments before: max[n] and sum[n]
+ * are the pairs' running ones, sum is 0 before the first segment. */
+static bool softmax_tile(const srn_attn *a, tile *t, float *max, float *sum) {
+    for (uint32_t p = 0; p < t->n; p++) {
+        t->how[p] = SEES_NOTHING;
+        if (t->lo[p] >= t->hi[p]) continue;
+        float m, s;
+        if (!scale_scores(a, t->s[p], t->lo[p], t->hi[p], &m)) return false;
+        s = exp_scores(t->s[p], t->lo[p], t->hi[p], m);
+        if (sum[p] == 0) {
+            t->how[p] = FIRST_SEGMENT;
+            max[p] = m;
+            sum[p] = s;
+            continue;
+        }
+        float top = m > max[p] ? m : max[p];
+        t->how[p] = MERGE;
+        t->keep[p] = srn_expf(max[p] - top);
+        t->take[p] = srn_expf(m - top);
+        sum[p] = fmaf(s, t->take[p], sum[p] * t->keep[p]);
+        max[p] = top;
+    }
+    return true;
+}
+
+/* ---- values ---- */
+
+/* Values [16*c, 16*(c+width)) of d for n pairs; where lanes < 16, width is 1 and only that many exist. */
+V16_FN void value_tile(srn_kv_type type, uint32_t n, uint32_t width, tile *t, const seg *sg, uint32_t d_v,
+                       uint32_t c, uint32_t lanes) {
+    v16 acc[PAIRS][MAX_WIDTH];
+    V16_UNROLL for (uint32_t p = 0; p < n; p++) V16_UNROLL for (uint32_t w = 0; w < width; w++) acc[p][w] =
+        v16_set1(0.0f);
+    uint32_t block_last = (1u << sg->block_shift) - 1;
+    size_t row_bytes = (size_t)d_v * (type == SRN_KV_F32 ? 4 : 2);
+    for (uint32_t j = t->any_lo; j < t->any_hi;) {
+        const uint8_t *row = sg->v[j >> sg->block_shift] + (j & block_last) * row_bytes;
+        bool all = j >= t->all_lo && j < t->all_hi;
+        uint32_t stop = all ? t->all_hi : j < t->all_lo ? t->all_lo : t->any_hi;
+        stop = SRN_MIN(stop, (j | block_last) + 1);
+        for (; j < stop; j++, row += row_bytes) V16_UNROLL for (uint32_t w = 0; w < width; w++) {
+                v16 v =
+                    lanes == 16 ? load_kv(type, row, (c + w) * 16) : load_kv_part(type, row, c * 16, lanes);
+                if (all)
+                    V16_UNROLL for (uint32_t p = 0; p < n; p++) acc[p][w] =
+                        v16_fma(v16_set1(t->s[p][j]), v, acc[p][w]);
+                else
+                    V16_UNROLL for (uint32_t p = 0; p < n; p++) if (j >= t->lo[p] && j < t->hi[p]) acc[p][w] =
+                        v16_fma(v16_set1(t->s[p][j]), v, acc[p][w]);
+            }
+    }
+    V16_UNROLL for (uint32_t p = 0; p < n; p++) {
+        if (t->how[p] == SEES_NOTHING) continue;
+        float *o = t->o + p * t->o_stride + c * 16;
+        v16 keep = v16_set1(t->keep[p]), take = v16_set1(t->take[p]);
+        V16_UNROLL for (uint32_t w = 0; w < width; w++) {
+            v16 r = acc[p][w];
+            if (t->how[p] == MERGE) r = v16_fma(r, take, v16_mul(v16_load(o + w * 16), keep));
+            v16_store(o + w * 16, r);
+        }
+    }
+}
+
+/* All of d, in the widest tiles that fit. */
+V16_FN void value_tiles(srn_kv_type type, uint32_t n, tile *t, const seg *sg, uint32_t d_v) {
+    uint32_t c = 0, whole = d_v / 16;
+    for (; c + 4 <= whole && TILE_WIDTH(n) >= 4; c += 4) value_tile(type, n, 4, t, sg, d_v, c, 16);
+    for (; c + 2 <= whole && TILE_WIDTH(n) >= 2; c += 2) value_tile(type, n, 2, t, sg, d_v, c, 16);
+    for (; c < whole; c++) value_tile(type, n, 1, t, sg, d_v, c, 16);
+    if (d_v % 16) value_tile(type, n, 1, t, sg, d_v, c, d_v % 16);
+}
+
+/* ---- one function per cache type and number of pairs ---- */
+
+typedef void tile_fn(tile *t, const seg *sg, uint32_t d);
+
+#define TILE_FNS(type, n)                                                                                    \
+    static void scores_##type##_##n(tile *t, const seg *sg, uint32_t d_k) {                                  \
+        score_tile(SRN_KV_##type, n, TILE_WIDTH(n), t, sg, d_k);                                             \
+    }                                                                                                        \
+    static void values_##type##_##n(tile *t, const seg *sg, uint32_t d_v) {                                  \
+        value_tiles(SRN_KV_##type, n, t, sg, d_v);                                                           \
+    }
+#define TILE_FNS_OF(type)                                                                                    \
+    TILE_FNS(type, 1)                                                                                        \
+    TILE_FNS(type, 2) TILE_FNS(type, 3) TILE_FNS(type, 4) TILE_FNS(type, 5) TILE_FNS(type, 6)
+TILE_FNS_OF(F16)
+TILE_FNS_OF(F32)
+
+#define TILE_ROW(what, type)                                                                                 \
+    [SRN_KV_##type] = {what##_##type##_1, what##_##type##_2, what##_##type##_3,                              \
+                       what##_##type##_4, what##_##type##_5, what##_##type##_6}
+static tile_fn *const score_fns[2][PAIRS] = {TILE_ROW(scores, F16), TILE_ROW(scores, F32)};
+static tile_fn *const value_fns[2][PAIRS] = {TILE_ROW(values, F16), TILE_ROW(values, F32)};
+
+/* ---- a batch of pairs ---- */
+
+typedef struct batch {
+    uint32_t first, n; /* pairs; pair i is head i % n_heads of query i / n_heads */
+    float *q;          /* tile by tile, PAIRS * d_k floats apart: [d_k][PAIRS] */
+    float *o;          /* [n][o_stride] */
+    size_t o_stride;
+    float max[BATCH], sum[BATCH];
+} batch;
+
+/* First position that query i sees, and the one after its last. */
+static uint32_t seen_end(const srn_attn *a, uint32_t i) {
+    return a->n_past + i + 1;
+}
+static uint32_t seen_begin(const srn_attn *a, uint32_t i) {
+    uint32_t end = seen_end(a, i);
+    return a->window && end > a->window ? end - a->window : 0;
+}
+
+/* Tile i of n pairs cut into equal parts of at most PAIRS. */
+static uint32_t tile_count(uint32_t n) {
+    return (n + PAIRS - 1) / PAIRS;
+}
+static uint32_t tile_start(uint32_t n, uint32_t i) {
+    return n * i / tile_count(n);
+}
+
+static void pack_queries(const srn_attn *a, batch *b) {
+    for (uint32_t i = 0; i < tile_count(b->n); i++) {
+        float *q = b->q + (size_t)i * PAIRS * a->d_k;
+        uint32_t start = tile_start(b->n, i), end = tile_start(b->n, i + 1);
+        for (uint32_t p = start; p < end; p++) {
+            uint32_t pair = b->first + p;
+            const float *src = a->q + pair / a->n_heads * a->q_stride + (size_t)(pair % a->n_heads) * a->d_k;
+            for (uint32_t d = 0; d < a->d_k; d++) q[(size_t)d * PAIRS + p - start] = src[d];
+        }
+    }
+}
+
+/* Finds the blocks of a segment for positions [from, to) of it, which are not empty. */
+static void find_segment(const srn_attn *a, uint32_t base, uint32_t from, uint32_t to, seg *sg) {
+    size_t group_bytes = (size_t)a->d_k * 16 * (a->kv_type == SRN_KV_F32 ? 4 : 2);
+    uint32_t groups_per_block = a->block_len / 16, last = (to - 1) / 16;
+    sg->base = base;
+    sg->block_shift = (uint32_t)__builtin_ctz(a->block_len);
+    for (uint32_t g = from / 16; g <= last; g++) {
+        size_t block = a->blocks[(base + g * 16) / a->block_len];
+        sg->k[g] = a->k + block * a->k_block_stride + g % groups_per_block * group_bytes;
+        sg->v[g / groups_per_block] = a->v + block * a->v_block_stride;
+    }
+    for (uint32_t g = last + 1; g < last + MAX_WIDTH; g++) sg->k[g] = sg->k[last];
+}
+
+/* What the pairs of a tile, the first of which is `pair`, see of a segment. False: nothing. */
+static bool tile_range(const srn_attn *a, tile *t, uint32_t pair, uint32_t base) {
+    uint32_t any_lo = SRN_SEGMENT, any_hi = 0, all_lo = 0, all_hi = SRN_SEGMENT;
+    for (uint32_t p = 0; p < t->n; p++) {
+        uint32_t i = (pair + p) / a->n_heads, begin = seen_begin(a, i), end = seen_end(a, i);
+        uint32_t lo = begin > base ? SRN_MIN(begin - base, SRN_SEGMENT) : 0;
+        uint32_t hi = end > base ? SRN_MIN(end - base, SRN_SEGMENT) : 0;
+        t->lo[p] = lo;
+        t->hi[p] = hi;
+        all_lo = SRN_MAX(all_lo, lo);
+        all_hi = SRN_MIN(all_hi, hi);
+        if (lo >= hi) continue;
+        any_lo = SRN_MIN(any_lo, lo);
+        any_hi = SRN_MAX(any_hi, hi);
+    }
+    if (all_lo >= all_hi) all_lo = all_hi = any_hi;
+    t->any_lo = any_lo, t->any_hi = any_hi;
+    t->all_lo = all_lo, t->all_hi = all_hi;
+    return any_lo < any_hi;
+}
+
+static bool batch_segment(const srn_attn *a, batch *b, const seg *sg) {
+    tile t;
+    t.o_stride = b->o_stride;
+    for (uint32_t i = 0; i < tile_count(b->n); i++) {
+        uint32_t start = tile_start(b->n, i);
+        t.n = tile_start(b->n, i + 1) - start;
+        t.q = b->q + (size_t)i * PAIRS * a->d_k;
+        t.o = b->o + start * b->o_stride;
+        if (!tile_range(a, &t, b->first + start, sg->base)) continue;
+        score_fns[a->kv_type][t.n - 1](&t, sg, a->d_k);
+        if (!softmax_tile(a, &t, b->max + start, b->sum + start)) return false;
+        value_fns[a->kv_type][t.n - 1](&t, sg, a->d_v);
+    }
+    return true;
+}
+
+static bool run_batch(const srn_attn *a, batch *b) {
+    uint32_t begin = seen_begin(a, b->first / a->n_heads);
+    uint32_t end = seen_end(a, (b->first + b->n - 1) / a->n_heads);
+    for (uint32_t base = begin / SRN_SEGMENT * SRN_SEGMENT; base < end; base += SRN_SEGMENT) {
+        uint32_t from = begin > base ? begin - base : 0, to = SRN_MIN(end - base, SRN_SEGMENT);
+        seg sg;
+        find_segment(a, base, from, to, &sg);
+        if (!batch_segment(a, b, &sg)) return false;
+    }
+    for (uint32_t p = 0; p < b->n; p++) {
+        uint32_t pair = b->first + p, whole = a->d_v & ~15u;
+        const float *o = b->o + p * b->o_stride;
+        float *out = a->out + pair / a->n_heads * a->out_stride + (size_t)(pair % a->n_heads) * a->d_v;
+        v16 sum = v16_set1(b->sum[p]);
+        for (uint32_t d = 0; d < whole; d += 16) v16_store(out + d, v16_div(v16_load(o + d), sum));
+        if (a->d_v % 16) v16_store_part(out + whole, v16_div(v16_load(o + whole), sum), a->d_v % 16);
+    }
+    return true;
+}
+
+static bool attention(const srn_attn *a, void *scratch) {
+    uint32_t total = a->n_queries * a->n_heads;
+    batch b = {.q = scratch, .o = (float *)scratch + (size_t)BATCH * a->d_k};
+    b.o_stride = (size_t)srn_align_up(a->d_v, 16);
+    for (; b.first < total; b.first += BATCH) {
+        b.n = SRN_MIN(total - b.first, BATCH);
+        memset(b.sum, 0, sizeof b.sum);
+        pack_queries(a, &b);
+        if (!run_batch(a, &b)) return false;
+    }
+    return true;
+}
+
+#endif

@@ -1,0 +1,254 @@
+/* Sixteen binary32 lanes: one AVX-512 register, or two AVX2 registers. The vector kernels are written once in
+ * these operations and compiled for both, which also keeps the sixteen partial sums of docs/numerics.md the
+ * same. Every operation is IEEE's, lane by lane; v16_exp and v16_tanh are num.h's functions, operation by
+ * operation. Only for files compiled for AVX2 or AVX-512 (src/cpu/x86).
+ */
+#ifndef SRN_CPU_X86_V16_H
+#define SRN_CPU_X86_V16_H
+
+#include "cpu/cpu_internal.h"
+
+#include <immintrin.h>
+
+#define V16_FN static inline __attribute__((always_inline, unused))
+#if defined(__clang__)
+#define V16_UNROLL _Pragma("unroll")
+#else
+#define V16_UNROLL _Pragma("GCC unroll 32")
+#endif
+
+/* Attention: the fill functions set these. PAIRS pairs of query and head are a tile, BATCH share a pass. */
+#define SRN__ATTN_PAIRS 6
+#define SRN__ATTN_BATCH 48
+bool srn__attention_avx2(const srn_attn *a, void *scratch);
+bool srn__attention_avx512(const srn_attn *a, void *scratch);
+static inline size_t srn__attn_scratch_bytes_x86(uint32_t d_k, uint32_t d_v) {
+    return SRN__ATTN_BATCH * (d_k + (size_t)srn_align_up(d_v, 16)) * sizeof(float);
+}
+
+/* A set of lanes, bit l for lane l. */
+typedef uint16_t v16_lanes;
+
+#if defined(__AVX512F__)
+
+typedef __m512 v16;
+
+V16_FN v16 v16_set1(float x) {
+    return _mm512_set1_ps(x);
+}
+V16_FN v16 v16_load(const float *p) {
+    return _mm512_loadu_ps(p);
+}
+V16_FN void v16_store(float *p, v16 a) {
+    _mm512_storeu_ps(p, a);
+}
+/* The first n of 16 lanes (n < 16); the others are +0 and their memory is not touched. */
+V16_FN v16 v16_load_part(const float *p, uint32_t n) {
+    return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+}
+V16_FN void v16_store_part(float *p, v16 a, uint32_t n) {
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), a);
+}
+V16_FN v16 v16_load_f16(const uint16_t *p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
+}
+/* To f16, round to nearest even. */
+V16_FN void v16_store_f16(uint16_t *p, v16 a) {
+    _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));
+}
+V16_FN v16 v16_add(v16 a, v16 b) {
+    return _mm512_add_ps(a, b);
+}
+V16_FN v16 v16_sub(v16 a, v16 b) {
+    return _mm512_sub_ps(a, b);
+}
+V16_FN v16 v16_mul(v16 a, v16 b) {
+    return _mm512_mul_ps(a, b);
+}
+V16_FN v16 v16_div(v16 a, v16 b) {
+    return _mm512_div_ps(a, b);
+}
+V16_FN v16 v16_fma(v16 a, v16 b, v16 c) { /* a*b + c */
+    return _mm512_fmadd_ps(a, b, c);
+}
+V16_FN v16 v16_fms(v16 a, v16 b, v16 c) { /* a*b - c */
+    return _mm512_fmsub_ps(a, b, c);
+}
+V16_FN v16 v16_min(v16 a, v16 b) { /* a < b ? a : b */
+    return _mm512_min_ps(a, b);
+}
+V16_FN v16 v16_max(v16 a, v16 b) { /* a > b ? a : b */
+    return _mm512_max_ps(a, b);
+}
+V16_FN v16 v16_neg(v16 a) {
+    return _mm512_xor_ps(a, _mm512_set1_ps(-0.0f));
+}
+V16_FN v16 v16_abs(v16 a) {
+    return _mm512_abs_ps(a);
+}
+V16_FN v16_lanes v16_less(v16 a, v16 b) {
+    return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ);
+}
+V16_FN v16_lanes v16_not_finite(v16 a) {
+    return _mm512_fpclass_ps_mask(a, 0x99); /* quiet NaN, both infinities, signalling NaN */
+}
+V16_FN v16 v16_select(v16_lanes m, v16 a, v16 b) { /* lane l of a where bit l is set, else of b */
+    return _mm512_mask_blend_ps(m, b, a);
+}
+/* x * 2^n by the exponent field, for integral n that keep it normal. */
+V16_FN v16 v16_scale(v16 x, v16 n) {
+    __m512i e = _mm512_slli_epi32(_mm512_cvttps_epi32(n), 23);
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x), e));
+}
+V16_FN __m256 v16_half(v16 a, int i) {
+    return i ? _mm512_extractf32x8_ps(a, 1) : _mm512_castps512_ps256(a);
+}
+
+#else
+
+typedef struct v16 {
+    __m256 lo, hi;
+} v16;
+
+V16_FN v16 v16_set1(float x) {
+    __m256 v = _mm256_set1_ps(x);
+    return (v16){v, v};
+}
+V16_FN v16 v16_load(const float *p) {
+    return (v16){_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)};
+}
+V16_FN void v16_store(float *p, v16 a) {
+    _mm256_storeu_ps(p, a.lo);
+    _mm256_storeu_ps(p + 8, a.hi);
+}
+V16_FN v16 v16_load_part(const float *p, uint32_t n) {
+    float t[16] = {0};
+    memcpy(t, p, n * sizeof *t);
+    return v16_load(t);
+}
+V16_FN void v16_store_part(float *p, v16 a, uint32_t n) {
+    float t[16];
+    v16_store(t, a);
+    memcpy(p, t, n * sizeof *t);
+}
+V16_FN v16 v16_load_f16(const uint16_t *p) {
+    return (v16){_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p)),
+                 _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(p + 8)))};
+}
+V16_FN void v16_store_f16(uint16_t *p, v16 a) {
+    _mm_storeu_si128((__m128i *)(void *)p, _mm256_cvtps_ph(a.lo, _MM_FROUND_TO_NEAREST_INT));
+    _mm_storeu_si128((__m128i *)(void *)(p + 8), _mm256_cvtps_ph(a.hi, _MM_FROUND_TO_NEAREST_INT));
+}
+V16_FN v16 v16_add(v16 a, v16 b) {
+    return (v16){_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)};
+}
+V16_FN v16 v16_sub(v16 a, v16 b) {
+    return (v16){_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)};
+}
+V16_FN v16 v16_mul(v16 a, v16 b) {
+    return (v16){_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)};
+}
+V16_FN v16 v16_div(v16 a, v16 b) {
+    return (v16){_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)};
+}
+V16_FN v16 v16_fma(v16 a, v16 b, v16 c) {
+    return (v16){_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
+}
+V16_FN v16 v16_fms(v16 a, v16 b, v16 c) {
+    return (v16){_mm256_fmsub_ps(a.lo, b.lo, c.lo), _mm256_fmsub_ps(a.hi, b.hi, c.hi)};
+}
+V16_FN v16 v16_min(v16 a, v16 b) {
+    return (v16){_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)};
+}
+V16_FN v16 v16_max(v16 a, v16 b) {
+    return (v16){_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)};
+}
+V16_FN v16 v16_neg(v16 a) {
+    __m256 sign = _mm256_set1_ps(-0.0f);
+    return (v16){_mm256_xor_ps(a.lo, sign), _mm256_xor_ps(a.hi, sign)};
+}
+V16_FN v16 v16_abs(v16 a) {
+    __m256 sign = _mm256_set1_ps(-0.0f);
+    return (v16){_mm256_andnot_ps(sign, a.lo), _mm256_andnot_ps(sign, a.hi)};
+}
+V16_FN v16_lanes v16_less(v16 a, v16 b) {
+    int lo = _mm256_movemask_ps(_mm256_cmp_ps(a.lo, b.lo, _CMP_LT_OQ));
+    int hi = _mm256_movemask_ps(_mm256_cmp_ps(a.hi, b.hi, _CMP_LT_OQ));
+    return (v16_lanes)(lo | hi << 8);
+}
+V16_FN v16_lanes v16_not_finite(v16 a) {
+    return (v16_lanes)~v16_less(v16_abs(a), v16_set1(srn_f32_bits(0x7f800000u)));
+}
+V16_FN __m256 v16_half_mask(unsigned m) {
+    __m256i bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    return _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32((int)m), bit), bit));
+}
+V16_FN v16 v16_select(v16_lanes m, v16 a, v16 b) {
+    return (v16){_mm256_blendv_ps(b.lo, a.lo, v16_half_mask(m)),
+                 _mm256_blendv_ps(b.hi, a.hi, v16_half_mask((unsigned)m >> 8))};
+}
+V16_FN __m256 v16_scale_half(__m256 x, __m256 n) {
+    __m256i e = _mm256_slli_epi32(_mm256_cvttps_epi32(n), 23);
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x), e));
+}
+V16_FN v16 v16_scale(v16 x, v16 n) {
+    return (v16){v16_scale_half(x.lo, n.lo), v16_scale_half(x.hi, n.hi)};
+}
+V16_FN __m256 v16_half(v16 a, int i) {
+    return i ? a.hi : a.lo;
+}
+
+#endif
+
+/* ---- what follows is the same for both ---- */
+
+/* Lanes a to b-1 of 16. */
+V16_FN v16_lanes v16_range(uint32_t a, uint32_t b) {
+    return (v16_lanes)(((1u << b) - 1) & ~((1u << a) - 1));
+}
+/* The fixed tree over 16 partial sums: 8, 4, 2, 1. */
+V16_FN float v16_tree(v16 a) {
+    __m256 e = _mm256_add_ps(v16_half(a, 0), v16_half(a, 1));
+    __m128 q = _mm_add_ps(_mm256_castps256_ps128(e), _mm256_extractf128_ps(e, 1));
+    q = _mm_add_ps(q, _mm_movehl_ps(q, q));
+    return _mm_cvtss_f32(_mm_add_ss(q, _mm_movehdup_ps(q)));
+}
+/* The greatest lane; no lane is a NaN. */
+V16_FN float v16_greatest(v16 a) {
+    __m256 e = _mm256_max_ps(v16_half(a, 0), v16_half(a, 1));
+    __m128 q = _mm_max_ps(_mm256_castps256_ps128(e), _mm256_extractf128_ps(e, 1));
+    q = _mm_max_ps(q, _mm_movehl_ps(q, q));
+    return _mm_cvtss_f32(_mm_max_ss(q, _mm_movehdup_ps(q)));
+}
+/* srn_expf */
+V16_FN v16 v16_exp(v16 x) {
+    x = v16_min(x, v16_set1(SRN_EXP_HI));
+    x = v16_max(x, v16_set1(SRN_EXP_LO));
+    v16 magic = v16_set1(SRN_EXP_MAGIC);
+    v16 n = v16_sub(v16_fma(x, v16_set1(SRN_EXP_LOG2E), magic), magic);
+    v16 r = v16_fma(n, v16_set1(-SRN_EXP_LN2_HI), x);
+    r = v16_fma(n, v16_set1(-SRN_EXP_LN2_LO), r);
+    v16 p = v16_fma(v16_set1(SRN_EXP_C7), r, v16_set1(SRN_EXP_C6));
+    p = v16_fma(p, r, v16_set1(SRN_EXP_C5));
+    p = v16_fma(p, r, v16_set1(SRN_EXP_C4));
+    p = v16_fma(p, r, v16_set1(SRN_EXP_C3));
+    p = v16_fma(p, r, v16_set1(SRN_EXP_C2));
+    p = v16_fma(p, r, v16_set1(1.0f));
+    p = v16_fma(p, r, v16_set1(1.0f));
+    return v16_scale(p, n);
+}
+/* srn_tanhf */
+V16_FN v16 v16_tanh(v16 x) {
+    v16 a = v16_abs(x), one = v16_set1(1.0f);
+    v16 z = v16_mul(a, a);
+    v16 p = v16_fma(v16_set1(SRN_TANH_C9), z, v16_set1(SRN_TANH_C7));
+    p = v16_fma(p, z, v16_set1(SRN_TANH_C5));
+    p = v16_fma(p, z, v16_set1(SRN_TANH_C3));
+    v16 near = v16_fma(v16_mul(p, z), a, a);
+    v16 e = v16_exp(v16_mul(v16_set1(-2.0f), a));
+    v16 far = v16_div(v16_sub(one, e), v16_add(one, e));
+    v16 t = v16_select(v16_less(a, v16_set1(SRN_TANH_NEAR)), near, far);
+    return v16_select(v16_less(x, v16_set1(0.0f)), v16_neg(t), t);
+}
+
+#endif
