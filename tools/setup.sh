@@ -98,7 +98,8 @@ build_preset() {
   if [ -t 1 ] && [ -z "${CI:-}" ]; then
     (cd "$ROOT" && cmake --build --preset "$preset" ${1:+--target "$@"}) 2>&1 </dev/null | tee "$log" |
       while IFS= read -r line; do
-        case $line in "["*) printf '\r\033[K  %s' "${line%%]*}]" ;; esac
+        line=${line%%]*} # [12/80] Building ...
+        case $line in "["*) printf '\r\033[K  %s' "${line#[}" ;; esac
       done || status=1
     printf '\r\033[K'
   else
