@@ -18,6 +18,7 @@ static const struct {
 #if defined(__x86_64__)
     [LEVEL_AVX2] = {"avx2", srn__kernels_avx2},
     [LEVEL_AVX512] = {"avx512", srn__kernels_avx512},
+    [LEVEL_AVX512VNNI] = {"avx512vnni", srn__kernels_avx512vnni},
 #endif
 };
 

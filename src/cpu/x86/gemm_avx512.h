@@ -1,0 +1,238 @@
+/* AVX-512: products of integer codes, 16 rows (the lanes) by a tile of columns, group after group. `gemm`
+ * kernels read expanded groups and serve every type of a form; `fused` kernels unpack a native type's panel
+ * in registers, for few columns, where the panel's bytes are what takes the time.
+ *
+ * Columns come as pointers to their activations at the first group. A column with two planes is two integer
+ * columns, whose exact sums meet in fma(256, I1, I2). Running sums are loaded from and stored to acc[column]
+ * (acc_stride floats apart), so that a run can be done in parts.
+ */
+#ifndef SRN_CPU_X86_GEMM_AVX512_H
+#define SRN_CPU_X86_GEMM_AVX512_H
+
+#include "cpu/x86/dot_avx512.h"
+
+#define MAX_TILE 8 /* integer columns of a tile */
+
+ALWAYS_INLINE __m512 broadcast_f32(const float *p) {
+    return _mm512_set1_ps(*p);
+}
+
+/* -zero * (sum of codes): the start value that takes the weights' offset out again. `zero` is a constant. */
+ALWAYS_INLINE __m512i start_value(const int32_t *neg_sum, int zero) {
+    __m512i v = _mm512_set1_epi32(*neg_sum);
+    return zero == 128  ? _mm512_slli_epi32(v, 7)
+           : zero == 32 ? _mm512_slli_epi32(v, 5)
+           : zero == 16 ? _mm512_slli_epi32(v, 4)
+           : zero == 8  ? _mm512_slli_epi32(v, 3)
+                        : _mm512_setzero_si512();
+}
+
+/* The integer sum of column c as a float. */
+ALWAYS_INLINE __m512 sum_of_planes(const __m512i *acc, int planes, int c) {
+    if (planes == 1) return _mm512_cvtepi32_ps(acc[c]);
+    return _mm512_fmadd_ps(_mm512_set1_ps(256.0f), _mm512_cvtepi32_ps(acc[2 * c]),
+                           _mm512_cvtepi32_ps(acc[2 * c + 1]));
+}
+
+/* One group into the running sums f[columns]; a[i] is integer column i's group. All but a, w, s, f are
+ * constants. */
+ALWAYS_INLINE void add_group(srn_form form, int bits, int zero, int columns, int planes,
+                             const srn__act_group *const *a, const __m512i *w, const scales16 *s, __m512 *f) {
+    const int n = columns * planes;
+    const int8_t *code[MAX_TILE];
+    __m512i acc[MAX_TILE], other[MAX_TILE];
+    UNROLL for (int i = 0; i < n; i++) code[i] = a[i]->c;
+    if (form == SRN_FORM_SCALE || form == SRN_FORM_SCALE_MIN) {
+        UNROLL for (int i = 0; i < n; i++) acc[i] = start_value(&a[i]->neg_sum, zero);
+        dot_quads(n, 8, bits, w, code, 0, acc);
+    } else {
+        UNROLL for (int i = 0; i < n; i++) acc[i] = start_value(&a[i]->neg_half[0], zero);
+        dot_quads(n, 4, bits, w, code, 0, acc);
+        UNROLL for (int i = 0; i < n; i++) other[i] = start_value(&a[i]->neg_half[1], zero);
+        if (form != SRN_FORM_SPLIT) {
+            UNROLL for (int i = 0; i < n; i++) acc[i] = _mm512_mullo_epi32(acc[i], s->sc0);
+        }
+        dot_quads(n, 4, bits, w + 4, code, 16, other);
+        if (form != SRN_FORM_SPLIT) {
+            UNROLL for (int i = 0; i < n; i++) acc[i] =
+                _mm512_add_epi32(acc[i], _mm512_mullo_epi32(other[i], s->sc1));
+        }
+    }
+    UNROLL for (int c = 0; c < columns; c++) {
+        const srn__act_group *g = a[c * planes];
+        __m512 dx = broadcast_f32(&g->d);
+        f[c] = _mm512_fmadd_ps(_mm512_mul_ps(s->d, dx), sum_of_planes(acc, planes, c), f[c]);
+        if (form == SRN_FORM_SCALE_MIN) f[c] = _mm512_fmadd_ps(s->m, broadcast_f32(&g->s), f[c]);
+        if (form == SRN_FORM_SPLIT)
+            f[c] = _mm512_fmadd_ps(_mm512_mul_ps(s->m, dx), sum_of_planes(other, planes, c), f[c]);
+        if (form == SRN_FORM_SUB_MIN) {
+            __m512i sum0 = _mm512_mullo_epi32(s->mn0, _mm512_set1_epi32(g->half[0]));
+            __m512i sum1 = _mm512_mullo_epi32(s->mn1, _mm512_set1_epi32(g->half[1]));
+            f[c] = _mm512_fmadd_ps(_mm512_mul_ps(s->m, dx), _mm512_cvtepi32_ps(_mm512_add_epi32(sum0, sum1)),
+                                   f[c]);
+        }
+    }
+}
+
+/* ---- expanded groups ---- */
+
+typedef void gemm_fn(const srn__expanded *e, uint32_t n_groups, const srn__act_group *const *columns,
+                     float *acc, size_t acc_stride);
+
+ALWAYS_INLINE void gemm(srn_form form, int bits, int zero, int columns, int planes, const srn__expanded *e,
+                        uint32_t n_groups, const srn__act_group *const *column, float *acc,
+                        size_t acc_stride) {
+    __m512 f[MAX_TILE];
+    const srn__act_group *a[MAX_TILE];
+    UNROLL for (int c = 0; c < columns; c++) f[c] = _mm512_loadu_ps(acc + (size_t)c * acc_stride);
+    UNROLL for (int i = 0; i < columns * planes; i++) a[i] = column[i / planes] + i % planes;
+    for (uint32_t g = 0; g < n_groups; g++, e++) {
+        __m512i w[SRN__QUADS];
+        scales16 s;
+        UNROLL for (int j = 0; j < SRN__QUADS; j++) w[j] = _mm512_loadu_si512(e->q[j]);
+        s.d = _mm512_loadu_ps(e->d), s.m = _mm512_loadu_ps(e->m);
+        s.sc0 = _mm512_loadu_si512(e->sc[0]), s.sc1 = _mm512_loadu_si512(e->sc[1]);
+        s.mn0 = _mm512_loadu_si512(e->mn[0]), s.mn1 = _mm512_loadu_si512(e->mn[1]);
+        add_group(form, bits, zero, columns, planes, a, w, &s, f);
+        UNROLL for (int i = 0; i < columns * planes; i++) a[i] += planes;
+    }
+    UNROLL for (int c = 0; c < columns; c++) _mm512_storeu_ps(acc + (size_t)c * acc_stride, f[c]);
+}
+
+#define GEMM(name, form, bits, zero, columns, planes)                                                        \
+    static void name##_##columns##x##planes(const srn__expanded *e, uint32_t n_groups,                       \
+                                            const srn__act_group *const *column, float *acc,                 \
+                                            size_t acc_stride) {                                             \
+        gemm(form, bits, zero, columns, planes, e, n_groups, column, acc, acc_stride);                       \
+    }
+/* Tiles of a form: [planes-1][columns-1]; a tile that is not there is done by the next wider one. */
+#define GEMM_FAMILY(name, form, bits, zero)                                                                  \
+    GEMM(name, form, bits, zero, 1, 1)                                                                       \
+    GEMM(name, form, bits, zero, 2, 1)                                                                       \
+    GEMM(name, form, bits, zero, 4, 1)                                                                       \
+    GEMM(name, form, bits, zero, 6, 1)                                                                       \
+    GEMM(name, form, bits, zero, 8, 1)                                                                       \
+    GEMM(name, form, bits, zero, 1, 2)                                                                       \
+    GEMM(name, form, bits, zero, 2, 2)                                                                       \
+    GEMM(name, form, bits, zero, 3, 2)                                                                       \
+    GEMM(name, form, bits, zero, 4, 2)                                                                       \
+    static gemm_fn *const name[2][MAX_TILE] = {                                                              \
+        {name##_1x1, name##_2x1, name##_4x1, name##_4x1, name##_6x1, name##_6x1, name##_8x1, name##_8x1},    \
+        {name##_1x2, name##_2x2, name##_3x2, name##_4x2},                                                    \
+    };
+
+GEMM_FAMILY(gemm_scale4, SRN_FORM_SCALE, 4, 8)
+GEMM_FAMILY(gemm_scale5, SRN_FORM_SCALE, 5, 16)
+GEMM_FAMILY(gemm_scale8, SRN_FORM_SCALE, 8, 128)
+GEMM_FAMILY(gemm_min4, SRN_FORM_SCALE_MIN, 4, 0)
+GEMM_FAMILY(gemm_min5, SRN_FORM_SCALE_MIN, 5, 0)
+GEMM_FAMILY(gemm_sub6, SRN_FORM_SUB, 6, 32)
+GEMM_FAMILY(gemm_sub8, SRN_FORM_SUB, 8, 128)
+GEMM_FAMILY(gemm_sub_min, SRN_FORM_SUB_MIN, 4, 0)
+GEMM_FAMILY(gemm_split, SRN_FORM_SPLIT, 5, 16)
+
+static gemm_fn *const *gemm_family(srn_form form, uint32_t bits, uint32_t planes) {
+    switch (form) {
+    case SRN_FORM_SCALE:
+        return (bits == 4 ? gemm_scale4 : bits == 5 ? gemm_scale5 : gemm_scale8)[planes - 1];
+    case SRN_FORM_SCALE_MIN:
+        return (bits == 4 ? gemm_min4 : gemm_min5)[planes - 1];
+    case SRN_FORM_SUB:
+        return (bits == 6 ? gemm_sub6 : gemm_sub8)[planes - 1];
+    case SRN_FORM_SUB_MIN:
+        return gemm_sub_min[planes - 1];
+    default:
+        return gemm_split[planes - 1];
+    }
+}
+
+/* ---- panels of native types ---- */
+
+#define FUSED_TILE 4 /* integer columns of a fused tile */
+
+/* Groups [g0, g1) of a panel; columns point at group g0. */
+typedef void fused_fn(const uint8_t *panel, uint32_t groups, uint32_t g0, uint32_t g1,
+                      const srn__act_group *const *columns, float *acc, size_t acc_stride);
+typedef void expand_fn(const uint8_t *panel, uint32_t groups, uint32_t g0, uint32_t n, srn__expanded *e);
+
+ALWAYS_INLINE void fused(srn_type type, srn_form form, int bits, int zero, int columns, int planes,
+                         const uint8_t *panel, uint32_t groups, uint32_t g0, uint32_t g1,
+                         const srn__act_group *const *column, float *acc, size_t acc_stride) {
+    const uint8_t *scales = panel + groups * srn__code_bytes((uint32_t)bits);
+    const uint8_t *codes = panel + g0 * srn__code_bytes((uint32_t)bits);
+    __m512 f[FUSED_TILE];
+    const srn__act_group *a[FUSED_TILE];
+    UNROLL for (int c = 0; c < columns; c++) f[c] = _mm512_loadu_ps(acc + (size_t)c * acc_stride);
+    UNROLL for (int i = 0; i < columns * planes; i++) a[i] = column[i / planes] + i % planes;
+    for (uint32_t g = g0; g < g1; g++, codes += srn__code_bytes((uint32_t)bits)) {
+        __m512i w[SRN__QUADS];
+        scales16 s;
+        unpack_codes(codes, bits, w);
+        load_scales(type, scales, g, &s);
+        add_group(form, bits, zero, columns, planes, a, w, &s, f);
+        UNROLL for (int i = 0; i < columns * planes; i++) a[i] += planes;
+    }
+    UNROLL for (int c = 0; c < columns; c++) _mm512_storeu_ps(acc + (size_t)c * acc_stride, f[c]);
+}
+
+ALWAYS_INLINE void expand(srn_type type, srn_form form, int bits, const uint8_t *panel, uint32_t groups,
+                          uint32_t g0, uint32_t n, srn__expanded *e) {
+    const uint8_t *scales = panel + groups * srn__code_bytes((uint32_t)bits);
+    for (uint32_t g = g0; g < g0 + n; g++, e++) {
+        __m512i w[SRN__QUADS];
+        scales16 s;
+        unpack_codes(panel + g * srn__code_bytes((uint32_t)bits), bits, w);
+        load_scales(type, scales, g, &s);
+        UNROLL for (int j = 0; j < SRN__QUADS; j++) _mm512_storeu_si512(e->q[j], w[j]);
+        _mm512_storeu_ps(e->d, s.d);
+        if (form == SRN_FORM_SCALE_MIN) _mm512_storeu_ps(e->m, s.m);
+        if (form == SRN_FORM_SUB) {
+            _mm512_storeu_si512(e->sc[0], s.sc0);
+            _mm512_storeu_si512(e->sc[1], s.sc1);
+        }
+    }
+}
+
+#define FUSED(type, form, bits, zero, columns, planes)                                                       \
+    static void fused_##type##_##columns##x##planes(const uint8_t *panel, uint32_t groups, uint32_t g0,      \
+                                                    uint32_t g1, const srn__act_group *const *column,        \
+                                                    float *acc, size_t acc_stride) {                         \
+        fused(SRN_##type, form, bits, zero, columns, planes, panel, groups, g0, g1, column, acc,             \
+              acc_stride);                                                                                   \
+    }
+#define NATIVE(type, form, bits, zero)                                                                       \
+    FUSED(type, form, bits, zero, 1, 1)                                                                      \
+    FUSED(type, form, bits, zero, 2, 1)                                                                      \
+    FUSED(type, form, bits, zero, 3, 1)                                                                      \
+    FUSED(type, form, bits, zero, 4, 1)                                                                      \
+    FUSED(type, form, bits, zero, 1, 2)                                                                      \
+    FUSED(type, form, bits, zero, 2, 2)                                                                      \
+    static void expand_##type(const uint8_t *panel, uint32_t groups, uint32_t g0, uint32_t n,                \
+                              srn__expanded *e) {                                                            \
+        expand(SRN_##type, form, bits, panel, groups, g0, n, e);                                             \
+    }
+
+NATIVE(Q4_0, SRN_FORM_SCALE, 4, 8)
+NATIVE(Q4_1, SRN_FORM_SCALE_MIN, 4, 0)
+NATIVE(Q5_0, SRN_FORM_SCALE, 5, 16)
+NATIVE(Q5_1, SRN_FORM_SCALE_MIN, 5, 0)
+NATIVE(Q8_0, SRN_FORM_SCALE, 8, 128)
+NATIVE(Q4_K, SRN_FORM_SCALE_MIN, 4, 0)
+NATIVE(Q5_K, SRN_FORM_SCALE_MIN, 5, 0)
+NATIVE(Q6_K, SRN_FORM_SUB, 6, 32)
+
+typedef struct native_kernels {
+    fused_fn *fused[2][FUSED_TILE]; /* [planes-1][columns-1] */
+    expand_fn *expand;
+} native_kernels;
+
+#define NATIVE_ROW(type)                                                                                     \
+    [SRN_##type] = {{{fused_##type##_1x1, fused_##type##_2x1, fused_##type##_3x1, fused_##type##_4x1},       \
+                     {fused_##type##_1x2, fused_##type##_2x2}},                                              \
+                    expand_##type}
+static const native_kernels natives[] = {
+    NATIVE_ROW(Q4_0), NATIVE_ROW(Q4_1), NATIVE_ROW(Q5_0), NATIVE_ROW(Q5_1),
+    NATIVE_ROW(Q8_0), NATIVE_ROW(Q4_K), NATIVE_ROW(Q5_K), NATIVE_ROW(Q6_K),
+};
+
+#endif

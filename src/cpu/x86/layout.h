@@ -1,0 +1,103 @@
+/* cpu/x86: the memory layouts that the x86 kernels share: packed panels, expanded groups, activations.
+ *
+ * A packed panel is 16 rows: first the codes of every group of 32, then the scales of every block.
+ *   codes of a group, 64*bits bytes. A vector of 64 bytes is 16 rows (dwords) of 4 consecutive k (a quad).
+ *     8 bits: quads 0..7, stored = q + zero.
+ *     4 bits: vector j (0..3) has quad j in its low and quad j+4 in its high nibbles.
+ *     5 bits: then one vector whose byte i has in bit j the fifth bit of element i of quad j.
+ *     6 bits: then two vectors; byte i of vector h has in bits 2f, 2f+1 the upper bits of element i of quad
+ *             4h+f.
+ *   scales: f16 unless stated, [16] each.
+ *     Q4_0 Q5_0 Q8_0: d per group. Q4_1 Q5_1: d, m per group.
+ *     Q4_K Q5_K: per 8 groups the 12 scale bytes of a row as 3 vectors of dwords, then d, dmin.
+ *     Q6_K: per 8 groups int8 sc0[16], sc1[16] of each group, then d.
+ * F32, F16 and BF16 panels are [k][16]; F64 is packed as F32. The other types are not packed.
+ */
+#ifndef SRN_CPU_X86_LAYOUT_H
+#define SRN_CPU_X86_LAYOUT_H
+
+#include "cpu/cpu_internal.h"
+
+#define SRN__QUADS 8 /* quads of 4 codes in a group */
+
+/* How a type's codes are stored, in panels (native types) or in expanded groups (all). */
+typedef struct srn__x86_type {
+    uint8_t native;       /* 1: packed into panels */
+    uint8_t bits;         /* stored bits of a code: 4, 5, 6 or 8 */
+    uint8_t zero;         /* stored = q + zero; 0 or a power of two */
+    uint8_t scale_group;  /* groups per scale record */
+    uint16_t scale_bytes; /* bytes of a scale record, all 16 rows */
+} srn__x86_type;
+
+/* For types with integer codes. */
+srn__x86_type srn__x86_type_of(srn_type type);
+
+static inline size_t srn__code_bytes(uint32_t bits) {
+    return (size_t)bits * 64;
+}
+
+/* ---- expanded groups: what any type becomes before a product with many columns ---- */
+
+/* One group of 32 of 16 rows; what the form does not use is left as it was. */
+typedef struct srn__expanded {
+    uint8_t q[SRN__QUADS][SRN_PANEL][4]; /* stored codes, a byte each */
+    float d[SRN_PANEL];                  /* SPLIT: d2[0] */
+    float m[SRN_PANEL];                  /* SPLIT: d2[1] */
+    int32_t sc[2][SRN_PANEL];
+    int32_t mn[2][SRN_PANEL];
+} srn__expanded;
+
+/* Expands groups [g0, g0+n) of panel p from the file's rows, any type with integer codes; g0 and n are whole
+ * blocks of the type or within one. */
+void srn__x86_expand_raw(const srn_packed *w, uint32_t p, uint32_t g0, uint32_t n, srn__expanded *e);
+
+size_t srn__x86_panel_bytes(srn_type type, uint32_t cols);
+void srn__x86_pack(const srn_packed *w, uint32_t p0, uint32_t p1);
+
+/* ---- activations ---- */
+
+/* One group of one plane of one column. Column: its groups in order, the planes of a group side by side. */
+typedef struct srn__act_group {
+    int8_t c[SRN_GROUP]; /* this plane's codes */
+    float d;             /* the scale */
+    float s;             /* fl(d * f(S)) with S of the whole code t */
+    int32_t neg_sum;     /* minus the sum of c: what an offset of 1 in the weights adds */
+    int32_t neg_half[2]; /* the same for each half */
+    int32_t half[2];     /* sums of the whole codes t over each half */
+    int32_t unused;
+} srn__act_group;
+
+/* Bytes between columns: an odd multiple of 64 that spreads a tile's columns over the sets of a cache. */
+static inline size_t srn__act_stride(uint32_t k, uint32_t planes) {
+    size_t lines = (size_t)(k / SRN_GROUP) * planes;
+    return (lines + (25 - lines % 16) % 16) * sizeof(srn__act_group);
+}
+static inline size_t srn__x86_act_bytes(uint32_t k, uint32_t n, uint32_t planes) {
+    return n * srn__act_stride(k, planes);
+}
+static inline srn__act_group *srn__act_column(const srn_act *a, uint32_t column) {
+    return (srn__act_group *)(void *)((char *)a->q + column * srn__act_stride(a->k, a->planes));
+}
+
+/* ---- a product in blocks of columns ---- */
+
+#define SRN__EXPAND_GROUPS 16  /* groups that are expanded at a time: they stay in L1 */
+#define SRN__COLUMN_BLOCK  128 /* columns whose partial results wait for their tree */
+
+typedef struct srn__x86_scratch {
+    srn__expanded e[SRN__EXPAND_GROUPS];
+    float acc[SRN__COLUMN_BLOCK][SRN_MAX_RUNS][SRN_PANEL]; /* with R runs, a column's first R are used */
+} srn__x86_scratch;
+
+static inline size_t srn__x86_scratch_bytes(uint32_t k) {
+    (void)k;
+    return sizeof(srn__x86_scratch);
+}
+
+/* Columns that are done together, so that their activations stay in L2. */
+static inline uint32_t srn__x86_column_block(uint32_t k) {
+    uint32_t n = (1u << 18) / SRN_MAX(k, 1u) / 8 * 8;
+    return n < 32 ? 32 : n > SRN__COLUMN_BLOCK ? SRN__COLUMN_BLOCK : n;
+}
+
+#endif

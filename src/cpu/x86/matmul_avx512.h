@@ -1,0 +1,135 @@
+/* AVX-512: the product of a range of panels. Columns go in blocks that stay in L2, panels inside them, runs
+ * inside those; a block's running sums wait in scratch for their tree. Included once by each AVX-512
+ * translation unit, which sets SRN__VNNI.
+ */
+#ifndef SRN_CPU_X86_MATMUL_AVX512_H
+#define SRN_CPU_X86_MATMUL_AVX512_H
+
+#include "cpu/x86/float_avx512.h"
+#include "cpu/x86/gemm_avx512.h"
+#include "cpu/x86/quantize_avx512.h"
+
+#define ACC_STRIDE ((size_t)SRN_MAX_RUNS * SRN_PANEL) /* floats between columns of scratch->acc */
+
+/* What stays the same over the panels of one call. */
+typedef struct product {
+    const srn_packed *w;
+    srn__x86_type layout;
+    uint32_t planes, groups, runs;
+    uint32_t start[SRN_MAX_RUNS + 1]; /* elements */
+} product;
+
+/* Adds the runs of each column by the tree and stores rows of panel p. */
+static void store_panel(const product *pr, uint32_t p, const float *acc, uint32_t n, float *y,
+                        size_t y_stride) {
+    uint32_t rows = SRN_MIN(pr->w->rows - p * SRN_PANEL, SRN_PANEL);
+    __mmask16 mask = (__mmask16)((1u << rows) - 1);
+    for (uint32_t c = 0; c < n; c++, acc += ACC_STRIDE) {
+        __m512 r[SRN_MAX_RUNS];
+        for (uint32_t i = 0; i < pr->runs; i++) r[i] = _mm512_loadu_ps(acc + i * SRN_PANEL);
+        for (uint32_t step = 1; step < pr->runs; step *= 2)
+            for (uint32_t i = 0; i < pr->runs; i += 2 * step) r[i] = _mm512_add_ps(r[i], r[i + step]);
+        _mm512_mask_storeu_ps(y + c * y_stride + (size_t)p * SRN_PANEL, mask, r[0]);
+    }
+}
+
+/* Few columns: the panel is read once and unpacked in registers. */
+static void panel_fused(const product *pr, const uint8_t *panel, const srn__act_group *const *column,
+                        uint32_t n, float *acc) {
+    fused_fn *f = natives[pr->w->type].fused[pr->planes - 1][n - 1];
+    for (uint32_t r = 0; r < pr->runs; r++) {
+        uint32_t g0 = pr->start[r] / SRN_GROUP, g1 = pr->start[r + 1] / SRN_GROUP;
+        const srn__act_group *at[FUSED_TILE];
+        for (uint32_t c = 0; c < n; c++) at[c] = column[c] + (size_t)g0 * pr->planes;
+        f(panel, pr->groups, g0, g1, at, acc + r * SRN_PANEL, ACC_STRIDE);
+    }
+}
+
+/* n_groups expanded groups, the first of them g0, times all columns of the block. */
+static void block_gemm(const product *pr, const srn__expanded *e, uint32_t g0, uint32_t n_groups,
+                       const srn__act_group *const *column, uint32_t n, float *acc) {
+    gemm_fn *const *family = gemm_family(pr->w->form, pr->layout.bits, pr->planes);
+    uint32_t tile = MAX_TILE / pr->planes;
+    for (uint32_t c = 0; c < n; c += tile) {
+        uint32_t take = SRN_MIN(tile, n - c);
+        const srn__act_group *at[MAX_TILE];
+        /* a tile wider than what is left repeats its last column, whose results are not used */
+        for (uint32_t i = 0; i < tile; i++)
+            at[i] = column[c + SRN_MIN(i, take - 1)] + (size_t)g0 * pr->planes;
+        family[take - 1](e, n_groups, at, acc + c * ACC_STRIDE, ACC_STRIDE);
+    }
+}
+
+static void panel_expanded(const product *pr, uint32_t p, const srn__act_group *const *column, uint32_t n,
+                           srn__x86_scratch *scratch) {
+    const srn_packed *w = pr->w;
+    uint32_t unit = srn_type_get((uint32_t)w->type)->block_elems / SRN_GROUP;
+    for (uint32_t r = 0; r < pr->runs; r++) {
+        uint32_t g1 = pr->start[r + 1] / SRN_GROUP;
+        for (uint32_t g = pr->start[r] / SRN_GROUP; g < g1;) {
+            uint32_t take = SRN_MIN(g1 - g, SRN__EXPAND_GROUPS / unit * unit);
+            if (pr->layout.native)
+                natives[w->type].expand(w->panels + p * w->panel_bytes, pr->groups, g, take, scratch->e);
+            else
+                srn__x86_expand_raw(w, p, g, take, scratch->e);
+            block_gemm(pr, scratch->e, g, take, column, n, &scratch->acc[0][r][0]);
+            g += take;
+        }
+    }
+}
+
+static void block_codes(const product *pr, uint32_t p0, uint32_t p1, const srn_act *a, const uint32_t *cols,
+                        uint32_t n, uint32_t first, float *y, size_t y_stride, srn__x86_scratch *scratch) {
+    const srn__act_group *column[SRN__COLUMN_BLOCK];
+    for (uint32_t c = 0; c < n; c++) column[c] = srn__act_column(a, cols ? cols[first + c] : first + c);
+    uint32_t padded = (uint32_t)srn_align_up(n, MAX_TILE);
+    for (uint32_t p = p0; p < p1; p++) {
+        memset(scratch->acc, 0, padded * sizeof scratch->acc[0]);
+        if (pr->layout.native && n * pr->planes <= FUSED_TILE)
+            panel_fused(pr, pr->w->panels + p * pr->w->panel_bytes, column, n, &scratch->acc[0][0][0]);
+        else
+            panel_expanded(pr, p, column, n, scratch);
+        store_panel(pr, p, &scratch->acc[0][0][0], n, y, y_stride);
+    }
+}
+
+static void block_floats(const product *pr, uint32_t p0, uint32_t p1, const srn_act *a, const uint32_t *cols,
+                         uint32_t n, uint32_t first, float *y, size_t y_stride, srn__x86_scratch *scratch) {
+    const float *x[SRN__COLUMN_BLOCK];
+    for (uint32_t c = 0; c < n; c++) x[c] = a->x + (cols ? cols[first + c] : first + c) * a->x_stride;
+    for (uint32_t p = p0; p < p1; p++) {
+        float *acc = &scratch->acc[0][0][0];
+        float_panel(pr->w->type, pr->w->panels + p * pr->w->panel_bytes, pr->start, pr->runs, x, n, acc,
+                    ACC_STRIDE);
+        store_panel(pr, p, acc, n, y, y_stride);
+    }
+}
+
+static void matmul(const srn_packed *w, uint32_t p0, uint32_t p1, const srn_act *a, const uint32_t *cols,
+                   uint32_t n_cols, float *y, size_t y_stride, void *scratch) {
+    bool is_float = w->form == SRN_FORM_FLOAT;
+    product pr = {
+        .w = w, .planes = a->planes, .groups = w->cols / SRN_GROUP, .runs = srn__run_count(w->cols)};
+    if (!is_float) pr.layout = srn__x86_type_of(w->type);
+    uint32_t unit = srn_type_get((uint32_t)w->type)->block_elems;
+    for (uint32_t r = 0; r <= pr.runs; r++) pr.start[r] = srn__run_start(w->cols, unit, r, pr.runs);
+    uint32_t block = srn__x86_column_block(w->cols);
+    for (uint32_t c = 0; c < n_cols; c += block) {
+        uint32_t n = SRN_MIN(block, n_cols - c);
+        if (is_float)
+            block_floats(&pr, p0, p1, a, cols, n, c, y + c * y_stride, y_stride, scratch);
+        else
+            block_codes(&pr, p0, p1, a, cols, n, c, y + c * y_stride, y_stride, scratch);
+    }
+}
+
+static void fill_matmul(srn_kernels *k) {
+    k->panel_bytes = srn__x86_panel_bytes;
+    k->pack = srn__x86_pack;
+    k->act_bytes = srn__x86_act_bytes;
+    k->quantize = quantize;
+    k->scratch_bytes = srn__x86_scratch_bytes;
+    k->matmul = matmul;
+}
+
+#endif

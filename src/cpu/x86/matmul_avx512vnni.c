@@ -1,0 +1,8 @@
+/* The matrix product for AVX-512 with VNNI: vpdpbusd. Reached through the kernel table; see
+ * matmul_avx512.h. */
+#define SRN__VNNI 1
+#include "cpu/x86/matmul_avx512.h"
+
+void srn__kernels_avx512vnni_matmul(srn_kernels *k) {
+    fill_matmul(k);
+}

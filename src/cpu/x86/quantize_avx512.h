@@ -1,0 +1,63 @@
+/* AVX-512: activations to integer codes, the bits of the reference. */
+#ifndef SRN_CPU_X86_QUANTIZE_AVX512_H
+#define SRN_CPU_X86_QUANTIZE_AVX512_H
+
+#include "cpu/x86/unpack_avx512.h"
+
+#define F32_INFINITY_BITS 0x7f800000
+
+/* Codes of one plane, 16 dwords a half. */
+ALWAYS_INLINE void store_plane(srn__act_group *a, __m512i half0, __m512i half1) {
+    _mm_storeu_si128((void *)a->c, _mm512_cvtepi32_epi8(half0));
+    _mm_storeu_si128((void *)(a->c + 16), _mm512_cvtepi32_epi8(half1));
+    a->neg_half[0] = -_mm512_reduce_add_epi32(half0);
+    a->neg_half[1] = -_mm512_reduce_add_epi32(half1);
+    a->neg_sum = a->neg_half[0] + a->neg_half[1];
+}
+
+/* One group of 32 at x into `planes` planes. False when a value is not finite. */
+static bool quantize_group(const float *x, uint32_t planes, srn__act_group *a) {
+    const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+    __m512 x0 = _mm512_loadu_ps(x), x1 = _mm512_loadu_ps(x + 16);
+    __m512i m0 = _mm512_and_si512(_mm512_castps_si512(x0), magnitude);
+    __m512i m1 = _mm512_and_si512(_mm512_castps_si512(x1), magnitude);
+    /* magnitudes order as integers, infinities and NaN above all others */
+    int32_t max_bits = _mm512_reduce_max_epi32(_mm512_max_epi32(m0, m1));
+    float amax = srn_f32_bits((uint32_t)max_bits), limit = planes == 2 ? 32512.0f : 127.0f;
+    memset(a, 0, planes * sizeof *a);
+    if (max_bits >= F32_INFINITY_BITS) return false;
+    if (amax < 0x1p-100f) return true;
+    __m512 inverse = _mm512_set1_ps(limit / amax);
+    const int round = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+    __m512i t0 = _mm512_cvt_roundps_epi32(_mm512_mul_ps(x0, inverse), round);
+    __m512i t1 = _mm512_cvt_roundps_epi32(_mm512_mul_ps(x1, inverse), round);
+    if (planes == 1) {
+        store_plane(a, t0, t1);
+    } else {
+        /* t = 256*c1 + c2, c2 in -128..127: the low byte of t, signed */
+        const __m512i half = _mm512_set1_epi32(128);
+        __m512i c10 = _mm512_srai_epi32(_mm512_add_epi32(t0, half), 8);
+        __m512i c11 = _mm512_srai_epi32(_mm512_add_epi32(t1, half), 8);
+        store_plane(a, c10, c11);
+        store_plane(a + 1, _mm512_sub_epi32(t0, _mm512_slli_epi32(c10, 8)),
+                    _mm512_sub_epi32(t1, _mm512_slli_epi32(c11, 8)));
+    }
+    a->half[0] = _mm512_reduce_add_epi32(t0);
+    a->half[1] = _mm512_reduce_add_epi32(t1);
+    a->d = amax / limit;
+    a->s = a->d * (float)(a->half[0] + a->half[1]);
+    return true;
+}
+
+static bool quantize(const srn_act *a, uint32_t c0, uint32_t c1, uint32_t g0, uint32_t g1) {
+    bool finite = true;
+    for (uint32_t c = c0; c < c1; c++) {
+        srn__act_group *column = srn__act_column(a, c);
+        const float *x = a->x + c * a->x_stride;
+        for (uint32_t g = g0; g < g1; g++)
+            finite &= quantize_group(x + (size_t)g * SRN_GROUP, a->planes, column + (size_t)g * a->planes);
+    }
+    return finite;
+}
+
+#endif
