@@ -51,6 +51,76 @@ SRN_API const char *srn_err_name(int code);
 /* Version of the library, e.g. "0.1.0". */
 SRN_API const char *srn_version(void);
 
+/* ---- the engine: one model in memory, ready to compute ---- */
+
+typedef struct srn_engine srn_engine;
+
+/* What long work tells the caller, from the calling thread; total 0: unknown. */
+typedef void srn_progress_fn(void *ctx, const char *what, uint64_t done, uint64_t total);
+
+typedef struct srn_engine_opts {
+    uint32_t threads;    /* 0: as many as the process may run on; results never depend on it */
+    uint32_t n_ctx;      /* longest sequence in tokens; 0: what the model was trained for, at most 8192 */
+    const char *kv_type; /* "f16" (also NULL) or "f32" */
+    const char
+        *cpu; /* highest instruction set to use: "ref", "avx2", "avx512", "avx512vnni"; NULL: the best */
+    srn_progress_fn *progress; /* may be NULL */
+    void *progress_ctx;
+} srn_engine_opts;
+
+/* Opens a GGUF file and loads it. opts may be NULL. Everything is checked before the work: memory, context,
+ * architecture. Errors: SRN_ENOENT, SRN_EIO, SRN_EFORMAT, SRN_EUNSUP, SRN_ELIMIT, SRN_ENOMEM, SRN_EINVAL. */
+SRN_API int srn_engine_open(const char *path, const srn_engine_opts *opts, srn_engine **ret, srn_err *err);
+SRN_API void srn_engine_close(srn_engine *e); /* its sessions must be gone */
+
+typedef struct srn_engine_info {
+    const char *architecture;
+    const char *engine_id; /* version, numerics, device class and cache type:
+                              "serin-0.1.0/numerics-1/cpu-avx2/kv-f16" */
+    uint32_t n_vocab, n_ctx, n_ctx_train, n_layer, n_embd, threads;
+    uint64_t weights_bytes, kv_bytes, work_bytes; /* memory held */
+} srn_engine_info;
+/* Strings live as long as the engine. */
+SRN_API srn_engine_info srn_engine_get_info(const srn_engine *e);
+
+/* ---- a session: one sequence of tokens. Sessions of one engine are used by one thread at a time. ---- */
+
+typedef struct srn_session srn_session;
+SRN_API int srn_session_new(srn_engine *e, srn_session **ret, srn_err *err);
+SRN_API void srn_session_free(srn_session *s);
+SRN_API uint32_t srn_session_length(const srn_session *s);
+/* Forgets everything from index length on. */
+SRN_API void srn_session_truncate(srn_session *s, uint32_t length);
+/* Appends n tokens and computes the logits after the last one. Between chunks *cancel (may be NULL) is read;
+ * when it is set: SRN_ECANCELLED, and the session has the length it had. SRN_ECONTEXT when they do not fit
+ * (nothing done). */
+SRN_API int srn_session_feed(srn_session *s, const int32_t *tokens, uint32_t n, const volatile int *cancel,
+                             srn_err *err);
+/* [n_vocab] after the last token fed; valid until the next feed. */
+SRN_API const float *srn_session_logits(const srn_session *s);
+/* As feed, with the logits after every one of the n tokens, [n, n_vocab], into out. */
+SRN_API int srn_session_feed_all(srn_session *s, const int32_t *tokens, uint32_t n, float *out, srn_err *err);
+
+/* ---- sampling: a pure function of (logits, parameters, history, position) ---- */
+
+typedef struct srn_sampling {
+    float temperature;    /* 0: the greatest logit, ties to the lower id */
+    int32_t top_k;        /* 0: all */
+    float top_p;          /* 1: all */
+    float min_p;          /* 0: all */
+    float repeat_penalty; /* 1: none; over the last repeat_last_n tokens of history */
+    int32_t repeat_last_n;
+    uint64_t seed;
+} srn_sampling;
+/* temperature 0.8, top_k 40, top_p 0.95, min_p 0.05, no penalty, seed 0. */
+SRN_API srn_sampling srn_sampling_default(void);
+/* Checks ranges; names the field that is wrong. */
+SRN_API int srn_sampling_check(const srn_sampling *p, srn_err *err);
+/* Draws the token at `position` (its index in the sequence: the draw is keyed by seed and position). Penalty,
+ * temperature, top-k, top-p, min-p, in this order. Errors: SRN_ENOMEM. */
+SRN_API int srn_sample(const float *logits, uint32_t n_vocab, const srn_sampling *p, const int32_t *history,
+                       size_t n_history, uint64_t position, int32_t *ret, srn_err *err);
+
 #ifdef __cplusplus
 }
 #endif

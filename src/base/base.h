@@ -123,7 +123,4 @@ void srn_sha256_add(srn_sha256 *h, const void *p, size_t n);
 void srn_sha256_end(srn_sha256 *h, uint8_t out[SRN_SHA256_BYTES]); /* frees h */
 void srn_hex(const uint8_t *p, size_t n, char *out);               /* out: 2n+1 bytes, lower case */
 
-/* ---- progress of long work; the caller draws it (or not). Called from the working thread. ---- */
-typedef void srn_progress_fn(void *ctx, const char *what, uint64_t done, uint64_t total);
-
 #endif

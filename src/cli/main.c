@@ -10,6 +10,7 @@ static const srn_command commands[] = {
     {"info", srn__cmd_info, "what a model file holds, its weights id, the memory it needs"},
     {"tokenize", srn__cmd_tokenize, "text to token ids"},
     {"detokenize", srn__cmd_detokenize, "token ids to text"},
+    {"score", srn__cmd_score, "log-probabilities of tokens, perplexity of a text"},
     {"help", cmd_help, "list the commands"},
 };
 

@@ -15,22 +15,23 @@ typedef struct srn_choice {
 
 /* Work buffers for max_batch tokens; rows are tokens, every row 64-byte aligned in its stride. */
 typedef struct srn_work {
-    float *x;                    /* residual stream [n_embd] */
-    float *xn;                   /* normed */
-    float *q;                    /* [n_head*d_k] */
-    float *k, *v;                /* [n_head_kv*d_k], [n_head_kv*d_v] */
-    float *att;                  /* [n_head*d_v] */
-    float *gate, *up;            /* [n_ff], or experts': one row per slot */
-    float *out;                  /* projections back to n_embd */
-    float *router;               /* [n_expert] */
-    float *expert_out;           /* [slot][n_embd] */
-    srn_choice *choices;         /* [token][n_used] */
-    uint32_t *slot_token;        /* [slot]: the token it came from */
-    uint32_t *slot_self;         /* [slot]: the slot's own number */
-    uint32_t *expert_start;      /* [n_expert + 1]: first slot of each expert */
-    void *act_wide, *act_narrow; /* quantised: two planes of n_embd; one plane of the widest input */
-    float *cos, *sin;            /* [2][token][n_rot/2]: global, then local */
-    uint32_t *pos;               /* index in its sequence */
+    float *x;               /* residual stream [n_embd] */
+    float *xn;              /* normed */
+    float *q;               /* [n_head*d_k] */
+    float *k, *v;           /* [n_head_kv*d_k], [n_head_kv*d_v] */
+    float *att;             /* [n_head*d_v] */
+    float *gate, *up;       /* [n_ff], or experts': one row per slot */
+    float *out;             /* projections back to n_embd */
+    float *router;          /* [n_expert] */
+    float *expert_out;      /* [slot][n_embd] */
+    srn_choice *choices;    /* [token][n_used] */
+    uint32_t *slot_token;   /* [slot]: the token it came from */
+    uint32_t *slot_self;    /* [slot]: the slot's own number */
+    uint32_t *expert_start; /* [n_expert + 1]: first slot of each expert */
+    void *act_wide; /* quantised rows of n_embd, one or two planes: what the first product of a block reads */
+    void *act_narrow; /* quantised rows of the widest input, one plane: what its last product reads */
+    float *cos, *sin; /* [2][token][n_rot/2]: global, then local */
+    uint32_t *pos;    /* index in its sequence */
 } srn_work;
 
 typedef struct srn_cpu {

@@ -411,7 +411,6 @@ static void run_step(void *ctx, uint32_t thread, uint32_t n_threads) {
     const worker *t = &w;
     uint32_t a, b, groups = (s->hp->n_embd + SRN_GROUP - 1) / SRN_GROUP;
     srn_act wide = act_of(c->w.xn, s->hp->n_embd, s->n, 2, c->w.act_wide);
-    srn_act narrow = act_of(c->w.xn, s->hp->n_embd, s->n, 1, c->w.act_narrow);
     part(t, s->n, 1, &a, &b);
     embed(t, a, b);
     for (uint32_t i = 0; i < s->hp->n_layer; i++) {
@@ -421,7 +420,7 @@ static void run_step(void *ctx, uint32_t thread, uint32_t n_threads) {
         barrier(t);
         attention_block(t, i);
         add_and_norm(t, l->attn_post_norm, true, l->ffn_norm, a, b);
-        srn_act in = l->router ? act_of(c->w.xn, s->hp->n_embd, s->n, 1, c->w.act_wide) : narrow;
+        srn_act in = act_of(c->w.xn, s->hp->n_embd, s->n, 1, c->w.act_wide);
         prepare(t, &in, a, b, 0, groups);
         barrier(t);
         if (l->router)

@@ -166,6 +166,8 @@ static int map_globals(mapper *p) {
     if (!m->head) m->head = m->embd;
     TRY(map_vec(p, "output_norm.weight", hp->n_embd, true, &m->out_norm));
     uint32_t half = hp->n_rot / 2;
+    if (hp->rope_scaling == SRN_ROPE_NONE && srn_weights_find(m->weights, "rope_factors_long.weight"))
+        hp->rope_scaling = SRN_ROPE_LONG; /* phi3 files say it by these tensors alone */
     if (hp->rope_scaling == SRN_ROPE_LONG) {
         TRY(map_vec(p, "rope_factors_short.weight", half, true, &m->rope_factors));
         TRY(map_vec(p, "rope_factors_long.weight", half, true, &m->rope_factors_long));
@@ -175,6 +177,7 @@ static int map_globals(mapper *p) {
     if (m->features_off & SRN_FEAT_ROPE_SCALING) {
         (void)find(p, "rope_factors_short.weight"), (void)find(p, "rope_factors_long.weight");
         m->rope_factors = m->rope_factors_long = NULL;
+        hp->rope_scaling = SRN_ROPE_NONE;
     }
     for (uint32_t i = 0; i < half; i++)
         if ((m->rope_factors && !(m->rope_factors[i] > 0)) ||

@@ -1,0 +1,143 @@
+/* The engine's life: file, model, device; the checks that come before the work. */
+#include "engine/engine_internal.h"
+
+#include <stdlib.h>
+
+#include "cpu/cpu.h"
+
+#define DEFAULT_CTX 8192u
+
+/* Memory that can be had without swapping, or UINT64_MAX where the system does not say. */
+static uint64_t available_bytes(void) {
+    FILE *f = fopen("/proc/meminfo", "r");
+    if (!f) return UINT64_MAX;
+    char line[256];
+    unsigned long long kib = 0;
+    uint64_t bytes = UINT64_MAX;
+    while (fgets(line, sizeof line, f))
+        if (sscanf(line, "MemAvailable: %llu kB", &kib) == 1) bytes = (uint64_t)kib * 1024;
+    fclose(f);
+    return bytes;
+}
+
+static int check_memory(const srn_engine *e, srn_err *err) {
+    const double gib = 1024.0 * 1024.0 * 1024.0;
+    uint64_t weights = 0, have = available_bytes();
+    for (size_t i = 0; i < srn_weights_count(e->weights); i++)
+        weights += srn_weights_at(e->weights, i)->n_bytes;
+    uint64_t kv = srn_kv_bytes(e->model, e->kv_type, e->n_blocks);
+    if (weights + kv <= have) return SRN_OK;
+    return srn_fail(
+        err, SRN_ENOMEM,
+        "%s: %.1f GiB of weights and %.1f GiB of KV cache for %u positions are needed, and %.1f GiB of "
+        "memory are "
+        "available; %s",
+        srn_weights_path(e->weights), (double)weights / gib, (double)kv / gib, e->n_ctx, (double)have / gib,
+        weights < have ? "ask for a smaller context with --ctx" : "use a smaller model or quantisation");
+}
+
+static int read_opts(srn_engine *e, const srn_engine_opts *o, srn_err *err) {
+    const srn_hparams *hp = &e->model->hp;
+    if (!o->kv_type || strcmp(o->kv_type, "f16") == 0)
+        e->kv_type = SRN_KV_F16;
+    else if (strcmp(o->kv_type, "f32") == 0)
+        e->kv_type = SRN_KV_F32;
+    else
+        return srn_fail(err, SRN_EINVAL, "the KV cache type '%s' is not known; use f16 or f32", o->kv_type);
+    e->n_ctx = o->n_ctx ? o->n_ctx : SRN_MIN(hp->n_ctx_train, DEFAULT_CTX);
+    if (e->n_ctx > hp->n_ctx_train)
+        return srn_fail(err, SRN_EINVAL,
+                        "a context of %u tokens was asked for, and the model was trained for %u; ask for at "
+                        "most that (--ctx %u)",
+                        e->n_ctx, hp->n_ctx_train, hp->n_ctx_train);
+    e->n_blocks = (e->n_ctx + SRN_KV_BLOCK - 1) / SRN_KV_BLOCK;
+    e->free_blocks = srn_calloc(e->n_blocks, sizeof *e->free_blocks);
+    if (!e->free_blocks) return srn_fail_nomem(err, e->n_blocks * sizeof *e->free_blocks);
+    e->n_free = e->n_blocks;
+    for (uint32_t i = 0; i < e->n_blocks; i++) e->free_blocks[i] = e->n_blocks - 1 - i;
+    return SRN_OK;
+}
+
+/* Features that a test switches off, by name: SERIN_TEST_OFF=rope,window. Unknown names are an error. */
+static int features_off(unsigned *ret, srn_err *err) {
+    const char *list = getenv("SERIN_TEST_OFF");
+    *ret = 0;
+    for (; list && *list; list += strspn(list, ",")) {
+        srn_str name = {list, strcspn(list, ",")};
+        unsigned bit = srn_feature_by_name(name);
+        if (!bit)
+            return srn_fail(err, SRN_EINVAL, "SERIN_TEST_OFF: there is no feature '%.*s'", (int)name.len,
+                            name.ptr);
+        *ret |= bit;
+        list += name.len;
+    }
+    return SRN_OK;
+}
+
+static int open_all(srn_engine *e, const char *path, const srn_engine_opts *o, srn_err *err) {
+    unsigned off;
+    srn_open_opts open = {.progress = o->progress, .progress_ctx = o->progress_ctx};
+    int code = features_off(&off, err);
+    if (!code) code = srn_weights_open(path, &open, &e->weights, err);
+    if (!code) code = srn_model_new(e->weights, off, &e->model, err);
+    if (!code) code = read_opts(e, o, err);
+    if (!code) code = check_memory(e, err);
+    if (code) return code;
+    srn_device_opts d = {.threads = o->threads,
+                         .cpu_limit = o->cpu ? o->cpu : getenv("SERIN_CPU"),
+                         .kv_type = e->kv_type,
+                         .n_kv_blocks = e->n_blocks,
+                         .max_batch = SRN_MIN(SRN_STEP_TOKENS, e->n_ctx),
+                         .n_ctx = e->n_ctx,
+                         .progress = o->progress,
+                         .progress_ctx = o->progress_ctx};
+    code = srn_cpu_device_new(e->model, &d, &e->device, err);
+    if (code) return code;
+    snprintf(e->engine_id, sizeof e->engine_id, "serin-%s/numerics-%d/%s/kv-%s", srn_version(),
+             SRN_NUMERICS_ID, e->device->ops->device_class(e->device),
+             e->kv_type == SRN_KV_F32 ? "f32" : "f16");
+    return SRN_OK;
+}
+
+int srn_engine_open(const char *path, const srn_engine_opts *opts, srn_engine **ret, srn_err *err) {
+    srn_engine_opts none = {0};
+    srn_engine *e = srn_calloc(1, sizeof *e);
+    if (!e) return srn_fail_nomem(err, sizeof *e);
+    int code = open_all(e, path, opts ? opts : &none, err);
+    if (code) {
+        srn_engine_close(e);
+        return code;
+    }
+    *ret = e;
+    return SRN_OK;
+}
+
+void srn_engine_close(srn_engine *e) {
+    if (!e) return;
+    if (e->device) e->device->ops->free(e->device);
+    srn_model_free(e->model);
+    srn_weights_free(e->weights);
+    free(e->free_blocks);
+    free(e);
+}
+
+srn_engine_info srn_engine_get_info(const srn_engine *e) {
+    const srn_hparams *hp = &e->model->hp;
+    srn_engine_info i = {.architecture = e->model->arch->name,
+                         .engine_id = e->engine_id,
+                         .n_vocab = hp->n_vocab,
+                         .n_ctx = e->n_ctx,
+                         .n_ctx_train = hp->n_ctx_train,
+                         .n_layer = hp->n_layer,
+                         .n_embd = hp->n_embd,
+                         .threads = e->device->ops->threads(e->device)};
+    e->device->ops->memory(e->device, &i.weights_bytes, &i.kv_bytes, &i.work_bytes);
+    return i;
+}
+
+const srn_weights *srn_engine_weights(const srn_engine *e) {
+    return e->weights;
+}
+const srn_model *srn_engine_model(const srn_engine *e) {
+    return e->model;
+}

@@ -1,0 +1,25 @@
+/* engine: a model in memory and the sequences that run on it. The public part is include/serin/serin.h; here
+ * is what other rooms need besides. One thread at a time uses an engine and its sessions.
+ */
+#ifndef SRN_ENGINE_ENGINE_H
+#define SRN_ENGINE_ENGINE_H
+
+#include "base/base.h"
+#include "model/model.h"
+#include "token/token.h"
+
+/* The numerics of docs/numerics.md. */
+#define SRN_NUMERICS_ID 1
+
+const srn_weights *srn_engine_weights(const srn_engine *e);
+const srn_model *srn_engine_model(const srn_engine *e);
+
+/* ---- log-probabilities of a row of logits (natural logarithms) ---- */
+
+/* log of the sum of e^logit: the constant that turns logits into log-probabilities. Sums in a fixed order. */
+double srn_log_sum_exp(const float *logits, uint32_t n);
+
+/* The k greatest logits in descending order, ties to the lower id; k <= n. ids: [k]. */
+void srn_top_k(const float *logits, uint32_t n, uint32_t k, int32_t *ids);
+
+#endif
