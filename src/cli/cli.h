@@ -66,7 +66,9 @@ int srn_cli_error(const char *command, const srn_err *err);
  * unique prefix). The error lists what the cache holds. path: at least 4096 bytes. */
 int srn_cli_model_path(const char *model, char *ret_path, size_t cap, srn_err *err);
 
-/* A progress bar on stderr when it is a terminal, nothing otherwise; pass as srn_progress_fn. */
+/* A progress bar with rate and time left on stderr when it is a terminal, nothing otherwise; pass as
+ * srn_progress_fn. Work of under 0.3 s shows none. SERIN_PROGRESS=always shows it at once, =never not at all.
+ */
 void srn_cli_progress(void *ctx, const char *what, uint64_t done, uint64_t total);
 
 /* Fails (with a message naming standard output) when what was printed could not be written, e.g. a full disk.

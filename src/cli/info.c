@@ -7,6 +7,7 @@
 
 #include <inttypes.h>
 #include <jansson.h>
+#include <stdlib.h>
 
 enum {
     DEFAULT_CTX = 4096, /* where --ctx is not given, besides the model's own */
@@ -164,6 +165,18 @@ static void print_tensors(const srn_weights *w) {
     }
 }
 
+/* The shortest decimal that reads back as the same number: 1e-06 and not 9.99999997e-07. */
+static void print_number(double v, bool single) {
+    char text[40];
+    int most = single ? 9 : 17;
+    for (int digits = 6; digits <= most; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, v);
+        double back = strtod(text, NULL);
+        if (single ? (float)back == (float)v : back == v) break;
+    }
+    fputs(text, stdout);
+}
+
 /* Element i of an array, or the value itself. */
 static void print_value(const srn_meta *m, size_t i, size_t max_bytes) {
     bool array = m->type == SRN_META_ARR;
@@ -175,7 +188,7 @@ static void print_value(const srn_meta *m, size_t i, size_t max_bytes) {
         break;
     case SRN_META_F32:
     case SRN_META_F64:
-        printf("%.9g", array ? srn_meta_elem_f64(m, i) : m->v.f);
+        print_number(array ? srn_meta_elem_f64(m, i) : m->v.f, m->elem == SRN_META_F32);
         break;
     case SRN_META_BOOL:
         fputs((array ? srn_meta_elem_i64(m, i) != 0 : m->v.b) ? "true" : "false", stdout);

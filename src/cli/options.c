@@ -181,11 +181,18 @@ static int parse_short(parse *p, const char *letters) {
 
 /* ---- all of them ---- */
 
-static int too_few(const parse *p, int n) {
-    /* The usage line names the operands: its words in capitals after "serin COMMAND". */
-    return n == 0 ? usage_error(p, "tell me what to work on")
-                  : usage_error(p, "%d more %s needed", p->spec->min_operands - n,
-                                p->spec->min_operands - n == 1 ? "argument is" : "arguments are");
+/* The name of operand `want` in the usage line: its words in capitals that stand outside brackets. */
+static srn_str operand_name(const srn_cli_spec *s, int want) {
+    int depth = 0;
+    for (const char *p = s->usage; *p;) {
+        size_t n = strcspn(p, " ");
+        bool capitals = n > 0 && strspn(p, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_.") == n;
+        if (capitals && depth == 0 && want-- == 0) return (srn_str){p, n};
+        for (size_t i = 0; i < n; i++) depth += (p[i] == '[') - (p[i] == ']');
+        p += n;
+        p += strspn(p, " ");
+    }
+    return SRN_STR("an argument");
 }
 
 int srn_cli_parse(const srn_cli_spec *spec, int argc, char **argv, const char **operands, int *ret_n) {
@@ -204,7 +211,10 @@ int srn_cli_parse(const srn_cli_spec *spec, int argc, char **argv, const char **
             if (code >= 0) return code;
         }
     }
-    if (n < spec->min_operands) return too_few(&p, n);
+    if (n < spec->min_operands) {
+        srn_str missing = operand_name(spec, n);
+        return usage_error(&p, "%.*s is missing", (int)missing.len, missing.ptr);
+    }
     *ret_n = n;
     return -1;
 }

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -79,7 +80,9 @@ static void draw_bar(const char *what, uint64_t done, uint64_t total, uint64_t n
 
 void srn_cli_progress(void *ctx, const char *what, uint64_t done, uint64_t total) {
     (void)ctx;
-    if (!isatty(STDERR_FILENO)) return;
+    const char *when = getenv("SERIN_PROGRESS");
+    bool always = when && strcmp(when, "always") == 0, never = when && strcmp(when, "never") == 0;
+    if (never || !isatty(STDERR_FILENO)) return;
     done = SRN_MIN(done, total);
     uint64_t now_us = srn_now_us();
     if (bar.what != what || done < bar.done) {
@@ -89,11 +92,11 @@ void srn_cli_progress(void *ctx, const char *what, uint64_t done, uint64_t total
     }
     bar.done = done;
     bool last = done >= total;
-    if (last ? bar.drawn_us == 0 : now_us - bar.started_us < 300000 || now_us - bar.drawn_us < 100000) {
-        if (last) bar.what = NULL;
-        return; /* quick work shows no bar at all */
+    bool too_early = now_us - bar.started_us < 300000; /* quick work shows no bar at all */
+    bool too_soon = now_us - bar.drawn_us < 100000;
+    if (always || (last ? bar.drawn_us != 0 : !too_early && !too_soon)) {
+        bar.drawn_us = now_us;
+        draw_bar(what, done, total, now_us);
     }
-    bar.drawn_us = now_us;
-    draw_bar(what, done, total, now_us);
     if (last) bar.what = NULL;
 }
