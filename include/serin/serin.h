@@ -77,6 +77,7 @@ typedef struct srn_engine_info {
     const char *architecture;
     const char *engine_id; /* version, numerics, device class and cache type:
                               "serin-0.1.0/numerics-1/cpu-avx2/kv-f16" */
+    const char *device;    /* what computes: "cpu-avx2" */
     uint32_t n_vocab, n_ctx, n_ctx_train, n_layer, n_embd, threads;
     uint64_t weights_bytes, kv_bytes, work_bytes; /* memory held */
 } srn_engine_info;

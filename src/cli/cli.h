@@ -19,6 +19,7 @@ int srn__cmd_detokenize(int argc, char **argv);
 int srn__cmd_template(int argc, char **argv);
 int srn__cmd_run(int argc, char **argv);
 int srn__cmd_score(int argc, char **argv);
+int srn__cmd_bench(int argc, char **argv);
 
 /* Options as a table; parses --name VALUE, --name=VALUE, flags, -x shorts, "--" and leaves operands in order.
  */

@@ -11,6 +11,7 @@ static const srn_command commands[] = {
     {"tokenize", srn__cmd_tokenize, "text to token ids"},
     {"detokenize", srn__cmd_detokenize, "token ids to text"},
     {"score", srn__cmd_score, "log-probabilities of tokens, perplexity of a text"},
+    {"bench", srn__cmd_bench, "how fast this machine runs a model"},
     {"help", cmd_help, "list the commands"},
 };
 

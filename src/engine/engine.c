@@ -125,6 +125,7 @@ srn_engine_info srn_engine_get_info(const srn_engine *e) {
     const srn_hparams *hp = &e->model->hp;
     srn_engine_info i = {.architecture = e->model->arch->name,
                          .engine_id = e->engine_id,
+                         .device = e->device->ops->device_class(e->device),
                          .n_vocab = hp->n_vocab,
                          .n_ctx = e->n_ctx,
                          .n_ctx_train = hp->n_ctx_train,
