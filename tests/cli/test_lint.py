@@ -101,10 +101,24 @@ def test_wrong_symbols_are_found(tree, code, said):
     assert len(found) == 1 and said in found[0]
 
 
+RIGHT = (API + "int srn_good(void) { return 0; }\nint srn__in(void) { return 1; }\n"
+         'static const char *const names[] = {"a", "b"};\nconst char *srn__name(int i) { return names[i]; }\n')
+
+
 def test_right_symbols_pass(tree):
-    root = tree("src/base/a.c", TOP)
-    assert lint(build_library(root, API + "int srn_good(void) { return 0; }\nint srn__in(void) { return 1; }\n"),
-                "symbols") == []
+    assert lint(build_library(tree("src/base/a.c", TOP), RIGHT), "symbols", "state") == []
+
+
+@pytest.mark.parametrize("variable", ["int srn__count;", "int srn__count = 1;", "_Thread_local int srn__count;",
+                                      'const char *srn__count = "a";'])
+def test_variables_of_the_library_are_found(tree, variable):
+    found = lint(build_library(tree("src/base/a.c", TOP), RIGHT + variable + "\n"), "state")
+    assert len(found) == 1 and "srn__count is a variable" in found[0]
+
+
+def test_variables_inside_functions_are_found(tree):
+    found = lint(build_library(tree("src/base/a.c", TOP), RIGHT + "int srn__n(void) { static int n; return n++; }\n"), "state")
+    assert len(found) == 1 and "n.0 is a variable" in found[0]
 
 
 @pytest.mark.skipif(not shutil.which("clang-format"), reason="needs clang-format")
