@@ -10,6 +10,7 @@ static const srn_command commands[] = {
     {"info", srn__cmd_info, "what a model file holds, its weights id, the memory it needs"},
     {"tokenize", srn__cmd_tokenize, "text to token ids"},
     {"detokenize", srn__cmd_detokenize, "token ids to text"},
+    {"template", srn__cmd_template, "the prompt that a chat template makes of messages"},
     {"score", srn__cmd_score, "log-probabilities of tokens, perplexity of a text"},
     {"bench", srn__cmd_bench, "how fast this machine runs a model"},
     {"help", cmd_help, "list the commands"},
