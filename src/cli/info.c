@@ -132,12 +132,11 @@ static void print_need(const srn__info *f, const srn__kv_need *n) {
     format_size(weights, f->tensor_bytes);
     format_size(kv, n->kv_bytes);
     printf("  %8" PRIu64 " tokens  %10s = weights %s + keys and values %s", n->ctx, total, weights, kv);
-    if (n->window_layers) {
-        char full[32], window[32];
-        format_size(full, n->full_bytes);
-        format_size(window, n->window_bytes);
-        printf(" (%" PRIu64 " layers in full %s, %" PRIu64 " within the window %s)", n->full_layers, full,
-               n->window_layers, window);
+    if (n->read_bytes < n->kv_bytes && n->window_layers) {
+        format_size(kv, n->read_bytes);
+        printf(" (%" PRIu64 " of %" PRIu64 " layers look back %" PRIu64
+               " tokens only: %s of it are still read)",
+               n->window_layers, n->layers, f->window, kv);
     }
     printf("%s\n", f->context && n->ctx > f->context ? "; longer than the model was made for" : "");
 }
@@ -239,6 +238,9 @@ static void print_report(const report *r, const request *q) {
     }
     print_shape(f);
     print_vocabulary(f);
+    printf("%-15s %s", "runs here", f->model ? "yes" : "no: ");
+    print_text(srn_str_of(f->refusal), sizeof f->refusal);
+    putchar('\n');
     print_needs(r);
     if (q->meta) print_metadata(f->w);
     if (q->tensors) print_tensors(f->w);
@@ -293,12 +295,12 @@ static json_t *json_needs(const report *r) {
     json_t *list = json_array();
     for (size_t i = 0; i < r->n_needs; i++) {
         const srn__kv_need *n = &r->needs[i];
-        json_array_append_new(list,
-                              json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:s}", "context", json_u64(n->ctx),
-                                        "weights_bytes", json_u64(r->info.tensor_bytes), "kv_bytes",
-                                        json_u64(n->kv_bytes), "total_bytes", json_u64(n->total_bytes),
-                                        "full_layers", json_u64(n->full_layers), "window_layers",
-                                        json_u64(n->window_layers), "kv_type", "F16"));
+        json_array_append_new(
+            list, json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s}", "context", json_u64(n->ctx),
+                            "weights_bytes", json_u64(r->info.tensor_bytes), "kv_bytes",
+                            json_u64(n->kv_bytes), "total_bytes", json_u64(n->total_bytes), "kv_read_bytes",
+                            json_u64(n->read_bytes), "layers", json_u64(n->layers), "window_layers",
+                            json_u64(n->window_layers), "kv_type", "F16"));
     }
     return list;
 }
@@ -388,6 +390,8 @@ static json_t *json_report(const report *r, const request *q) {
                         json_pack("{s:o, s:o, s:o}", "size", json_u64(f->vocab), "model",
                                   known_text(f->tokenizer), "pre", known_text(f->pre)));
     json_object_set_new(j, "chat_template", json_boolean(f->chat_template));
+    json_object_set_new(j, "runs", json_boolean(f->model));
+    json_object_set_new(j, "refusal", known_text(srn_str_of(f->refusal)));
     json_object_set_new(j, "memory", json_needs(r));
     if (q->tensors) json_object_set_new(j, "tensors", json_tensors(f->w));
     if (q->meta) json_object_set_new(j, "metadata", json_metadata(f->w));
@@ -423,21 +427,32 @@ static int find_needs(report *r, int64_t asked, srn_err *err) {
     return SRN_OK;
 }
 
-static int examine(const request *q, const char *command, srn_weights **w, srn_err *err) {
+static int examine(const request *q, srn_weights *w, report *r, const char *command, srn_err *err) {
+    int code = srn__info_gather(w, &r->info, err);
+    if (!code) code = find_needs(r, q->ctx, err);
+    if (!code && !q->no_hash) code = srn_weights_id(w, q->rehash, srn_cli_progress, NULL, r->id, err);
+    if (code) return srn_cli_error(command, err);
+    if (!q->json) {
+        print_report(r, q);
+    } else if (print_json(r, q) && !ferror(stdout)) {
+        srn_fail(err, SRN_ENOMEM, "out of memory");
+        return srn_cli_error(command, err);
+    }
+    return srn_cli_flush(command);
+}
+
+static int open_and_examine(const request *q, const char *command, srn_err *err) {
     char path[4096];
     srn_open_opts opts = {.progress = srn_cli_progress, .vocab_only = true};
+    srn_weights *w = NULL;
     report r = {0};
     int code = srn_cli_model_path(q->model, path, sizeof path, err);
-    if (!code) code = srn_weights_open(path, &opts, w, err);
-    if (!code) code = srn__info_gather(*w, &r.info, err);
-    if (!code) code = find_needs(&r, q->ctx, err);
-    if (!code && !q->no_hash) code = srn_weights_id(*w, q->rehash, srn_cli_progress, NULL, r.id, err);
+    if (!code) code = srn_weights_open(path, &opts, &w, err);
     if (code) return srn_cli_error(command, err);
-    if (!q->json)
-        print_report(&r, q);
-    else if (print_json(&r, q) && !ferror(stdout))
-        return srn_fail(err, SRN_ENOMEM, "out of memory"), srn_cli_error(command, err);
-    return srn_cli_flush(command);
+    code = examine(q, w, &r, command, err);
+    srn__info_done(&r.info);
+    srn_weights_free(w);
+    return code;
 }
 
 int srn__cmd_info(int argc, char **argv) {
@@ -479,8 +494,5 @@ int srn__cmd_info(int argc, char **argv) {
     int n, code = srn_cli_parse(&spec, argc, argv, &q.model, &n);
     if (code >= 0) return code;
     srn_err err = {0};
-    srn_weights *w = NULL;
-    code = examine(&q, argv[0], &w, &err);
-    srn_weights_free(w);
-    return code;
+    return open_and_examine(&q, argv[0], &err);
 }

@@ -5,6 +5,7 @@
 #define SRN_CLI_INFO_H
 
 #include "format/format.h"
+#include "model/device.h"
 
 /* Tensors of one type. */
 typedef struct srn__type_share {
@@ -25,17 +26,22 @@ typedef struct srn__info {
     bool chat_template;
     bool recurrent;         /* keeps a state besides keys and values, which is not counted */
     char quantisation[256]; /* "Q4_K (53 %), Q5_0 (31 %), F32" */
+    srn_model *model;       /* NULL when this program does not run the model; srn__info_done frees it */
+    char refusal[1024];     /* then why */
 } srn__info;
 
-/* Bytes of keys and values in f16 at a context. */
+/* Memory at a context, keys and values in f16. */
 typedef struct srn__kv_need {
     uint64_t ctx;
-    uint64_t full_layers, window_layers;         /* that keep every position; that keep the window's */
-    uint64_t full_bytes, window_bytes, kv_bytes; /* kv_bytes: the sum */
-    uint64_t total_bytes;                        /* with the tensors */
+    uint64_t layers, window_layers; /* that have keys and values at all; that read only the window's */
+    uint64_t kv_bytes;              /* as it is allocated: whole blocks of positions, every layer in full */
+    uint64_t read_bytes;            /* of these, what a step may still read: within the windows */
+    uint64_t total_bytes;           /* kv_bytes and the tensors */
 } srn__kv_need;
 
+/* The weights must outlive the result. */
 int srn__info_gather(const srn_weights *w, srn__info *ret, srn_err *err);
+void srn__info_done(srn__info *info);
 int srn__info_kv(const srn__info *info, uint64_t ctx, srn__kv_need *ret, srn_err *err);
 
 #endif

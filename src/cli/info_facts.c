@@ -132,6 +132,19 @@ static bool has_key(const srn__info *f, const char *key) {
     return srn_meta_find(f->w, full) != NULL;
 }
 
+/* Whether the model can be run is the model room's answer, with its own sentence. */
+static int try_model(srn__info *f, srn_err *err) {
+    srn_err why = {0};
+    int code = SRN_EUNSUP;
+    if (f->parameters)
+        code = srn_model_new(f->w, 0, &f->model, &why);
+    else
+        srn_fail(&why, code, "the file holds no tensors");
+    if (code == SRN_ENOMEM) return srn_fail(err, code, "%s", why.text);
+    if (code) snprintf(f->refusal, sizeof f->refusal, "%s", why.text);
+    return SRN_OK;
+}
+
 int srn__info_gather(const srn_weights *w, srn__info *ret, srn_err *err) {
     srn__info f = {.w = w};
     const srn_str *tokens = NULL;
@@ -148,13 +161,19 @@ int srn__info_gather(const srn_weights *w, srn__info *ret, srn_err *err) {
     f.chat_template = srn_meta_find(w, "tokenizer.chat_template") != NULL;
     f.recurrent = has_key(&f, "ssm.state_size") || has_key(&f, "wkv.head_size");
     count_types(&f);
-    *ret = f;
-    return SRN_OK;
+    code = try_model(&f, err);
+    if (!code) *ret = f;
+    return code;
+}
+
+void srn__info_done(srn__info *info) {
+    srn_model_free(info->model);
 }
 
 /* ---- memory ---- */
 
-/* Architectures whose files leave out how often a layer attends to everything: the others see the window. */
+/* Architectures that do not run here and whose files leave out how often a layer attends to everything: the
+ * others see the window. */
 static const struct {
     const char *arch;
     uint64_t full_every;
@@ -162,12 +181,17 @@ static const struct {
     {"gemma2", 2}, {"gemma3", 6}, {"gemma3n", 5}, {"cohere2", 4}, {"gpt-oss", 2}, {"exaone4", 4},
 };
 
-/* Does a layer keep only the window's positions? The file's own pattern (a bool for each layer, or a number:
- * each such-and-such layer is full) goes before the table; without either every layer is taken as full. */
+/* Does a layer read only the window's positions? The model room knows for what runs; else the file's own
+ * pattern (a bool for each layer, or a number: each such-and-such layer is full) goes before the table;
+ * without either every layer is taken as full. */
 static int layer_is_windowed(const srn__info *f, uint64_t layer, bool *ret, srn_err *err) {
     char full[256];
     uint64_t every = 0;
     *ret = false;
+    if (f->model) {
+        *ret = f->model->layers[layer].window != 0;
+        return SRN_OK;
+    }
     if (!f->window) return SRN_OK;
     arch_key(f, "attention.sliding_window_pattern", full);
     const srn_meta *m = srn_meta_find(f->w, full);
@@ -207,17 +231,17 @@ static int position_bytes(const srn__info *f, uint64_t layer, uint64_t *ret, srn
 }
 
 static int add_layer(const srn__info *f, uint64_t layer, srn__kv_need *n, srn_err *err) {
-    uint64_t bytes = 0;
+    uint64_t bytes = 0, kept = 0, blocks_end = srn_align_up(n->ctx, SRN_KV_BLOCK);
     bool windowed = false;
     int code = position_bytes(f, layer, &bytes, err);
     if (!code) code = layer_is_windowed(f, layer, &windowed, err);
     if (code || bytes == 0) return code;
-    uint64_t *sum = windowed ? &n->window_bytes : &n->full_bytes;
-    (*(windowed ? &n->window_layers : &n->full_layers))++;
-    if (!srn_mul_u64(bytes, windowed ? SRN_MIN(n->ctx, f->window) : n->ctx, &bytes) ||
-        !srn_add_u64(*sum, bytes, sum))
+    n->layers++;
+    n->window_layers += windowed;
+    if (!srn_mul_u64(bytes, blocks_end, &kept) || !srn_add_u64(n->kv_bytes, kept, &n->kv_bytes))
         return srn_fail(err, SRN_ELIMIT, "%s: the size of the KV cache overflows at %" PRIu64 " positions",
                         srn_weights_path(f->w), n->ctx);
+    n->read_bytes += bytes * (windowed ? SRN_MIN(n->ctx, f->window) : n->ctx); /* no more than kv_bytes */
     return SRN_OK;
 }
 
@@ -227,8 +251,9 @@ int srn__info_kv(const srn__info *info, uint64_t ctx, srn__kv_need *ret, srn_err
         int code = add_layer(info, i, &n, err);
         if (code) return code;
     }
-    if (!srn_add_u64(n.full_bytes, n.window_bytes, &n.kv_bytes) ||
-        !srn_add_u64(n.kv_bytes, info->tensor_bytes, &n.total_bytes))
+    if (info->model) /* what the engine will ask for; the sum above has shown that it does not overflow */
+        n.kv_bytes = srn_kv_bytes(info->model, SRN_KV_F16, (ctx + SRN_KV_BLOCK - 1) / SRN_KV_BLOCK);
+    if (!srn_add_u64(n.kv_bytes, info->tensor_bytes, &n.total_bytes))
         return srn_fail(err, SRN_ELIMIT, "%s: the memory needed overflows", srn_weights_path(info->w));
     *ret = n;
     return SRN_OK;

@@ -57,11 +57,13 @@ SCHEMA = {
         **{k: {"type": ["integer", "null", "array"]} for k in ("heads", "kv_heads")},
         **{k: {"type": ["string", "null"]} for k in ("name", "architecture", "quantisation", "weights_id")},
         "path": {"type": "string"}, "chat_template": {"type": "boolean"},
+        "runs": {"type": "boolean"}, "refusal": {"type": ["string", "null"]},
         "vocabulary": {"type": "object", "required": ["size", "model", "pre"]},
         "types": {"type": "array", "items": {"type": "object", "required": [
             "type", "tensors", "weights", "bytes", "weights_share", "bytes_share"]}},
         "memory": {"type": "array", "items": {"type": "object", "required": [
-            "context", "weights_bytes", "kv_bytes", "total_bytes", "kv_type"]}},
+            "context", "weights_bytes", "kv_bytes", "kv_read_bytes", "total_bytes", "kv_type", "layers",
+            "window_layers"]}},
         "tensors": {"type": "array"}, "metadata": {"type": "object"},
     },
 }
@@ -119,7 +121,9 @@ def test_the_facts_of_smollm2(info):
     assert m["chat_template"] is True
     assert m["quantisation"] == "Q4_1 (79 %), Q8_0 (21 %), F32"
     need, = m["memory"]
-    assert need["kv_bytes"] == 30 * 1000 * 3 * (64 + 64) * 2
+    assert need["kv_bytes"] == 30 * 1024 * 3 * (64 + 64) * 2  # in blocks of 64 positions
+    assert need["kv_read_bytes"] == 30 * 1000 * 3 * (64 + 64) * 2
+    assert (m["runs"], m["refusal"]) == (True, None)
     assert need["total_bytes"] == m["tensor_bytes"] + need["kv_bytes"]
 
 
@@ -128,9 +132,11 @@ def test_the_facts_of_gemma3_and_its_sliding_windows(info):
     assert (m["architecture"], m["layers"], m["sliding_window"], m["chat_template"]) == ("gemma3", 18, 512, False)
     assert [n["context"] for n in m["memory"]] == [4096, 32768]
     for need in m["memory"]:
-        assert (need["full_layers"], need["window_layers"]) == (3, 15)
-        assert need["kv_bytes"] == (3 * need["context"] + 15 * 512) * (256 + 256) * 2
-    assert info(GEMMA, "--ctx", 100)["memory"][0]["kv_bytes"] == 18 * 100 * 512 * 2  # shorter than the window
+        assert (need["layers"], need["window_layers"]) == (18, 15)
+        assert need["kv_bytes"] == 18 * need["context"] * (256 + 256) * 2
+        assert need["kv_read_bytes"] == (3 * need["context"] + 15 * 512) * (256 + 256) * 2
+    need, = info(GEMMA, "--ctx", 100)["memory"]
+    assert need["kv_read_bytes"] == 18 * 100 * 512 * 2  # shorter than the window
 
 
 def test_the_text_tells_the_same(serin):
@@ -140,7 +146,7 @@ def test_the_text_tells_the_same(serin):
                  "  gemma3.attention.layer_norm_rms_epsilon = 1e-06"):
         assert line + "\n" in text
     assert "vocabulary      262144 tokens, model llama, pre-tokenizer default" in text
-    assert "32768 tokens   338.7 MiB = weights 235.2 MiB + keys and values 103.5 MiB" in text
+    assert "32768 tokens   811.2 MiB = weights 235.2 MiB + keys and values 576.0 MiB (15 of 18 layers look back 512 " in text
     assert "blk.17.ffn_up.weight " in text
 
 
@@ -164,30 +170,52 @@ def close(w, tensor=True):
 
 
 BASE = dict(block_count=4, embedding_length=64, attention__head_count=4, context_length=100)
-NEEDS = {  # architecture, hyper-parameters, positions x bytes summed over the layers
-    "heads share keys": ("llama", dict(attention__head_count_kv=2), 4 * 100 * 2 * 32 * 2),
-    "every head has its own": ("llama", {}, 4 * 100 * 4 * 32 * 2),
-    "heads differ by layer": ("llama", dict(attention__head_count_kv=[1, 0, 2, 4]), 100 * 7 * 32 * 2),
-    "keys and values differ": ("llama", dict(attention__key_length=24, attention__value_length=8), 4 * 100 * 4 * 64),
-    "every second layer sees a window": ("gemma2", dict(attention__sliding_window=10), 2 * (100 + 10) * 4 * 32 * 2),
+HEAD = 2 * 16 * 2  # bytes of a key and a value of 16 elements in f16
+NEEDS = {  # architecture, hyper-parameters, bytes of a position in each layer, layers with a window of 10
+    "heads share keys": ("llama", dict(attention__head_count_kv=2), [2 * HEAD] * 4, []),
+    "every head has its own": ("llama", {}, [4 * HEAD] * 4, []),
+    "heads differ by layer": ("llama", dict(attention__head_count_kv=[1, 0, 2, 4]), [HEAD, 0, 2 * HEAD, 4 * HEAD], []),
+    "keys and values differ": ("llama", dict(attention__key_length=24, attention__value_length=6), [4 * 30 * 2] * 4, []),
+    "every second layer sees a window": ("gemma2", dict(attention__sliding_window=10), [4 * HEAD] * 4, [0, 2]),
     "the file's own pattern": ("gemma3", dict(attention__sliding_window=10, attention__sliding_window_pattern=4),
-                               (100 + 3 * 10) * 4 * 32 * 2),
+                               [4 * HEAD] * 4, [0, 1, 2]),
     "a pattern layer by layer": ("llama", dict(attention__sliding_window=10, attention__sliding_window_pattern=[
-        True, True, False, False]), (200 + 20) * 4 * 32 * 2),
-    "a window without pattern": ("llama", dict(attention__sliding_window=10), 4 * 100 * 4 * 32 * 2),
-    "a latent": ("deepseek2", dict(attention__kv_lora_rank=48, rope__dimension_count=16), 4 * 100 * (48 + 16) * 2),
-    "recurrent layers": ("qwen3next", dict(full_attention_interval=4), 100 * 4 * 32 * 2),
+        True, False, False, True]), [4 * HEAD] * 4, [0, 3]),
+    "a window without pattern": ("llama", dict(attention__sliding_window=10), [4 * HEAD] * 4, []),
+    "a latent": ("deepseek2", dict(attention__kv_lora_rank=48, rope__dimension_count=16), [(48 + 16) * 2] * 4, []),
+    "recurrent layers": ("qwen3next", dict(full_attention_interval=4), [0, 0, 0, 4 * HEAD], []),
 }
 
 
 @pytest.mark.parametrize("name", NEEDS)
 def test_memory_of_keys_and_values(info, tmp_path, name):
-    arch, hparams, kv_bytes = NEEDS[name]
+    arch, hparams, layers, windowed = NEEDS[name]
     close(writer(tmp_path / "m.gguf", arch, **{**BASE, **hparams}))
     m = info(tmp_path / "m.gguf")
-    assert [n["context"] for n in m["memory"]] == [100]
-    assert m["memory"][0]["kv_bytes"] == kv_bytes
-    assert m["memory"][0]["total_bytes"] == kv_bytes + 4 * 32 * 4
+    need, = m["memory"]
+    assert need["context"] == 100
+    assert need["kv_bytes"] == 128 * sum(layers)  # whole blocks of 64 positions
+    assert need["kv_read_bytes"] == sum((10 if i in windowed else 100) * n for i, n in enumerate(layers))
+    assert (need["layers"], need["window_layers"]) == (sum(n > 0 for n in layers), len(windowed))
+    assert need["total_bytes"] == need["kv_bytes"] + m["tensor_bytes"] == need["kv_bytes"] + 4 * 32 * 4
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "golden").glob("*.gguf")), ids=lambda p: p.stem)
+def test_the_prediction_for_what_runs_is_what_the_hyper_parameters_say(info, path):
+    m = info(path, "--ctx", 77, "--meta")
+    assert m["runs"] is True
+    arch, meta = m["architecture"], m["metadata"]
+    kv = meta.get(f"{arch}.attention.head_count_kv", m["heads"])
+    key = meta.get(f"{arch}.attention.key_length", m["embedding_length"] // m["heads"])
+    value = meta.get(f"{arch}.attention.value_length", m["embedding_length"] // m["heads"])
+    assert m["memory"][0]["kv_bytes"] == m["layers"] * 128 * kv * (key + value) * 2
+
+
+def test_a_model_that_does_not_run_says_why(info, serin, tmp_path):
+    close(writer(tmp_path / "m.gguf", "mystery", **BASE))
+    m = info(tmp_path / "m.gguf")
+    assert m["runs"] is False and "mystery" in m["refusal"]
+    assert "runs here       no: " in serin("info", tmp_path / "m.gguf").stdout
 
 
 def test_a_vocabulary_without_tensors(info, serin, tmp_path):
