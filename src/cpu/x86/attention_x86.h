@@ -36,12 +36,15 @@
 /* What becomes of a pair's result of one segment. */
 enum { SEES_NOTHING, FIRST_SEGMENT, MERGE };
 
-/* Where one segment's K and V lie. */
+/* Where one segment's K and V lie, and what is read after them. */
 typedef struct seg {
     uint32_t base;                                    /* its first position */
-    const uint8_t *k[SEGMENT_GROUPS + MAX_WIDTH - 1]; /* group g at k[g]; beyond the last, the last again */
-    const uint8_t *v[SEGMENT_GROUPS];                 /* block b at v[b] */
     uint32_t block_shift;                             /* log2 of positions per block */
+    const uint8_t *k[SEGMENT_GROUPS + MAX_WIDTH - 1]; /* group g; beyond the last, the last again */
+    const uint8_t *v[SEGMENT_GROUPS];                 /* block b */
+    /* To fetch ahead, never dereferenced: group g of K as above, but V beyond the last; the block of V after
+     * block b, and after the last the next segment's K. */
+    const uint8_t *after_k[SEGMENT_GROUPS + 2 * MAX_WIDTH], *after_v[SEGMENT_GROUPS];
 } seg;
 
 /* One tile against one segment; positions count from the segment's first. */
@@ -71,8 +74,18 @@ V16_FN v16 load_kv_part(srn_kv_type type, const uint8_t *base, size_t index, uin
 
 /* ---- scores ---- */
 
+/* Few pairs mean a decode step, whose time is that of reading K and V from memory: what comes next is fetched
+ * in the order of addresses, for the tiles' own order, several streams of a group each, has half the speed.
+ */
+#define FETCHES_AHEAD(n) ((n) <= 4)
+
+V16_FN void fetch(const uint8_t *p, size_t bytes) {
+    for (size_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *)p + i, _MM_HINT_T1);
+}
+
 /* Dot products of n pairs with all groups that some pair sees. */
 V16_FN void score_tile(srn_kv_type type, uint32_t n, uint32_t width, tile *t, const seg *sg, uint32_t d_k) {
+    size_t row_bytes = 16 * (type == SRN_KV_F32 ? 4 : 2);
     uint32_t end = (t->any_hi + 15) / 16;
     for (uint32_t g = t->any_lo / 16; g < end; g += width) {
         v16 acc[PAIRS][MAX_WIDTH];
@@ -80,11 +93,22 @@ V16_FN void score_tile(srn_kv_type type, uint32_t n, uint32_t width, tile *t, co
             acc[p][w] = v16_set1(0.0f);
         const uint8_t *const *k = sg->k + g;
         const float *q = t->q;
-        for (uint32_t d = 0; d < d_k; d++, q += PAIRS) V16_UNROLL for (uint32_t w = 0; w < width; w++) {
-                v16 kv = load_kv(type, k[w], (size_t)d * 16);
-                V16_UNROLL for (uint32_t p = 0; p < n; p++) acc[p][w] =
-                    v16_fma(v16_set1(q[p]), kv, acc[p][w]);
+        size_t at = 0;
+        for (uint32_t part = 0; part < width; part++) {
+            const uint8_t *next = sg->after_k[g + width + part];
+            uint32_t stop = d_k * (part + 1) / width;
+            for (uint32_t d = d_k * part / width; d < stop; d++, q += PAIRS, at += row_bytes) {
+                if (FETCHES_AHEAD(n)) {
+                    fetch(next, width * row_bytes);
+                    next += width * row_bytes;
+                }
+                V16_UNROLL for (uint32_t w = 0; w < width; w++) {
+                    v16 kv = load_kv(type, k[w] + at, 0);
+                    V16_UNROLL for (uint32_t p = 0; p < n; p++) acc[p][w] =
+                        v16_fma(v16_set1(q[p]), kv, acc[p][w]);
+                }
             }
+        }
         V16_UNROLL for (uint32_t p = 0; p < n; p++) V16_UNROLL for (uint32_t w = 0; w < width; w++)
             v16_store(t->s[p] + (g + w) * 16, acc[p][w]);
     }
@@ -157,28 +181,44 @@ static bool softmax_tile(const srn_attn *a, tile *t, float *max, float *sum) {
 
 /* ---- values ---- */
 
+/* Chunks c to c+width-1 of a row of V. */
+V16_FN void load_values(srn_kv_type type, v16 *v, uint32_t width, const uint8_t *row, uint32_t c,
+                        uint32_t lanes) {
+    V16_UNROLL for (uint32_t w = 0; w < width; w++) v[w] =
+        lanes == 16 ? load_kv(type, row, (c + w) * 16) : load_kv_part(type, row, c * 16, lanes);
+}
+
 /* Values [16*c, 16*(c+width)) of d for n pairs; where lanes < 16, width is 1 and only that many exist. */
 V16_FN void value_tile(srn_kv_type type, uint32_t n, uint32_t width, tile *t, const seg *sg, uint32_t d_v,
                        uint32_t c, uint32_t lanes) {
-    v16 acc[PAIRS][MAX_WIDTH];
+    v16 acc[PAIRS][MAX_WIDTH], v[MAX_WIDTH];
     V16_UNROLL for (uint32_t p = 0; p < n; p++) V16_UNROLL for (uint32_t w = 0; w < width; w++) acc[p][w] =
         v16_set1(0.0f);
     uint32_t block_last = (1u << sg->block_shift) - 1;
     size_t row_bytes = (size_t)d_v * (type == SRN_KV_F32 ? 4 : 2);
     for (uint32_t j = t->any_lo; j < t->any_hi;) {
-        const uint8_t *row = sg->v[j >> sg->block_shift] + (j & block_last) * row_bytes;
+        size_t at = (j & block_last) * row_bytes;
+        const uint8_t *row = sg->v[j >> sg->block_shift] + at, *next = sg->after_v[j >> sg->block_shift] + at;
         bool all = j >= t->all_lo && j < t->all_hi;
         uint32_t stop = all ? t->all_hi : j < t->all_lo ? t->all_lo : t->any_hi;
         stop = SRN_MIN(stop, (j | block_last) + 1);
-        for (; j < stop; j++, row += row_bytes) V16_UNROLL for (uint32_t w = 0; w < width; w++) {
-                v16 v =
-                    lanes == 16 ? load_kv(type, row, (c + w) * 16) : load_kv_part(type, row, c * 16, lanes);
-                if (all)
-                    V16_UNROLL for (uint32_t p = 0; p < n; p++) acc[p][w] =
-                        v16_fma(v16_set1(t->s[p][j]), v, acc[p][w]);
-                else
-                    V16_UNROLL for (uint32_t p = 0; p < n; p++) if (j >= t->lo[p] && j < t->hi[p]) acc[p][w] =
-                        v16_fma(v16_set1(t->s[p][j]), v, acc[p][w]);
+        if (all)
+            for (; j < stop; j++, row += row_bytes, next += row_bytes) {
+                if (FETCHES_AHEAD(n) && c == 0) fetch(next, row_bytes);
+                load_values(type, v, width, row, c, lanes);
+                V16_UNROLL for (uint32_t p = 0; p < n; p++) {
+                    v16 e = v16_set1(t->s[p][j]);
+                    V16_UNROLL for (uint32_t w = 0; w < width; w++) acc[p][w] = v16_fma(e, v[w], acc[p][w]);
+                }
+            }
+        else
+            for (; j < stop; j++, row += row_bytes) {
+                load_values(type, v, width, row, c, lanes);
+                V16_UNROLL for (uint32_t p = 0; p < n; p++) {
+                    if (j < t->lo[p] || j >= t->hi[p]) continue;
+                    v16 e = v16_set1(t->s[p][j]);
+                    V16_UNROLL for (uint32_t w = 0; w < width; w++) acc[p][w] = v16_fma(e, v[w], acc[p][w]);
+                }
             }
     }
     V16_UNROLL for (uint32_t p = 0; p < n; p++) {
@@ -264,18 +304,28 @@ static void pack_queries(const srn_attn *a, batch *b) {
     }
 }
 
-/* Finds the blocks of a segment for positions [from, to) of it, which are not empty. */
-static void find_segment(const srn_attn *a, uint32_t base, uint32_t from, uint32_t to, seg *sg) {
-    size_t group_bytes = (size_t)a->d_k * 16 * (a->kv_type == SRN_KV_F32 ? 4 : 2);
-    uint32_t groups_per_block = a->block_len / 16, last = (to - 1) / 16;
+/* Finds the blocks of the segment that begins at base, for its positions [from, to), which are not empty. Its
+ * queries see no position from `end` on. */
+static void find_segment(const srn_attn *a, uint32_t base, uint32_t from, uint32_t to, uint32_t end,
+                         seg *sg) {
+    size_t value = a->kv_type == SRN_KV_F32 ? 4 : 2, group_bytes = a->d_k * 16 * value;
+    uint32_t groups_per_block = a->block_len / 16, first = from / 16, last = (to - 1) / 16;
     sg->base = base;
     sg->block_shift = (uint32_t)__builtin_ctz(a->block_len);
-    for (uint32_t g = from / 16; g <= last; g++) {
+    for (uint32_t g = first; g <= last; g++) {
         size_t block = a->blocks[(base + g * 16) / a->block_len];
-        sg->k[g] = a->k + block * a->k_block_stride + g % groups_per_block * group_bytes;
+        sg->k[g] = sg->after_k[g] = a->k + block * a->k_block_stride + g % groups_per_block * group_bytes;
         sg->v[g / groups_per_block] = a->v + block * a->v_block_stride;
     }
     for (uint32_t g = last + 1; g < last + MAX_WIDTH; g++) sg->k[g] = sg->k[last];
+    for (uint32_t g = last + 1; g < last + 2 * MAX_WIDTH; g++) {
+        uint32_t vg = SRN_MIN(first + g - last - 1, last);
+        sg->after_k[g] = sg->v[vg / groups_per_block] + vg % groups_per_block * a->d_v * 16 * value;
+    }
+    uint32_t last_block = last / groups_per_block, next = base + SRN_SEGMENT;
+    for (uint32_t b = first / groups_per_block; b < last_block; b++) sg->after_v[b] = sg->v[b + 1];
+    sg->after_v[last_block] =
+        next < end ? a->k + a->blocks[next / a->block_len] * a->k_block_stride : sg->v[last_block];
 }
 
 /* What the pairs of a tile, the first of which is `pair`, see of a segment. False: nothing. */
@@ -321,7 +371,7 @@ static bool run_batch(const srn_attn *a, batch *b) {
     for (uint32_t base = begin / SRN_SEGMENT * SRN_SEGMENT; base < end; base += SRN_SEGMENT) {
         uint32_t from = begin > base ? begin - base : 0, to = SRN_MIN(end - base, SRN_SEGMENT);
         seg sg;
-        find_segment(a, base, from, to, &sg);
+        find_segment(a, base, from, to, end, &sg);
         if (!batch_segment(a, b, &sg)) return false;
     }
     for (uint32_t p = 0; p < b->n; p++) {
