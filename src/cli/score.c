@@ -9,7 +9,7 @@
 
 typedef struct score {
     const char *tokens_path, *text_path, *logits_path, *kv;
-    int64_t top, ctx, threads, window;
+    int64_t top, ctx, threads, window, batch;
     bool json;
     srn_engine *e;
     srn_session *s;
@@ -126,8 +126,8 @@ static int score_all(score *c, srn_err *err) {
                         "%zu tokens do not fit into the context of %u; ask for a larger one (--ctx, at most "
                         "%u) or cut them into windows (--window N)",
                         window, info.n_ctx, info.n_ctx_train);
-    uint32_t chunk =
-        (uint32_t)SRN_MIN((size_t)SRN_MAX(16u, SRN_MIN(512u, (32u << 20) / info.n_vocab)), window);
+    uint32_t chunk = c->batch ? (uint32_t)c->batch : SRN_MAX(16u, SRN_MIN(512u, (32u << 20) / info.n_vocab));
+    chunk = (uint32_t)SRN_MIN((size_t)chunk, window);
     float *rows = srn_pages_alloc(((size_t)chunk + 1) * info.n_vocab * sizeof *rows);
     if (!rows) return srn_fail_nomem(err, ((size_t)chunk + 1) * info.n_vocab * sizeof *rows);
     int code = SRN_OK;
@@ -193,6 +193,8 @@ int srn__cmd_score(int argc, char **argv) {
          "with --json: the N likeliest tokens after each position (20)"},
         {"window", 0, SRN_OPT_INT, &c.window, 2, 1 << 30, "N",
          "score windows of N tokens, each on its own (text: the context)"},
+        {"batch", 0, SRN_OPT_INT, &c.batch, 1, 4096, "N",
+         "tokens computed at once; the result never depends on it"},
         {"logits", 0, SRN_OPT_STR, &c.logits_path, 0, 0, "FILE",
          "also write all logits, little-endian f32 [tokens, vocabulary]"},
         {"kv", 0, SRN_OPT_STR, &c.kv, 0, 0, "TYPE", "type of the KV cache: f16 (default) or f32"},

@@ -83,8 +83,10 @@ static int open_all(srn_engine *e, const char *path, const srn_engine_opts *o, s
     if (!code) code = read_opts(e, o, err);
     if (!code) code = check_memory(e, err);
     if (code) return code;
+    const char *limit = o->cpu ? o->cpu : getenv("SERIN_CPU");
+    if (limit && !*limit) limit = NULL;
     srn_device_opts d = {.threads = o->threads,
-                         .cpu_limit = o->cpu ? o->cpu : getenv("SERIN_CPU"),
+                         .cpu_limit = limit,
                          .kv_type = e->kv_type,
                          .n_kv_blocks = e->n_blocks,
                          .max_batch = SRN_MIN(SRN_STEP_TOKENS, e->n_ctx),
