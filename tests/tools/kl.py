@@ -123,11 +123,14 @@ def measure(path, a):
     if not windows:
         raise SystemExit(f"kl: {len(tokens)} tokens do not fill one context of {a.window}")
     states = exact_states(model, windows, a.cache)
+    if a.contexts and a.contexts < len(windows):  # spread over the text
+        chosen = np.linspace(0, len(windows) - 1, a.contexts).round().astype(int)
+        windows, states = [windows[i] for i in chosen], [states[i] for i in chosen]
     peer = peer_logits.Peer(library, path, a.window, a.threads) if library else None
     sides = {"oracle": Side()} | ({"serin": Side()} if program else {}) | ({"peer": Side()} if peer else {})
     options = ["--threads", str(a.threads), *a.score_args.split()]
     with tempfile.TemporaryDirectory() as folder:
-        for window, state in zip(windows, states):
+        for number, (window, state) in enumerate(zip(windows, states)):
             given = {}
             if program:
                 given["serin"] = serin_logits(program, model, window, options, folder)
@@ -140,6 +143,7 @@ def measure(path, a):
                 sides["oracle"].add(None, exact, following[rows])
                 for name, logits in given.items():
                     sides[name].add(exact, oracle.log_softmax(logits[rows].astype(np.float64)), following[rows])
+            say(f"{Path(path).name}: context {number + 1} of {len(windows)}")
     if peer:
         peer.close()
     result = {"model": Path(path).name, "tokens": sum(map(len, windows)), "contexts": len(windows),
@@ -171,6 +175,7 @@ def main():
     p.add_argument("--text", default=str(ROOT / "tests/data/varied.txt"), help="the text (tests/data/varied.txt)")
     p.add_argument("--tokens", help="a JSON array of the text's token ids without BOS, instead of --text")
     p.add_argument("--window", type=int, default=512, help="tokens per context (512)")
+    p.add_argument("--contexts", type=int, help="only so many contexts, spread over the text (all)")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--score-args", default="", help="more options for `serin score`, e.g. '--kv f16'")
     p.add_argument("--cache", default=str(ROOT / "build/kl"), help="where the oracle's results are kept (build/kl)")
