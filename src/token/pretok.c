@@ -71,15 +71,15 @@ static const srn__pretok_row *find_row(srn_str name) {
 }
 
 static int refuse(srn_str name, srn_err *err) {
+    char shown[SRN__PRINTABLE];
     srn_buf list;
     srn_buf_init(&list, 4096);
     for (size_t i = 0; i < srn__n_pretok_rows; i++) {
-        if (i) srn_buf_addz(&list, ", ");
+        if (i) srn_buf_addc(&list, ' ');
         srn_buf_addz(&list, srn__pretok_rows[i].name);
     }
-    srn_fail(err, SRN_EUNSUP,
-             "tokenizer.ggml.pre: the pre-tokenizer '%.*s' is not supported; known ones are %s",
-             (int)SRN_MIN(name.len, 64), name.ptr, list.data ? list.data : "");
+    srn_fail(err, SRN_EUNSUP, "the pre-tokenizer '%s' is unknown; known: %s", srn__printable(name, shown),
+             list.data ? list.data : "");
     srn_buf_done(&list);
     return SRN_EUNSUP;
 }
@@ -180,25 +180,14 @@ static bool is_digit(uint32_t cp) {
     return utf8proc_category((utf8proc_int32_t)cp) == UTF8PROC_CATEGORY_ND;
 }
 
-/* A word character: alphabetic, mark, decimal digit or connector. */
+/* A word character as the published expressions' engine has it: letters, marks, decimal and letter numbers,
+ * connectors, the enclosed letters, and of the other numbers those of Latin-1. */
 static bool is_word(uint32_t cp) {
-    switch (utf8proc_category((utf8proc_int32_t)cp)) {
-    case UTF8PROC_CATEGORY_LU:
-    case UTF8PROC_CATEGORY_LL:
-    case UTF8PROC_CATEGORY_LT:
-    case UTF8PROC_CATEGORY_LM:
-    case UTF8PROC_CATEGORY_LO:
-    case UTF8PROC_CATEGORY_NL:
-    case UTF8PROC_CATEGORY_ND:
-    case UTF8PROC_CATEGORY_MN:
-    case UTF8PROC_CATEGORY_MC:
-    case UTF8PROC_CATEGORY_ME:
-    case UTF8PROC_CATEGORY_PC:
-        return true;
-    default:
-        return (cp >= 0x24B6 && cp <= 0x24E9) || (cp >= 0x1F130 && cp <= 0x1F149) ||
-               (cp >= 0x1F150 && cp <= 0x1F169) || (cp >= 0x1F170 && cp <= 0x1F189);
-    }
+    utf8proc_category_t c = utf8proc_category((utf8proc_int32_t)cp);
+    if (c >= UTF8PROC_CATEGORY_LU && c <= UTF8PROC_CATEGORY_PC && c != UTF8PROC_CATEGORY_NO) return true;
+    return cp == 0xB2 || cp == 0xB3 || cp == 0xB9 || (cp >= 0xBC && cp <= 0xBE) ||
+           (cp >= 0x24B6 && cp <= 0x24E9) || (cp >= 0x1F130 && cp <= 0x1F149) ||
+           (cp >= 0x1F150 && cp <= 0x1F169) || (cp >= 0x1F170 && cp <= 0x1F189);
 }
 
 /* Cuts before every group of three of a run of n digits at piece[i..end), and at its ends where isolate. */

@@ -23,9 +23,10 @@
 #define CASED(upper, lower, after)                                                                           \
     "[^\\r\\n\\p{L}\\p{N}]?" upper "*" lower "+" after "|[^\\r\\n\\p{L}\\p{N}]?" upper "+" lower "*" after
 #define O200K(number) CASED(UPPER, LOWER, CONTRACTION "?") "|" number "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*" TAIL
-/* UPPER and LOWER without Han letters: the complement of all other categories and of Han. */
-#define UPPER_NOT_HAN "[^\\p{Ll}\\p{N}\\p{P}\\p{S}\\p{Z}\\p{C}\\p{Han}]"
-#define LOWER_NOT_HAN "[^\\p{Lu}\\p{Lt}\\p{N}\\p{P}\\p{S}\\p{Z}\\p{C}\\p{Han}]"
+/* UPPER and LOWER without Han letters: the complement of all other categories and of Han. The script itself,
+ * as plain \p{Han} would be the characters used with it too. */
+#define UPPER_NOT_HAN "[^\\p{Ll}\\p{N}\\p{P}\\p{S}\\p{Z}\\p{C}\\p{sc:Han}]"
+#define LOWER_NOT_HAN "[^\\p{Lu}\\p{Lt}\\p{N}\\p{P}\\p{S}\\p{Z}\\p{C}\\p{sc:Han}]"
 #define ASCII_SIGN    "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~]"
 #define DEEPSEEK3                                                                                            \
     ASCII_SIGN "[A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*" TAIL
@@ -64,8 +65,8 @@ static const srn__step o200k[] = {RE(O200K("\\p{N}{1,3}")), END};
 static const srn__step tekken[] = {RE(CASED(UPPER, LOWER, "") "|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*" TAIL),
                                    END};
 static const srn__step kimi[] = {
-    RE("\\p{Han}+|" CASED(UPPER_NOT_HAN, LOWER_NOT_HAN,
-                          CONTRACTION "?") "|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" TAIL),
+    RE("\\p{sc:Han}+|" CASED(UPPER_NOT_HAN, LOWER_NOT_HAN,
+                             CONTRACTION "?") "|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" TAIL),
     END};
 static const srn__step deepseek3[] = {RE("\\p{N}{1,3}"), RE(CJK_KANA), RE(DEEPSEEK3), END};
 static const srn__step deepseek_coder[] = {RE("[\\r\\n]"), RE("\\s?\\p{L}+"), RE("\\s?\\p{P}+"),
@@ -161,9 +162,7 @@ const srn__pretok_row srn__pretok_rows[] = {
     {"codeshell", digits_gpt2, 0},
     {"command-r", digits_gpt2, 0},
     {"exaone", digits_gpt2, 0},
-    {"granite", digits_gpt2, 0},
     {"mellum2", digits_gpt2, 0},
-    {"minerva", digits_gpt2, 0},
     {"minerva-7b", digits_gpt2, 0},
     {"refact", digits_gpt2, 0},
     {"smollm", digits_gpt2, 0},
@@ -194,9 +193,7 @@ const srn__pretok_row srn__pretok_rows[] = {
     {"granite-embed-multi-97m", o200k, WORDS},
     {"kanana2", o200k, 0},
     {"llama4", o200k, 0},
-    {"minimax", o200k, 0},
     {"minimax-m2", o200k, 0},
-    {"o200k", o200k, 0},
     {"talkie", o200k, 0},
     {"tekken", tekken, WORDS_BOS},
     {"kimi-k2", kimi, 0},
@@ -209,7 +206,6 @@ const srn__pretok_row srn__pretok_rows[] = {
     {"falcon", falcon, 0},
     {"bloom", bloom, 0},
     {"gpt3-finnish", bloom, 0},
-    {"poro", bloom, 0},
     {"poro-chat", bloom, 0},
     {"viking", viking, 0},
     {"bailingmoe", bailing, 0},

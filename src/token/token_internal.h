@@ -18,6 +18,10 @@ enum {
         1 << 10, /* of a control or user-defined token's text: bounds the matcher's step */
 };
 
+/* Text of a file for a sentence: what is not printable ASCII becomes '?', what is long is cut. */
+enum { SRN__PRINTABLE = 68 };
+const char *srn__printable(srn_str s, char out[SRN__PRINTABLE]);
+
 /* ---- text -> id: open addressing over texts that live elsewhere ---- */
 typedef struct srn__strtab {
     srn_str *key;

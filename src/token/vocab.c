@@ -54,6 +54,13 @@ static bool looks_special(srn_str t) {
     return t.len >= 9 && memcmp(t.ptr, wide_open, 4) == 0 && memcmp(t.ptr + t.len - 4, wide_close, 4) == 0;
 }
 
+const char *srn__printable(srn_str s, char out[SRN__PRINTABLE]) {
+    size_t n = SRN_MIN(s.len, (size_t)SRN__PRINTABLE - 4);
+    for (size_t i = 0; i < n; i++) out[i] = s.ptr[i] >= 0x20 && s.ptr[i] <= 0x7E ? s.ptr[i] : '?';
+    memcpy(out + n, n < s.len ? "..." : "", n < s.len ? 4 : 1);
+    return out;
+}
+
 /* ---- reading ---- */
 
 static int load_tokens(srn_vocab *v, const srn_weights *w, srn_err *err) {
@@ -257,11 +264,11 @@ static int find_kind(const srn_weights *w, const kind_row **ret, srn_err *err) {
         *ret = &kinds[i];
         return SRN_OK;
     }
-    return srn_fail(
-        err, SRN_EUNSUP,
-        "tokenizer.ggml.model: the tokenizer '%.*s' is not supported; known ones are gpt2, gemma4, "
-        "llama and bert",
-        (int)SRN_MIN(model.len, 64), model.ptr);
+    char shown[SRN__PRINTABLE];
+    return srn_fail(err, SRN_EUNSUP,
+                    "tokenizer.ggml.model: the tokenizer '%s' is not supported; known ones are gpt2, gemma4, "
+                    "llama and bert",
+                    srn__printable(model, shown));
 }
 
 static int load_pretok(srn_vocab *v, const srn_weights *w, const kind_row *k, srn_err *err) {
