@@ -1,0 +1,111 @@
+"""What a file asks for and the architecture does not have is refused by name, never ignored."""
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gguf import GGUFReader, GGUFValueType
+
+from gguf_edit import edit
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+U32, F32, STR, BOOL, ARR = (GGUFValueType.UINT32, GGUFValueType.FLOAT32, GGUFValueType.STRING, GGUFValueType.BOOL,
+                            GGUFValueType.ARRAY)
+
+
+def score(path, *options, env=None):
+    tokens = Path(path).parent / "tokens.json"
+    tokens.write_text("[1, 2, 3]")
+    return subprocess.run([os.environ["SERIN"], "score", path, "--tokens", tokens, *options], capture_output=True, text=True,
+                          timeout=60, env={**os.environ, **(env or {})})
+
+
+def tensor(name, golden):
+    return next(np.array(t.data) for t in GGUFReader(GOLDEN / f"{golden}.gguf").tensors if t.name == name)
+
+
+def test_an_unchanged_copy_runs(tmp_path):
+    done = score(edit(GOLDEN / "llama.gguf", tmp_path / "m.gguf"))
+    assert done.returncode == 0, done.stderr
+
+
+REFUSED = {
+    "an unknown architecture": ("llama", dict(keys={"general.architecture": (STR, "nonesuch")}), ["nonesuch", "qwen3moe"]),
+    "a missing number": ("llama", dict(drop_keys=["llama.embedding_length"]), ["llama.embedding_length", "missing"]),
+    "a number out of range": ("llama", dict(keys={"llama.block_count": (U32, 4_000_000)}), ["llama.block_count", "4000000"]),
+    "a number of the wrong type": ("llama", dict(keys={"llama.block_count": (STR, "two")}), ["llama.block_count"]),
+    "a key nobody knows": ("llama", dict(keys={"llama.attention.frobnicate": (F32, 2.0)}), ["llama.attention.frobnicate"]),
+    "a feature of another family": ("llama", dict(keys={"llama.logit_scale": (F32, 0.5)}), ["llama.logit_scale"]),
+    "experts in a dense family": ("qwen2", dict(keys={"qwen2.expert_count": (U32, 4), "qwen2.expert_used_count": (U32, 2)}),
+                                  ["4 experts", "qwen2"]),
+    "an unknown rope scaling": ("llama", dict(keys={"llama.rope.scaling.type": (STR, "spiral")}), ["spiral", "yarn"]),
+    "heads that do not divide": ("llama-gqa", dict(keys={"llama.attention.head_count_kv": (U32, 3)}), ["KV heads"]),
+    "a missing window": ("gemma3", dict(drop_keys=["gemma3.attention.sliding_window"]), ["gemma3.attention.sliding_window"]),
+    "another window pattern": ("gemma3", dict(keys={"gemma3.attention.sliding_window_pattern": (U32, 3)}),
+                               ["sliding_window_pattern", "6"]),
+    "head counts that differ by layer": ("llama", dict(keys={"llama.attention.head_count": (ARR, [4, 2])}),
+                                         ["llama.attention.head_count", "differs"]),
+    "a missing tensor": ("llama", dict(drop_tensors=["blk.1.ffn_up.weight"]), ["blk.1.ffn_up.weight", "missing"]),
+    "a missing norm": ("qwen3", dict(drop_tensors=["blk.0.attn_q_norm.weight"]), ["blk.0.attn_q_norm.weight"]),
+    "a tensor of the wrong shape": ("llama", dict(tensors={"blk.0.attn_q.weight": np.zeros((8, 8), np.float32)}),
+                                    ["blk.0.attn_q.weight", "[8, 8"]),
+    "a tensor with no place": ("llama", dict(tensors={"blk.0.attn_q_norm.weight": np.zeros(16, np.float32)}),
+                               ["blk.0.attn_q_norm.weight", "no place"]),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_is_refused_by_name(case, tmp_path):
+    golden, change, words = REFUSED[case]
+    done = score(edit(GOLDEN / f"{golden}.gguf", tmp_path / "m.gguf", **change))
+    assert done.returncode == 2
+    for word in words + ["m.gguf"]:
+        assert word in done.stderr, done.stderr
+
+
+def test_a_feature_set_to_nothing_is_no_request(tmp_path):
+    done = score(edit(GOLDEN / "llama.gguf", tmp_path / "m.gguf", keys={"llama.attention.clamp_kqv": (F32, 0.0),
+                                                                       "llama.use_parallel_residual": (BOOL, False)}))
+    assert done.returncode == 0, done.stderr
+
+
+def test_biases_in_any_llama_are_used(tmp_path):
+    """A bias that a file brings along is added, though its family usually has none."""
+    plain = edit(GOLDEN / "llama.gguf", tmp_path / "a.gguf")
+    n = tensor("blk.0.attn_q.weight", "llama").shape[0]
+    biased = edit(GOLDEN / "llama.gguf", tmp_path / "b.gguf", tensors={"blk.0.attn_q.bias": np.ones(n, np.float32)})
+    assert score(plain).stdout != score(biased).stdout
+
+
+def test_weights_that_overflow_fail_the_request(tmp_path):
+    shape = tensor("blk.0.attn_v.weight", "llama").shape
+    done = score(edit(GOLDEN / "llama.gguf", tmp_path / "m.gguf", tensors={"blk.0.attn_v.weight": np.full(shape, 3e38, np.float32)}))
+    assert done.returncode == 1
+    assert "infinite or not a number" in done.stderr
+
+
+def test_a_nan_in_the_weights_fails_the_request(tmp_path):
+    w = tensor("blk.1.ffn_down.weight", "llama").copy()
+    w[3, 5] = np.nan
+    done = score(edit(GOLDEN / "llama.gguf", tmp_path / "m.gguf", tensors={"blk.1.ffn_down.weight": w}))
+    assert done.returncode == 1 and "not a number" in done.stderr
+
+
+def test_more_memory_than_there_is_is_refused_before_the_work(tmp_path):
+    done = score(edit(GOLDEN / "llama.gguf", tmp_path / "m.gguf", keys={"llama.context_length": (U32, 1 << 30)}), "--ctx", str(1 << 30))
+    assert done.returncode == 1
+    assert "GiB" in done.stderr and "--ctx" in done.stderr
+
+
+def test_a_context_beyond_training_is_refused(tmp_path):
+    done = score(edit(GOLDEN / "llama.gguf", tmp_path / "m.gguf"), "--ctx", "100000000")
+    assert done.returncode == 2 and "was trained for" in done.stderr
+
+
+def test_an_unknown_instruction_set_or_feature_is_named(tmp_path):
+    path = edit(GOLDEN / "llama.gguf", tmp_path / "m.gguf")
+    assert "mmx" in score(path, env={"SERIN_CPU": "mmx"}).stderr
+    assert "frob" in score(path, env={"SERIN_TEST_OFF": "rope,frob"}).stderr
+    assert json.loads(score(path, "--json", env={"SERIN_CPU": "ref"}).stdout)["engine"].split("/")[2] == "cpu-ref"
