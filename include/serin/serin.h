@@ -97,6 +97,8 @@ SRN_API void srn_session_truncate(srn_session *s, uint32_t length);
  * (nothing done). */
 SRN_API int srn_session_feed(srn_session *s, const int32_t *tokens, uint32_t n, const volatile int *cancel,
                              srn_err *err);
+/* [length]: the tokens that the session holds; valid until it is fed or freed. */
+SRN_API const int32_t *srn_session_tokens(const srn_session *s);
 /* [n_vocab] after the last token fed; valid until the next feed. */
 SRN_API const float *srn_session_logits(const srn_session *s);
 /* As feed, with the logits after every one of the n tokens, [n, n_vocab], into out. */
@@ -121,6 +123,62 @@ SRN_API int srn_sampling_check(const srn_sampling *p, srn_err *err);
  * temperature, top-k, top-p, min-p, in this order. Errors: SRN_ENOMEM. */
 SRN_API int srn_sample(const float *logits, uint32_t n_vocab, const srn_sampling *p, const int32_t *history,
                        size_t n_history, uint64_t position, int32_t *ret, srn_err *err);
+
+/* ---- generation: a prompt in, tokens out ---- */
+
+/* Why an answer ended: X(name, text). */
+#define SRN_FINISHES(X)                                                                                      \
+    X(STOP, "stop")           /* the model ended it, or the callback did */                                  \
+    X(LENGTH, "length")       /* max_tokens were given out */                                                \
+    X(CONTEXT, "context")     /* prompt and answer fill the context */                                       \
+    X(CANCELLED, "cancelled") /* *cancel was set, or the callback asked for it */
+#define SRN_FINISH_ENUM(name, text) SRN_FINISH_##name,
+typedef enum srn_finish { SRN_FINISHES(SRN_FINISH_ENUM) } srn_finish;
+#undef SRN_FINISH_ENUM
+/* "stop", "length", ...; "?" for an unknown number. */
+SRN_API const char *srn_finish_name(srn_finish f);
+
+/* What a token callback returns. */
+typedef enum srn_go { SRN_GO_ON, SRN_GO_STOP, SRN_GO_CANCEL } srn_go;
+/* Called from the generating thread with each token as soon as it is drawn; tokens that end an answer are not
+ * given out. The session must not be touched from inside. */
+typedef srn_go srn_token_fn(void *ctx, int32_t token);
+
+typedef struct srn_generate_opts {
+    srn_sampling sampling;
+    uint32_t max_tokens;        /* 0: until the model ends or the context is full */
+    bool ignore_eog;            /* go on past the tokens that end an answer; no tokenizer is needed then */
+    const volatile int *cancel; /* may be NULL; read between steps, so any thread or signal may set it */
+    srn_token_fn *on_token;     /* may be NULL */
+    void *on_token_ctx;
+    srn_progress_fn *progress; /* of a long prompt; may be NULL */
+    void *progress_ctx;
+} srn_generate_opts;
+
+typedef struct srn_generation {
+    srn_finish finish;
+    int32_t end_token; /* the token that ended the answer, -1 if none did */
+    uint32_t n_prompt; /* tokens */
+    uint32_t n_cached; /* of them, held by the session already and not computed again */
+    uint32_t n_output; /* tokens given out */
+    uint32_t
+        n_steps; /* decode steps in generate_us: n_output - 1, and one more where an end token was drawn */
+    /* Microseconds: computing the prompt; from the call to the first token drawn; from there to the end. */
+    uint64_t prompt_us, ttft_us, generate_us;
+} srn_generation;
+
+/* Answers a prompt of n_prompt token ids (taken as they are). The session keeps what it shares with the
+ * prompt from its beginning and computes the rest, so that the next turn of a conversation costs only what is
+ * new; the result never depends on that. The token at index i of the sequence is drawn at position i, and the
+ * repeat penalty's history is prompt and answer, so that equal prompts and parameters give equal answers.
+ * opts may be NULL: the default sampling, no callback.
+ * Afterwards the session holds the prompt and the answer, but for the last token where nothing followed it;
+ * on failure or cancellation, what was computed until then: a prefix of these. Cancelled is not an error.
+ * Errors: SRN_EINVAL (an empty prompt, a sampling parameter or a token id out of range), SRN_ECONTEXT (prompt
+ * and at least one token do not fit), SRN_EUNSUP (the file's tokenizer is not known), SRN_ENONFINITE,
+ * SRN_ENOMEM. Nothing is computed before they are checked, but for the last two. */
+SRN_API int srn_generate(srn_session *s, const int32_t *prompt, uint32_t n_prompt,
+                         const srn_generate_opts *opts, srn_generation *ret, srn_err *err);
 
 #ifdef __cplusplus
 }

@@ -117,6 +117,7 @@ int srn_engine_open(const char *path, const srn_engine_opts *opts, srn_engine **
 void srn_engine_close(srn_engine *e) {
     if (!e) return;
     if (e->device) e->device->ops->free(e->device);
+    srn_vocab_free(e->vocab);
     srn_model_free(e->model);
     srn_weights_free(e->weights);
     free(e->free_blocks);
@@ -143,4 +144,13 @@ const srn_weights *srn_engine_weights(const srn_engine *e) {
 }
 const srn_model *srn_engine_model(const srn_engine *e) {
     return e->model;
+}
+
+int srn_engine_vocab(srn_engine *e, const srn_vocab **ret, srn_err *err) {
+    if (!e->vocab) {
+        int code = srn_vocab_new(e->weights, &e->vocab, err);
+        if (code) return code;
+    }
+    *ret = e->vocab;
+    return SRN_OK;
 }

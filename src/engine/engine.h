@@ -13,6 +13,10 @@
 
 const srn_weights *srn_engine_weights(const srn_engine *e);
 const srn_model *srn_engine_model(const srn_engine *e);
+srn_engine *srn_session_engine(const srn_session *s);
+/* The file's vocabulary, built on first use (a model whose tokenizer is unknown still computes) and owned by
+ * the engine. Errors: those of srn_vocab_new. */
+int srn_engine_vocab(srn_engine *e, const srn_vocab **ret, srn_err *err);
 
 /* ---- log-probabilities of a row of logits (natural logarithms) ---- */
 

@@ -12,6 +12,7 @@ struct srn_engine {
     srn_weights *weights;
     srn_model *model;
     srn_device *device;
+    srn_vocab *vocab; /* NULL until it was asked for */
     srn_kv_type kv_type;
     uint32_t n_ctx;
     uint32_t n_blocks, n_free;

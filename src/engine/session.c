@@ -7,6 +7,7 @@ struct srn_session {
     srn_engine *e;
     uint32_t *blocks; /* [n_blocks of the engine]; the first n_held are ours */
     uint32_t n_held, length;
+    int32_t *tokens; /* [n_ctx], the first `length` are set */
     float *logits;
 };
 
@@ -15,8 +16,9 @@ int srn_session_new(srn_engine *e, srn_session **ret, srn_err *err) {
     if (!s) return srn_fail_nomem(err, sizeof *s);
     s->e = e;
     s->blocks = srn_calloc(e->n_blocks, sizeof *s->blocks);
+    s->tokens = srn_calloc(e->n_ctx, sizeof *s->tokens);
     s->logits = srn_calloc(e->model->hp.n_vocab, sizeof *s->logits);
-    if (!s->blocks || !s->logits) {
+    if (!s->blocks || !s->tokens || !s->logits) {
         srn_session_free(s);
         return srn_fail_nomem(err, e->model->hp.n_vocab * sizeof *s->logits);
     }
@@ -32,8 +34,17 @@ void srn_session_free(srn_session *s) {
     if (!s) return;
     give_back(s, 0);
     free(s->blocks);
+    free(s->tokens);
     free(s->logits);
     free(s);
+}
+
+srn_engine *srn_session_engine(const srn_session *s) {
+    return s->e;
+}
+
+const int32_t *srn_session_tokens(const srn_session *s) {
+    return s->tokens;
 }
 
 uint32_t srn_session_length(const srn_session *s) {
@@ -90,6 +101,11 @@ static int undo(srn_session *s, int code) {
     return code;
 }
 
+static void append(srn_session *s, const int32_t *tokens, uint32_t n) {
+    memcpy(s->tokens + s->length, tokens, n * sizeof *tokens);
+    s->length += n;
+}
+
 int srn_session_feed(srn_session *s, const int32_t *tokens, uint32_t n, const volatile int *cancel,
                      srn_err *err) {
     if (n == 0) return srn_fail(err, SRN_EINVAL, "there are no tokens to feed");
@@ -101,7 +117,7 @@ int srn_session_feed(srn_session *s, const int32_t *tokens, uint32_t n, const vo
         code = step(s, s->length + done, tokens + done, now, &last, done + now == n ? 1 : 0, s->logits, err);
     }
     if (code) return undo(s, code);
-    s->length += n;
+    append(s, tokens, n);
     return SRN_OK;
 }
 
@@ -116,7 +132,7 @@ int srn_session_feed_all(srn_session *s, const int32_t *tokens, uint32_t n, floa
         code = step(s, s->length + done, tokens + done, now, wanted, now, out + done * vocab, err);
     }
     if (code) return undo(s, code);
-    s->length += n;
+    append(s, tokens, n);
     memcpy(s->logits, out + (n - 1) * vocab, vocab * sizeof *out);
     return SRN_OK;
 }

@@ -1,0 +1,120 @@
+/* Generation: a prompt is fed to a session, tokens are drawn one by one and given to a callback until the
+ * model ends, a limit is reached or somebody cancels. Runs on the thread that calls; that one owns the
+ * session. Refuses a prompt that leaves no room for an answer before it computes anything.
+ */
+#include "engine/engine.h"
+
+/* A long prompt is fed in pieces so that a cancellation is heard soon: the first is small, and they double
+ * while they are quick. How a prompt is cut changes no bit of the result. */
+#define FIRST_PIECE    64u
+#define LARGEST_PIECE  512u
+#define QUICK_PIECE_US 250000u
+
+const char *srn_finish_name(srn_finish f) {
+    static const char *const names[] = {
+#define SRN_FINISH_TEXT(name, text) text,
+        SRN_FINISHES(SRN_FINISH_TEXT)
+#undef SRN_FINISH_TEXT
+    };
+    return (size_t)f < SRN_LEN(names) ? names[f] : "?";
+}
+
+static int check(srn_session *s, const int32_t *prompt, uint32_t n_prompt, const srn_generate_opts *o,
+                 srn_err *err) {
+    srn_engine_info info = srn_engine_get_info(srn_session_engine(s));
+    if (n_prompt == 0) return srn_fail(err, SRN_EINVAL, "the prompt is empty: it has no tokens");
+    for (uint32_t i = 0; i < n_prompt; i++)
+        if (prompt[i] < 0 || (uint32_t)prompt[i] >= info.n_vocab)
+            return srn_fail(err, SRN_EINVAL,
+                            "token %u of the prompt has the id %d, and the vocabulary has 0 to %u", i,
+                            prompt[i], info.n_vocab - 1);
+    if (n_prompt >= info.n_ctx && info.n_ctx < info.n_ctx_train)
+        return srn_fail(
+            err, SRN_ECONTEXT,
+            "the prompt has %u tokens and the context is %u, so that no room is left for an answer; "
+            "ask for a larger context (--ctx, at most %u) or shorten the prompt",
+            n_prompt, info.n_ctx, info.n_ctx_train);
+    if (n_prompt >= info.n_ctx)
+        return srn_fail(
+            err, SRN_ECONTEXT,
+            "the prompt has %u tokens and the context is %u, all that the model was trained for, so "
+            "that no room is left for an answer; shorten the prompt",
+            n_prompt, info.n_ctx);
+    return srn_sampling_check(&o->sampling, err);
+}
+
+/* How many tokens of the prompt the session need not compute: at most all but the last, whose logits are
+ * needed. */
+static uint32_t shared_prefix(const srn_session *s, const int32_t *prompt, uint32_t n_prompt) {
+    const int32_t *held = srn_session_tokens(s);
+    uint32_t most = SRN_MIN(srn_session_length(s), n_prompt - 1), n = 0;
+    while (n < most && held[n] == prompt[n]) n++;
+    return n;
+}
+
+static int feed_prompt(srn_session *s, const int32_t *prompt, uint32_t n_prompt, const srn_generate_opts *o,
+                       srn_err *err) {
+    uint32_t piece = FIRST_PIECE;
+    for (uint32_t at = srn_session_length(s); at < n_prompt;) {
+        uint32_t n = SRN_MIN(piece, n_prompt - at);
+        uint64_t start = srn_now_us();
+        int code = srn_session_feed(s, prompt + at, n, o->cancel, err);
+        if (code) return code;
+        at += n;
+        if (srn_now_us() - start < QUICK_PIECE_US) piece = SRN_MIN(2 * piece, LARGEST_PIECE);
+        if (o->progress) o->progress(o->progress_ctx, "reading the prompt", at, n_prompt);
+    }
+    return SRN_OK;
+}
+
+/* Draws and gives out tokens until something ends the answer. */
+static int decode(srn_session *s, const srn_vocab *vocab, const srn_generate_opts *o, uint64_t start,
+                  srn_generation *g, srn_err *err) {
+    srn_engine_info info = srn_engine_get_info(srn_session_engine(s));
+    for (;;) {
+        uint32_t index = srn_session_length(s);
+        int32_t token;
+        int code = srn_sample(srn_session_logits(s), info.n_vocab, &o->sampling, srn_session_tokens(s), index,
+                              index, &token, err);
+        if (code) return code;
+        if (g->n_output == 0) g->ttft_us = srn_now_us() - start;
+        if (vocab && srn_vocab_is_eog(vocab, token)) {
+            g->end_token = token;
+            return g->finish = SRN_FINISH_STOP, SRN_OK;
+        }
+        g->n_output++;
+        srn_go go = o->on_token ? o->on_token(o->on_token_ctx, token) : SRN_GO_ON;
+        if (go != SRN_GO_ON)
+            return g->finish = go == SRN_GO_STOP ? SRN_FINISH_STOP : SRN_FINISH_CANCELLED, SRN_OK;
+        if (o->cancel && *o->cancel) return g->finish = SRN_FINISH_CANCELLED, SRN_OK;
+        if (g->n_output == o->max_tokens) return g->finish = SRN_FINISH_LENGTH, SRN_OK;
+        if (index + 1 == info.n_ctx) return g->finish = SRN_FINISH_CONTEXT, SRN_OK;
+        code = srn_session_feed(s, &token, 1, NULL, err);
+        if (code) return code;
+        g->n_steps++;
+    }
+}
+
+int srn_generate(srn_session *s, const int32_t *prompt, uint32_t n_prompt, const srn_generate_opts *opts,
+                 srn_generation *ret, srn_err *err) {
+    uint64_t start = srn_now_us();
+    srn_generate_opts o = opts ? *opts : (srn_generate_opts){.sampling = srn_sampling_default()};
+    const srn_vocab *vocab = NULL;
+    int code = check(s, prompt, n_prompt, &o, err);
+    if (!code && !o.ignore_eog) code = srn_engine_vocab(srn_session_engine(s), &vocab, err);
+    if (code) return code;
+    srn_generation g = {
+        .end_token = -1, .n_prompt = n_prompt, .n_cached = shared_prefix(s, prompt, n_prompt)};
+    srn_session_truncate(s, g.n_cached);
+    code = feed_prompt(s, prompt, n_prompt, &o, err);
+    g.prompt_us = srn_now_us() - start;
+    if (code == SRN_ECANCELLED) {
+        g.finish = SRN_FINISH_CANCELLED;
+        code = SRN_OK;
+    } else if (!code) {
+        code = decode(s, vocab, &o, start, &g, err);
+        g.generate_us = srn_now_us() - start - g.ttft_us;
+    }
+    if (!code) *ret = g;
+    return code;
+}
