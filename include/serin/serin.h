@@ -66,6 +66,11 @@ typedef struct srn_engine_opts {
         *cpu; /* highest instruction set to use: "ref", "avx2", "avx512", "avx512vnni"; NULL: the best */
     srn_progress_fn *progress; /* may be NULL */
     void *progress_ctx;
+    /* Called once the file is read and everything is checked, before the long part: the weights' packing. The
+     * engine has its info and cannot compute yet. A code other than 0, with err filled, ends srn_engine_open
+     * with it. May be NULL. */
+    int (*before_load)(void *ctx, srn_engine *e, srn_err *err);
+    void *before_load_ctx;
 } srn_engine_opts;
 
 /* Opens a GGUF file and loads it. opts may be NULL. Everything is checked before the work: memory, context,

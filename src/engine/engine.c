@@ -82,6 +82,7 @@ static int open_all(srn_engine *e, const char *path, const srn_engine_opts *o, s
     if (!code) code = srn_model_new(e->weights, off, &e->model, err);
     if (!code) code = read_opts(e, o, err);
     if (!code) code = check_memory(e, err);
+    if (!code && o->before_load) code = o->before_load(o->before_load_ctx, e, err);
     if (code) return code;
     const char *limit = o->cpu ? o->cpu : getenv("SERIN_CPU");
     if (limit && !*limit) limit = NULL;
@@ -128,13 +129,14 @@ srn_engine_info srn_engine_get_info(const srn_engine *e) {
     const srn_hparams *hp = &e->model->hp;
     srn_engine_info i = {.architecture = e->model->arch->name,
                          .engine_id = e->engine_id,
-                         .device = e->device->ops->device_class(e->device),
                          .n_vocab = hp->n_vocab,
                          .n_ctx = e->n_ctx,
                          .n_ctx_train = hp->n_ctx_train,
                          .n_layer = hp->n_layer,
-                         .n_embd = hp->n_embd,
-                         .threads = e->device->ops->threads(e->device)};
+                         .n_embd = hp->n_embd};
+    if (!e->device) return i; /* not loaded yet */
+    i.device = e->device->ops->device_class(e->device);
+    i.threads = e->device->ops->threads(e->device);
     e->device->ops->memory(e->device, &i.weights_bytes, &i.kv_bytes, &i.work_bytes);
     return i;
 }

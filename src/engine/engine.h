@@ -18,6 +18,9 @@ srn_engine *srn_session_engine(const srn_session *s);
  * the engine. Errors: those of srn_vocab_new. */
 int srn_engine_vocab(srn_engine *e, const srn_vocab **ret, srn_err *err);
 
+/* What srn_generate checks of a prompt before it computes; also in srn_engine_opts.before_load. */
+int srn_generate_check(const srn_engine *e, const int32_t *prompt, size_t n_prompt, srn_err *err);
+
 /* ---- log-probabilities of a row of logits (natural logarithms) ---- */
 
 /* log of the sum of e^logit: the constant that turns logits into log-probabilities. Sums in a fixed order. */

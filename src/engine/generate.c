@@ -19,28 +19,27 @@ const char *srn_finish_name(srn_finish f) {
     return (size_t)f < SRN_LEN(names) ? names[f] : "?";
 }
 
-static int check(srn_session *s, const int32_t *prompt, uint32_t n_prompt, const srn_generate_opts *o,
-                 srn_err *err) {
-    srn_engine_info info = srn_engine_get_info(srn_session_engine(s));
+int srn_generate_check(const srn_engine *e, const int32_t *prompt, size_t n_prompt, srn_err *err) {
+    srn_engine_info info = srn_engine_get_info(e);
     if (n_prompt == 0) return srn_fail(err, SRN_EINVAL, "the prompt is empty: it has no tokens");
-    for (uint32_t i = 0; i < n_prompt; i++)
+    for (size_t i = 0; i < n_prompt; i++)
         if (prompt[i] < 0 || (uint32_t)prompt[i] >= info.n_vocab)
             return srn_fail(err, SRN_EINVAL,
-                            "token %u of the prompt has the id %d, and the vocabulary has 0 to %u", i,
+                            "token %zu of the prompt has the id %d, and the vocabulary has 0 to %u", i,
                             prompt[i], info.n_vocab - 1);
     if (n_prompt >= info.n_ctx && info.n_ctx < info.n_ctx_train)
         return srn_fail(
             err, SRN_ECONTEXT,
-            "the prompt has %u tokens and the context is %u, so that no room is left for an answer; "
+            "the prompt has %zu tokens and the context is %u, so that no room is left for an answer; "
             "ask for a larger context (--ctx, at most %u) or shorten the prompt",
             n_prompt, info.n_ctx, info.n_ctx_train);
     if (n_prompt >= info.n_ctx)
         return srn_fail(
             err, SRN_ECONTEXT,
-            "the prompt has %u tokens and the context is %u, all that the model was trained for, so "
+            "the prompt has %zu tokens and the context is %u, all that the model was trained for, so "
             "that no room is left for an answer; shorten the prompt",
             n_prompt, info.n_ctx);
-    return srn_sampling_check(&o->sampling, err);
+    return SRN_OK;
 }
 
 /* How many tokens of the prompt the session need not compute: at most all but the last, whose logits are
@@ -100,7 +99,8 @@ int srn_generate(srn_session *s, const int32_t *prompt, uint32_t n_prompt, const
     uint64_t start = srn_now_us();
     srn_generate_opts o = opts ? *opts : (srn_generate_opts){.sampling = srn_sampling_default()};
     const srn_vocab *vocab = NULL;
-    int code = check(s, prompt, n_prompt, &o, err);
+    int code = srn_generate_check(srn_session_engine(s), prompt, n_prompt, err);
+    if (!code) code = srn_sampling_check(&o.sampling, err);
     if (!code && !o.ignore_eog) code = srn_engine_vocab(srn_session_engine(s), &vocab, err);
     if (code) return code;
     srn_generation g = {
