@@ -75,12 +75,13 @@ static int choose(const choice *c, const char *dir, const char *model, char *ret
     if (!c->all.len)
         return srn_fail(
             err, SRN_ENOENT,
-            "there is no file '%s', and no model is in the cache %s; give the path of a .gguf file, or "
-            "put one there",
+            "there is no file '%s', and no model is in the cache %s; give the path of a .gguf file, put one "
+            "there, or fetch a small one with ./demo or tools/get-model in Serin's folder",
             model, dir[0] ? dir : "(no home folder)");
     return srn_fail(err, SRN_ENOENT,
-                    "there is no file '%s' and no such model in the cache %s, which holds: %s", model, dir,
-                    c->all.data);
+                    "there is no file '%s' and no such model in the cache %s, which holds: %s; ./demo or "
+                    "tools/get-model in Serin's folder fetch a small one",
+                    model, dir, c->all.data);
 }
 
 int srn_cli_model_path(const char *model, char *ret_path, size_t cap, srn_err *err) {

@@ -3,6 +3,7 @@
  */
 #include "chat/chat.h"
 #include "cli/cli.h"
+#include "cli/template.h"
 #include "cli/tokens.h"
 
 #include <stdlib.h>
@@ -40,8 +41,7 @@ static int load_json(const char *path, json_t **ret, srn_err *err) {
     return SRN_OK;
 }
 
-/* --set KEY=JSON, each into one object. */
-static int load_set(const srn_str_list *set, json_t **ret, srn_err *err) {
+int srn__cli_template_vars(const srn_str_list *set, json_t **ret, srn_err *err) {
     *ret = json_object();
     if (!*ret) return srn_fail_nomem(err, sizeof(json_t *));
     for (size_t i = 0; i < set->n; i++) {
@@ -145,7 +145,7 @@ static int print(const request *r, const work *k, srn_err *err) {
 }
 
 static int run(const request *r, work *k, srn_err *err) {
-    int code = load_set(&r->set, &k->extra, err);
+    int code = srn__cli_template_vars(&r->set, &k->extra, err);
     if (!code && r->model) code = open_model(r, k, err);
     if (!code) code = load_json(r->messages_file, &k->messages, err);
     if (!code && r->tools_file) code = load_json(r->tools_file, &k->tools, err);

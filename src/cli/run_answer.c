@@ -1,0 +1,119 @@
+/* serin run: one answer, from prompt tokens to text on standard output, and its figures. Ctrl-C sets a flag
+ * that the generation reads; the handler is in place only while an answer is being made.
+ */
+#include "cli/run.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { MAX_ANSWER_BYTES = 1 << 28 };
+
+/* ---- Ctrl-C ---- */
+
+static volatile sig_atomic_t interrupts; /* since the answer began */
+
+static void on_interrupt(int signal_number) {
+    interrupts = interrupts + 1;
+    if (interrupts < 2) return;
+    int saved = errno;
+    if (isatty(STDOUT_FILENO) && write(STDOUT_FILENO, "\033[0m\n", 5) < 0) errno = saved;
+    signal(signal_number, SIG_DFL);
+    raise(signal_number);
+}
+
+static void catch_interrupts(struct sigaction *ret_old) {
+    struct sigaction a = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
+    sigemptyset(&a.sa_mask);
+    interrupts = 0;
+    sigaction(SIGINT, &a, ret_old);
+}
+
+/* ---- streaming ---- */
+
+typedef struct stream {
+    srn__answer *answer;
+    srn_detok detok;
+    srn__screen screen;
+    size_t shown; /* bytes of the answer's text that were written */
+    bool to_screen, failed, no_memory;
+} stream;
+
+static bool show(stream *s) {
+    srn_buf *text = &s->answer->text;
+    if (!s->to_screen || s->failed) return !s->failed;
+    s->failed = !srn__screen_add(&s->screen, (srn_str){text->data + s->shown, text->len - s->shown});
+    s->shown = text->len;
+    return !s->failed;
+}
+
+static srn_go on_token(void *ctx, int32_t token) {
+    stream *s = ctx;
+    srn_detok_add(&s->detok, token, &s->answer->text);
+    s->no_memory = !srn_tokens_push(&s->answer->tokens, token) || s->answer->text.failed;
+    return s->no_memory || !show(s) ? SRN_GO_CANCEL : SRN_GO_ON;
+}
+
+void srn__answer_done(srn__answer *a) {
+    srn_buf_done(&a->text);
+    srn_tokens_done(&a->tokens);
+}
+
+int srn__run_answer(srn__run *r, const srn_tokens *prompt, bool thinking, srn__answer *ret, srn_err *err) {
+    *ret = (srn__answer){0};
+    srn_buf_init(&ret->text, MAX_ANSWER_BYTES);
+    stream s = {.answer = ret, .to_screen = !r->json};
+    srn_detok_init(&s.detok, r->vocab, false);
+    if (s.to_screen) srn__screen_init(&s.screen, thinking);
+    struct sigaction old;
+    catch_interrupts(&old);
+    srn_generate_opts o = {.sampling = r->sampling,
+                           .max_tokens = (uint32_t)r->max_tokens,
+                           .cancel = &interrupts,
+                           .on_token = on_token,
+                           .on_token_ctx = &s,
+                           .progress = srn_cli_progress};
+    int code = srn_generate(r->session, prompt->ids, (uint32_t)prompt->n, &o, &ret->g, err);
+    srn_detok_end(&s.detok, &ret->text);
+    if (s.to_screen && show(&s)) s.failed = !srn__screen_end(&s.screen);
+    sigaction(SIGINT, &old, NULL);
+    if (!code && s.no_memory) code = srn_fail_nomem(err, ret->text.len);
+    if (!code && s.failed) code = srn_fail(err, SRN_EIO, "standard output could not be written");
+    return code;
+}
+
+/* ---- figures ---- */
+
+static double rate(uint32_t n, uint64_t us) {
+    return us ? (double)n * 1e6 / (double)us : 0;
+}
+
+double srn__run_prompt_rate(const srn_generation *g) {
+    return rate(g->n_prompt - g->n_cached, g->prompt_us);
+}
+
+double srn__run_output_rate(const srn_generation *g) {
+    return rate(g->n_steps, g->generate_us);
+}
+
+void srn__run_figures(const srn__run *r, const srn__answer *a) {
+    const srn_generation *g = &a->g;
+    if (r->quiet) return;
+    char cached[48] = "", why[48] = "", drawn[48] = "greedy", speed[48] = "";
+    if (g->n_cached) snprintf(cached, sizeof cached, " (%" PRIu32 " of them known)", g->n_cached);
+    if (g->n_steps) snprintf(speed, sizeof speed, " at %.1f tok/s", srn__run_output_rate(g));
+    if (g->finish == SRN_FINISH_LENGTH) snprintf(why, sizeof why, ", cut at -n %" PRIu32, g->n_output);
+    if (g->finish == SRN_FINISH_CONTEXT) snprintf(why, sizeof why, ", cut: the context is full");
+    if (g->finish == SRN_FINISH_CANCELLED) snprintf(why, sizeof why, ", interrupted");
+    if (r->sampling.temperature > 0) snprintf(drawn, sizeof drawn, "seed %" PRIu64, r->sampling.seed);
+    srn__dim(stderr, true);
+    fprintf(stderr,
+            "[prompt %" PRIu32 " tokens%s at %.1f tok/s; answer %" PRIu32
+            " tokens%s%s; first token after %.0f ms; %s]",
+            g->n_prompt, cached, srn__run_prompt_rate(g), g->n_output, speed, why, (double)g->ttft_us / 1000,
+            drawn);
+    srn__dim(stderr, false);
+    fputc('\n', stderr);
+}

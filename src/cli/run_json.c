@@ -1,0 +1,62 @@
+/* serin run --json: one object that says what was answered, how fast, and by exactly which model, engine and
+ * sampling, so that the call can be repeated. The weights id is computed here, after the answer.
+ */
+#include "cli/info.h"
+#include "cli/run.h"
+
+static json_t *ids_json(const srn_tokens *t) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < t->n; i++) json_array_append_new(list, json_integer(t->ids[i]));
+    return list;
+}
+
+static json_t *real_or_null(double v) {
+    return v > 0 ? json_real(v) : json_null();
+}
+
+/* The value that a float was given as: 0.8, not 0.800000011920929. */
+static json_t *sampling_json(const srn__run *r) {
+    return json_pack("{s:f, s:I, s:f, s:f, s:f, s:I, s:I}", "temperature", r->temperature, "top_k",
+                     (json_int_t)r->top_k, "top_p", r->top_p, "min_p", r->min_p, "repeat_penalty",
+                     r->repeat_penalty, "repeat_last_n", (json_int_t)r->repeat_last_n, "seed",
+                     (json_int_t)r->sampling.seed);
+}
+
+static json_t *timings_json(const srn__run *r, const srn_generation *g) {
+    return json_pack("{s:I, s:I, s:o, s:I, s:o, s:f, s:f, s:f}", "prompt_tokens", (json_int_t)g->n_prompt,
+                     "cached_tokens", (json_int_t)g->n_cached, "prompt_tok_per_s",
+                     real_or_null(srn__run_prompt_rate(g)), "output_tokens", (json_int_t)g->n_output,
+                     "output_tok_per_s", real_or_null(srn__run_output_rate(g)), "ttft_ms",
+                     (double)g->ttft_us / 1e3, "load_ms", (double)r->load_us / 1e3, "total_ms",
+                     (double)(srn_now_us() - r->started_us) / 1e3);
+}
+
+static json_t *model_json(const srn__run *r, srn_err *err) {
+    const srn_weights *w = srn_engine_weights(r->engine);
+    char id[65];
+    srn__info info;
+    if (srn_weights_id(w, false, srn_cli_progress, NULL, id, err)) return NULL;
+    if (srn__info_gather(w, &info, err)) return NULL;
+    json_t *path = json_string(r->path);
+    return json_pack("{s:o, s:s, s:s, s:s}", "path", path ? path : json_null(), "weights_id", id,
+                     "architecture", srn_engine_get_info(r->engine).architecture, "quantisation",
+                     info.quantisation);
+}
+
+int srn__run_print_json(const srn__run *r, const srn__answer *a, srn_err *err) {
+    json_t *timings = timings_json(r, &a->g), *model = model_json(r, err);
+    if (!model) {
+        json_decref(timings);
+        return err->code;
+    }
+    json_t *o = json_pack(
+        "{s:s%, s:o, s:o, s:s, s:o, s:o, s:s, s:i, s:o}", "text", a->text.len ? a->text.data : "",
+        a->text.len, "tokens", ids_json(&a->tokens), "prompt_tokens", ids_json(&r->prompt_tokens),
+        "finish_reason", srn_finish_name(a->g.finish), "timings", timings, "model", model, "engine",
+        srn_engine_get_info(r->engine).engine_id, "numerics", SRN_NUMERICS_ID, "sampling", sampling_json(r));
+    if (!o) return srn_fail_nomem(err, a->text.len);
+    json_dumpf(o, stdout, JSON_COMPACT);
+    json_decref(o);
+    putchar('\n');
+    return SRN_OK;
+}
