@@ -9,7 +9,7 @@
 
 enum { WEIGHT_F32, WEIGHT_F16, WEIGHT_BF16, N_WEIGHT_KINDS };
 
-ALWAYS_INLINE __m512 load_weights(int kind, const uint8_t *panel, size_t k) {
+SRN__INLINE __m512 load_weights(int kind, const uint8_t *panel, size_t k) {
     if (kind == WEIGHT_F32) return _mm512_loadu_ps(panel + k * 64);
     __m256i h = _mm256_loadu_si256((const void *)(panel + k * 32));
     if (kind == WEIGHT_F16) return _mm512_cvtph_ps(h);
@@ -20,26 +20,26 @@ ALWAYS_INLINE __m512 load_weights(int kind, const uint8_t *panel, size_t k) {
 typedef void float_fn(const uint8_t *panel, const uint32_t *start, const float *const *x, float *acc,
                       size_t acc_stride);
 
-ALWAYS_INLINE void float_tile(int kind, int columns, int n_runs, const uint8_t *panel, const uint32_t *start,
-                              const float *const *x, float *acc, size_t acc_stride) {
+SRN__INLINE void float_tile(int kind, int columns, int n_runs, const uint8_t *panel, const uint32_t *start,
+                            const float *const *x, float *acc, size_t acc_stride) {
     __m512 f[8];
     uint32_t shortest = start[1] - start[0];
     for (int r = 1; r < n_runs; r++) shortest = SRN_MIN(shortest, start[r + 1] - start[r]);
-    UNROLL for (int i = 0; i < columns * n_runs; i++) f[i] = _mm512_setzero_ps();
+    SRN__UNROLL for (int i = 0; i < columns * n_runs; i++) f[i] = _mm512_setzero_ps();
     for (uint32_t k = 0; k < shortest; k++) {
-        UNROLL for (int r = 0; r < n_runs; r++) {
+        SRN__UNROLL for (int r = 0; r < n_runs; r++) {
             __m512 w = load_weights(kind, panel, start[r] + k);
-            UNROLL for (int c = 0; c < columns; c++) f[r * columns + c] =
+            SRN__UNROLL for (int c = 0; c < columns; c++) f[r * columns + c] =
                 _mm512_fmadd_ps(w, _mm512_set1_ps(x[c][start[r] + k]), f[r * columns + c]);
         }
     }
-    UNROLL for (int r = 0; r < n_runs; r++) {
+    SRN__UNROLL for (int r = 0; r < n_runs; r++) {
         for (uint32_t k = start[r] + shortest; k < start[r + 1]; k++) {
             __m512 w = load_weights(kind, panel, k);
-            UNROLL for (int c = 0; c < columns; c++) f[r * columns + c] =
+            SRN__UNROLL for (int c = 0; c < columns; c++) f[r * columns + c] =
                 _mm512_fmadd_ps(w, _mm512_set1_ps(x[c][k]), f[r * columns + c]);
         }
-        UNROLL for (int c = 0; c < columns; c++)
+        SRN__UNROLL for (int c = 0; c < columns; c++)
             _mm512_storeu_ps(acc + (size_t)c * acc_stride + r * SRN_PANEL, f[r * columns + c]);
     }
 }

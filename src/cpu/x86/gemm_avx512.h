@@ -3,8 +3,9 @@
  * in registers, for few columns, where the panel's bytes are what takes the time.
  *
  * Columns come as pointers to their activations at the first group. A column with two planes is two integer
- * columns, whose exact sums meet in fma(256, I1, I2). Running sums are loaded from and stored to acc[column]
- * (acc_stride floats apart), so that a run can be done in parts.
+ * columns, whose exact sums meet in fma(256, I1, I2). Running sums are stored to acc[column] (acc_stride
+ * floats apart) and, unless this is the first part of a run, loaded from there, so that a run can be done in
+ * parts.
  */
 #ifndef SRN_CPU_X86_GEMM_AVX512_H
 #define SRN_CPU_X86_GEMM_AVX512_H
@@ -13,12 +14,12 @@
 
 #define MAX_TILE 8 /* integer columns of a tile */
 
-ALWAYS_INLINE __m512 broadcast_f32(const float *p) {
+SRN__INLINE __m512 broadcast_f32(const float *p) {
     return _mm512_set1_ps(*p);
 }
 
 /* -zero * (sum of codes): the start value that takes the weights' offset out again. `zero` is a constant. */
-ALWAYS_INLINE __m512i start_value(const int32_t *neg_sum, int zero) {
+SRN__INLINE __m512i start_value(const int32_t *neg_sum, int zero) {
     __m512i v = _mm512_set1_epi32(*neg_sum);
     return zero == 128  ? _mm512_slli_epi32(v, 7)
            : zero == 32 ? _mm512_slli_epi32(v, 5)
@@ -28,7 +29,7 @@ ALWAYS_INLINE __m512i start_value(const int32_t *neg_sum, int zero) {
 }
 
 /* The integer sum of column c as a float. */
-ALWAYS_INLINE __m512 sum_of_planes(const __m512i *acc, int planes, int c) {
+SRN__INLINE __m512 sum_of_planes(const __m512i *acc, int planes, int c) {
     if (planes == 1) return _mm512_cvtepi32_ps(acc[c]);
     return _mm512_fmadd_ps(_mm512_set1_ps(256.0f), _mm512_cvtepi32_ps(acc[2 * c]),
                            _mm512_cvtepi32_ps(acc[2 * c + 1]));
@@ -36,29 +37,29 @@ ALWAYS_INLINE __m512 sum_of_planes(const __m512i *acc, int planes, int c) {
 
 /* One group into the running sums f[columns]; a[i] is integer column i's group. All but a, w, s, f are
  * constants. */
-ALWAYS_INLINE void add_group(srn_form form, int bits, int zero, int columns, int planes,
-                             const srn__act_group *const *a, const __m512i *w, const scales16 *s, __m512 *f) {
+SRN__INLINE void add_group(srn_form form, int bits, int zero, int columns, int planes,
+                           const srn__act_group *const *a, const __m512i *w, const scales16 *s, __m512 *f) {
     const int n = columns * planes;
     const int8_t *code[MAX_TILE];
     __m512i acc[MAX_TILE], other[MAX_TILE];
-    UNROLL for (int i = 0; i < n; i++) code[i] = a[i]->c;
+    SRN__UNROLL for (int i = 0; i < n; i++) code[i] = a[i]->c;
     if (form == SRN_FORM_SCALE || form == SRN_FORM_SCALE_MIN) {
-        UNROLL for (int i = 0; i < n; i++) acc[i] = start_value(&a[i]->neg_sum, zero);
+        SRN__UNROLL for (int i = 0; i < n; i++) acc[i] = start_value(&a[i]->neg_sum, zero);
         dot_quads(n, 8, bits, w, code, 0, acc);
     } else {
-        UNROLL for (int i = 0; i < n; i++) acc[i] = start_value(&a[i]->neg_half[0], zero);
+        SRN__UNROLL for (int i = 0; i < n; i++) acc[i] = start_value(&a[i]->neg_half[0], zero);
         dot_quads(n, 4, bits, w, code, 0, acc);
-        UNROLL for (int i = 0; i < n; i++) other[i] = start_value(&a[i]->neg_half[1], zero);
+        SRN__UNROLL for (int i = 0; i < n; i++) other[i] = start_value(&a[i]->neg_half[1], zero);
         if (form != SRN_FORM_SPLIT) {
-            UNROLL for (int i = 0; i < n; i++) acc[i] = _mm512_mullo_epi32(acc[i], s->sc0);
+            SRN__UNROLL for (int i = 0; i < n; i++) acc[i] = _mm512_mullo_epi32(acc[i], s->sc0);
         }
         dot_quads(n, 4, bits, w + 4, code, 16, other);
         if (form != SRN_FORM_SPLIT) {
-            UNROLL for (int i = 0; i < n; i++) acc[i] =
+            SRN__UNROLL for (int i = 0; i < n; i++) acc[i] =
                 _mm512_add_epi32(acc[i], _mm512_mullo_epi32(other[i], s->sc1));
         }
     }
-    UNROLL for (int c = 0; c < columns; c++) {
+    SRN__UNROLL for (int c = 0; c < columns; c++) {
         const srn__act_group *g = a[c * planes];
         __m512 dx = broadcast_f32(&g->d);
         f[c] = _mm512_fmadd_ps(_mm512_mul_ps(s->d, dx), sum_of_planes(acc, planes, c), f[c]);
@@ -77,33 +78,34 @@ ALWAYS_INLINE void add_group(srn_form form, int bits, int zero, int columns, int
 /* ---- expanded groups ---- */
 
 typedef void gemm_fn(const srn__expanded *e, uint32_t n_groups, const srn__act_group *const *columns,
-                     float *acc, size_t acc_stride);
+                     bool first, float *acc, size_t acc_stride);
 
-ALWAYS_INLINE void gemm(srn_form form, int bits, int zero, int columns, int planes, const srn__expanded *e,
-                        uint32_t n_groups, const srn__act_group *const *column, float *acc,
-                        size_t acc_stride) {
+SRN__INLINE void gemm(srn_form form, int bits, int zero, int columns, int planes, const srn__expanded *e,
+                      uint32_t n_groups, const srn__act_group *const *column, bool first, float *acc,
+                      size_t acc_stride) {
     __m512 f[MAX_TILE];
     const srn__act_group *a[MAX_TILE];
-    UNROLL for (int c = 0; c < columns; c++) f[c] = _mm512_loadu_ps(acc + (size_t)c * acc_stride);
-    UNROLL for (int i = 0; i < columns * planes; i++) a[i] = column[i / planes] + i % planes;
+    SRN__UNROLL for (int c = 0; c < columns; c++) f[c] =
+        first ? _mm512_setzero_ps() : _mm512_loadu_ps(acc + (size_t)c * acc_stride);
+    SRN__UNROLL for (int i = 0; i < columns * planes; i++) a[i] = column[i / planes] + i % planes;
     for (uint32_t g = 0; g < n_groups; g++, e++) {
         __m512i w[SRN__QUADS];
         scales16 s;
-        UNROLL for (int j = 0; j < SRN__QUADS; j++) w[j] = _mm512_loadu_si512(e->q[j]);
+        SRN__UNROLL for (int j = 0; j < SRN__QUADS; j++) w[j] = _mm512_loadu_si512(e->q[j]);
         s.d = _mm512_loadu_ps(e->d), s.m = _mm512_loadu_ps(e->m);
         s.sc0 = _mm512_loadu_si512(e->sc[0]), s.sc1 = _mm512_loadu_si512(e->sc[1]);
         s.mn0 = _mm512_loadu_si512(e->mn[0]), s.mn1 = _mm512_loadu_si512(e->mn[1]);
         add_group(form, bits, zero, columns, planes, a, w, &s, f);
-        UNROLL for (int i = 0; i < columns * planes; i++) a[i] += planes;
+        SRN__UNROLL for (int i = 0; i < columns * planes; i++) a[i] += planes;
     }
-    UNROLL for (int c = 0; c < columns; c++) _mm512_storeu_ps(acc + (size_t)c * acc_stride, f[c]);
+    SRN__UNROLL for (int c = 0; c < columns; c++) _mm512_storeu_ps(acc + (size_t)c * acc_stride, f[c]);
 }
 
 #define GEMM(name, form, bits, zero, columns, planes)                                                        \
     static void name##_##columns##x##planes(const srn__expanded *e, uint32_t n_groups,                       \
-                                            const srn__act_group *const *column, float *acc,                 \
+                                            const srn__act_group *const *column, bool first, float *acc,     \
                                             size_t acc_stride) {                                             \
-        gemm(form, bits, zero, columns, planes, e, n_groups, column, acc, acc_stride);                       \
+        gemm(form, bits, zero, columns, planes, e, n_groups, column, first, acc, acc_stride);                \
     }
 /* Tiles of a form: [planes-1][columns-1]; a tile that is not there is done by the next wider one. */
 #define GEMM_FAMILY(name, form, bits, zero)                                                                  \
@@ -150,40 +152,40 @@ static gemm_fn *const *gemm_family(srn_form form, uint32_t bits, uint32_t planes
 
 #define FUSED_TILE 4 /* integer columns of a fused tile */
 
-/* Groups [g0, g1) of a panel; columns point at group g0. */
+/* Groups [g0, g1), a whole run, of a panel; columns point at group g0. */
 typedef void fused_fn(const uint8_t *panel, uint32_t groups, uint32_t g0, uint32_t g1,
                       const srn__act_group *const *columns, float *acc, size_t acc_stride);
 typedef void expand_fn(const uint8_t *panel, uint32_t groups, uint32_t g0, uint32_t n, srn__expanded *e);
 
-ALWAYS_INLINE void fused(srn_type type, srn_form form, int bits, int zero, int columns, int planes,
-                         const uint8_t *panel, uint32_t groups, uint32_t g0, uint32_t g1,
-                         const srn__act_group *const *column, float *acc, size_t acc_stride) {
+SRN__INLINE void fused(srn_type type, srn_form form, int bits, int zero, int columns, int planes,
+                       const uint8_t *panel, uint32_t groups, uint32_t g0, uint32_t g1,
+                       const srn__act_group *const *column, float *acc, size_t acc_stride) {
     const uint8_t *scales = panel + groups * srn__code_bytes((uint32_t)bits);
     const uint8_t *codes = panel + g0 * srn__code_bytes((uint32_t)bits);
     __m512 f[FUSED_TILE];
     const srn__act_group *a[FUSED_TILE];
-    UNROLL for (int c = 0; c < columns; c++) f[c] = _mm512_loadu_ps(acc + (size_t)c * acc_stride);
-    UNROLL for (int i = 0; i < columns * planes; i++) a[i] = column[i / planes] + i % planes;
+    SRN__UNROLL for (int c = 0; c < columns; c++) f[c] = _mm512_setzero_ps();
+    SRN__UNROLL for (int i = 0; i < columns * planes; i++) a[i] = column[i / planes] + i % planes;
     for (uint32_t g = g0; g < g1; g++, codes += srn__code_bytes((uint32_t)bits)) {
         __m512i w[SRN__QUADS];
         scales16 s;
         unpack_codes(codes, bits, w);
         load_scales(type, scales, g, &s);
         add_group(form, bits, zero, columns, planes, a, w, &s, f);
-        UNROLL for (int i = 0; i < columns * planes; i++) a[i] += planes;
+        SRN__UNROLL for (int i = 0; i < columns * planes; i++) a[i] += planes;
     }
-    UNROLL for (int c = 0; c < columns; c++) _mm512_storeu_ps(acc + (size_t)c * acc_stride, f[c]);
+    SRN__UNROLL for (int c = 0; c < columns; c++) _mm512_storeu_ps(acc + (size_t)c * acc_stride, f[c]);
 }
 
-ALWAYS_INLINE void expand(srn_type type, srn_form form, int bits, const uint8_t *panel, uint32_t groups,
-                          uint32_t g0, uint32_t n, srn__expanded *e) {
+SRN__INLINE void expand(srn_type type, srn_form form, int bits, const uint8_t *panel, uint32_t groups,
+                        uint32_t g0, uint32_t n, srn__expanded *e) {
     const uint8_t *scales = panel + groups * srn__code_bytes((uint32_t)bits);
     for (uint32_t g = g0; g < g0 + n; g++, e++) {
         __m512i w[SRN__QUADS];
         scales16 s;
         unpack_codes(panel + g * srn__code_bytes((uint32_t)bits), bits, w);
         load_scales(type, scales, g, &s);
-        UNROLL for (int j = 0; j < SRN__QUADS; j++) _mm512_storeu_si512(e->q[j], w[j]);
+        SRN__UNROLL for (int j = 0; j < SRN__QUADS; j++) _mm512_storeu_si512(e->q[j], w[j]);
         _mm512_storeu_ps(e->d, s.d);
         if (form == SRN_FORM_SCALE_MIN) _mm512_storeu_ps(e->m, s.m);
         if (form == SRN_FORM_SUB) {

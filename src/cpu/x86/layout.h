@@ -79,6 +79,17 @@ static inline srn__act_group *srn__act_column(const srn_act *a, uint32_t column)
     return (srn__act_group *)(void *)((char *)a->q + column * srn__act_stride(a->k, a->planes));
 }
 
+/* ---- templates ---- */
+
+/* Kernels are inline functions whose constants (columns, bits, form, ...) come in as arguments, with loops
+ * that are unrolled whole, so that their small arrays live in registers. */
+#define SRN__INLINE static inline __attribute__((always_inline))
+#if defined(__clang__)
+#define SRN__UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define SRN__UNROLL _Pragma("GCC unroll 16")
+#endif
+
 /* ---- a product in blocks of columns ---- */
 
 #define SRN__EXPAND_GROUPS 16  /* groups that are expanded at a time: they stay in L1 */

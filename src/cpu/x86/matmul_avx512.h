@@ -19,17 +19,37 @@ typedef struct product {
     uint32_t start[SRN_MAX_RUNS + 1]; /* elements */
 } product;
 
+SRN__INLINE void store_columns(const product *pr, int runs, uint32_t p, const float *acc, uint32_t n,
+                               float *y, size_t y_stride) {
+    uint32_t rows = SRN_MIN(pr->w->rows - p * SRN_PANEL, SRN_PANEL);
+    __mmask16 mask = (__mmask16)((1u << rows) - 1);
+    y += (size_t)p * SRN_PANEL;
+    for (uint32_t c = 0; c < n; c++, acc += ACC_STRIDE) {
+        __m512 r[SRN_MAX_RUNS];
+        SRN__UNROLL for (int i = 0; i < runs; i++) r[i] = _mm512_loadu_ps(acc + i * SRN_PANEL);
+        SRN__UNROLL for (int step = 1; step < runs; step *= 2) {
+            SRN__UNROLL for (int i = 0; i < runs; i += 2 * step) r[i] = _mm512_add_ps(r[i], r[i + step]);
+        }
+        _mm512_mask_storeu_ps(y + c * y_stride, mask, r[0]);
+    }
+}
+
 /* Adds the runs of each column by the tree and stores rows of panel p. */
 static void store_panel(const product *pr, uint32_t p, const float *acc, uint32_t n, float *y,
                         size_t y_stride) {
-    uint32_t rows = SRN_MIN(pr->w->rows - p * SRN_PANEL, SRN_PANEL);
-    __mmask16 mask = (__mmask16)((1u << rows) - 1);
-    for (uint32_t c = 0; c < n; c++, acc += ACC_STRIDE) {
-        __m512 r[SRN_MAX_RUNS];
-        for (uint32_t i = 0; i < pr->runs; i++) r[i] = _mm512_loadu_ps(acc + i * SRN_PANEL);
-        for (uint32_t step = 1; step < pr->runs; step *= 2)
-            for (uint32_t i = 0; i < pr->runs; i += 2 * step) r[i] = _mm512_add_ps(r[i], r[i + step]);
-        _mm512_mask_storeu_ps(y + c * y_stride + (size_t)p * SRN_PANEL, mask, r[0]);
+    switch (pr->runs) {
+    case 1:
+        store_columns(pr, 1, p, acc, n, y, y_stride);
+        break;
+    case 2:
+        store_columns(pr, 2, p, acc, n, y, y_stride);
+        break;
+    case 4:
+        store_columns(pr, 4, p, acc, n, y, y_stride);
+        break;
+    default:
+        store_columns(pr, 8, p, acc, n, y, y_stride);
+        break;
     }
 }
 
@@ -45,18 +65,26 @@ static void panel_fused(const product *pr, const uint8_t *panel, const srn__act_
     }
 }
 
+/* Codes that the next expansion will read, fetched into L2 while tiles are computed. */
+typedef struct fetch {
+    const uint8_t *at;
+    uint32_t lines;
+} fetch;
+
 /* n_groups expanded groups, the first of them g0, times all columns of the block. */
-static void block_gemm(const product *pr, const srn__expanded *e, uint32_t g0, uint32_t n_groups,
-                       const srn__act_group *const *column, uint32_t n, float *acc) {
+static void block_gemm(const product *pr, const srn__expanded *e, uint32_t g0, uint32_t n_groups, bool first,
+                       const srn__act_group *const *column, uint32_t n, float *acc, fetch next) {
     gemm_fn *const *family = gemm_family(pr->w->form, pr->layout.bits, pr->planes);
-    uint32_t tile = MAX_TILE / pr->planes;
+    uint32_t tile = MAX_TILE / pr->planes, tiles = (n + tile - 1) / tile;
+    uint32_t lines_per_tile = (next.lines + tiles - 1) / tiles;
     for (uint32_t c = 0; c < n; c += tile) {
         uint32_t take = SRN_MIN(tile, n - c);
         const srn__act_group *at[MAX_TILE];
         /* a tile wider than what is left repeats its last column, whose results are not used */
         for (uint32_t i = 0; i < tile; i++)
             at[i] = column[c + SRN_MIN(i, take - 1)] + (size_t)g0 * pr->planes;
-        family[take - 1](e, n_groups, at, acc + c * ACC_STRIDE, ACC_STRIDE);
+        for (uint32_t i = 0; i < lines_per_tile; i++, next.at += 64) _mm_prefetch(next.at, _MM_HINT_T1);
+        family[take - 1](e, n_groups, at, first, acc + c * ACC_STRIDE, ACC_STRIDE);
     }
 }
 
@@ -64,16 +92,22 @@ static void panel_expanded(const product *pr, uint32_t p, const srn__act_group *
                            srn__x86_scratch *scratch) {
     const srn_packed *w = pr->w;
     uint32_t unit = srn_type_get((uint32_t)w->type)->block_elems / SRN_GROUP;
+    const uint8_t *panel = w->panels + p * w->panel_bytes;
+    size_t code_bytes = srn__code_bytes(pr->layout.bits);
     for (uint32_t r = 0; r < pr->runs; r++) {
-        uint32_t g1 = pr->start[r + 1] / SRN_GROUP;
-        for (uint32_t g = pr->start[r] / SRN_GROUP; g < g1;) {
-            uint32_t take = SRN_MIN(g1 - g, SRN__EXPAND_GROUPS / unit * unit);
-            if (pr->layout.native)
-                natives[w->type].expand(w->panels + p * w->panel_bytes, pr->groups, g, take, scratch->e);
-            else
+        uint32_t g0 = pr->start[r] / SRN_GROUP, g1 = pr->start[r + 1] / SRN_GROUP;
+        for (uint32_t g = g0; g < g1;) {
+            uint32_t take = SRN_MIN(g1 - g, SRN__EXPAND_GROUPS / unit * unit), end = g + take;
+            fetch next = {0};
+            if (pr->layout.native) {
+                natives[w->type].expand(panel, pr->groups, g, take, scratch->e);
+                next.at = end < pr->groups ? panel + end * code_bytes : panel + w->panel_bytes;
+                next.lines = (uint32_t)(take * code_bytes / 64);
+            } else {
                 srn__x86_expand_raw(w, p, g, take, scratch->e);
-            block_gemm(pr, scratch->e, g, take, column, n, &scratch->acc[0][r][0]);
-            g += take;
+            }
+            block_gemm(pr, scratch->e, g, take, g == g0, column, n, &scratch->acc[0][r][0], next);
+            g = end;
         }
     }
 }
@@ -82,9 +116,7 @@ static void block_codes(const product *pr, uint32_t p0, uint32_t p1, const srn_a
                         uint32_t n, uint32_t first, float *y, size_t y_stride, srn__x86_scratch *scratch) {
     const srn__act_group *column[SRN__COLUMN_BLOCK];
     for (uint32_t c = 0; c < n; c++) column[c] = srn__act_column(a, cols ? cols[first + c] : first + c);
-    uint32_t padded = (uint32_t)srn_align_up(n, MAX_TILE);
     for (uint32_t p = p0; p < p1; p++) {
-        memset(scratch->acc, 0, padded * sizeof scratch->acc[0]);
         if (pr->layout.native && n * pr->planes <= FUSED_TILE)
             panel_fused(pr, pr->w->panels + p * pr->w->panel_bytes, column, n, &scratch->acc[0][0][0]);
         else

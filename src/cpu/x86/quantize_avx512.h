@@ -5,9 +5,10 @@
 #include "cpu/x86/unpack_avx512.h"
 
 #define F32_INFINITY_BITS 0x7f800000
+#define ROUND_TO_EVEN     (_MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
 
 /* Codes of one plane, 16 dwords a half. */
-ALWAYS_INLINE void store_plane(srn__act_group *a, __m512i half0, __m512i half1) {
+SRN__INLINE void store_plane(srn__act_group *a, __m512i half0, __m512i half1) {
     _mm_storeu_si128((void *)a->c, _mm512_cvtepi32_epi8(half0));
     _mm_storeu_si128((void *)(a->c + 16), _mm512_cvtepi32_epi8(half1));
     a->neg_half[0] = -_mm512_reduce_add_epi32(half0);
@@ -28,9 +29,8 @@ static bool quantize_group(const float *x, uint32_t planes, srn__act_group *a) {
     if (max_bits >= F32_INFINITY_BITS) return false;
     if (amax < 0x1p-100f) return true;
     __m512 inverse = _mm512_set1_ps(limit / amax);
-    const int round = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
-    __m512i t0 = _mm512_cvt_roundps_epi32(_mm512_mul_ps(x0, inverse), round);
-    __m512i t1 = _mm512_cvt_roundps_epi32(_mm512_mul_ps(x1, inverse), round);
+    __m512i t0 = _mm512_cvt_roundps_epi32(_mm512_mul_ps(x0, inverse), ROUND_TO_EVEN);
+    __m512i t1 = _mm512_cvt_roundps_epi32(_mm512_mul_ps(x1, inverse), ROUND_TO_EVEN);
     if (planes == 1) {
         store_plane(a, t0, t1);
     } else {

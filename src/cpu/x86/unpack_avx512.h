@@ -8,9 +8,6 @@
 
 #include "cpu/x86/layout.h"
 
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
-#define UNROLL        _Pragma("GCC unroll 16")
-
 /* One group of 16 rows; what the form does not use is undefined. */
 typedef struct scales16 {
     __m512 d, m;
@@ -18,13 +15,13 @@ typedef struct scales16 {
 } scales16;
 
 /* The 8 quads of a group as bytes. `bits` is a constant. */
-ALWAYS_INLINE void unpack_codes(const uint8_t *src, int bits, __m512i w[SRN__QUADS]) {
+SRN__INLINE void unpack_codes(const uint8_t *src, int bits, __m512i w[SRN__QUADS]) {
     if (bits == 8) {
-        UNROLL for (int j = 0; j < SRN__QUADS; j++) w[j] = _mm512_loadu_si512(src + 64 * j);
+        SRN__UNROLL for (int j = 0; j < SRN__QUADS; j++) w[j] = _mm512_loadu_si512(src + 64 * j);
         return;
     }
     const __m512i nibble = _mm512_set1_epi8(15);
-    UNROLL for (int j = 0; j < 4; j++) {
+    SRN__UNROLL for (int j = 0; j < 4; j++) {
         __m512i v = _mm512_loadu_si512(src + 64 * j);
         w[j] = _mm512_and_si512(v, nibble);
         w[j + 4] = _mm512_and_si512(_mm512_srli_epi16(v, 4), nibble);
@@ -44,7 +41,7 @@ ALWAYS_INLINE void unpack_codes(const uint8_t *src, int bits, __m512i w[SRN__QUA
     }
     if (bits == 6) {
         const __m512i bits45 = _mm512_set1_epi8(48);
-        UNROLL for (int i = 0; i < 2; i++) {
+        SRN__UNROLL for (int i = 0; i < 2; i++) {
             __m512i h = _mm512_loadu_si512(src + 256 + 64 * i), *u = w + 4 * i;
             u[0] = _mm512_ternarylogic_epi32(u[0], _mm512_slli_epi16(h, 4), bits45, 0xF8);
             u[1] = _mm512_ternarylogic_epi32(u[1], _mm512_slli_epi16(h, 2), bits45, 0xF8);
@@ -54,12 +51,12 @@ ALWAYS_INLINE void unpack_codes(const uint8_t *src, int bits, __m512i w[SRN__QUA
     }
 }
 
-ALWAYS_INLINE __m512 load_halves(const uint8_t *p) {
+SRN__INLINE __m512 load_halves(const uint8_t *p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const void *)p));
 }
 
 /* Q4_K, Q5_K: scale and minimum of group i (0..7) of a record, by the format's packing of 6-bit fields. */
-ALWAYS_INLINE void load_scales_k(const uint8_t *record, uint32_t i, scales16 *s) {
+SRN__INLINE void load_scales_k(const uint8_t *record, uint32_t i, scales16 *s) {
     const __m512i low6 = _mm512_set1_epi32(0x3f), low4 = _mm512_set1_epi32(0x0f);
     const __m512i bits45 = _mm512_set1_epi32(0x30), sign = _mm512_set1_epi32((int)0x80000000u);
     __m512i v0 = _mm512_loadu_si512(record), v1 = _mm512_loadu_si512(record + 64), sc, mn;
@@ -83,7 +80,7 @@ ALWAYS_INLINE void load_scales_k(const uint8_t *record, uint32_t i, scales16 *s)
 }
 
 /* The scales of group g of a panel, `scales` its scale area. `type` is a constant. */
-ALWAYS_INLINE void load_scales(srn_type type, const uint8_t *scales, uint32_t g, scales16 *s) {
+SRN__INLINE void load_scales(srn_type type, const uint8_t *scales, uint32_t g, scales16 *s) {
     switch (type) {
     case SRN_Q4_0:
     case SRN_Q5_0:
