@@ -87,6 +87,18 @@ double srn__run_output_rate(const srn_generation *g);
 /* ---- run_json.c ---- */
 int srn__run_print_json(const srn__run *r, const srn__answer *a, srn_err *err);
 
+/* ---- run_line.c ---- */
+
+/* The line editor of a chat: editing keys, a history that outlives the process, pasted text as one line. */
+typedef struct srn__editor srn__editor;
+typedef enum srn__line { SRN__LINE_TEXT, SRN__LINE_EOF, SRN__LINE_INTERRUPT } srn__line;
+/* The terminal must be standard input. */
+int srn__editor_new(srn__editor **ret, srn_err *err);
+void srn__editor_free(srn__editor *e); /* saves the history */
+/* Reads a text, which a backslash at a line's end continues, without its last line break. INTERRUPT: Ctrl-C
+ * on an empty line (on another one it empties the line). The terminal is as it was when this returns. */
+srn__line srn__editor_read(srn__editor *e, srn_buf *ret);
+
 /* ---- run_chat.c ---- */
 
 /* Turns until the person leaves; returns the exit code. */
