@@ -40,6 +40,7 @@ struct srn_pool {
     uint32_t n_threads, n_started; /* n_started: workers that run, to be joined */
     bool spin;
     pthread_t *threads; /* [n_threads - 1] */
+    atomic_int *cpus;   /* where each thread was at its last arrival */
     /* Written by the caller before `start` moves, read by the workers after. */
     srn_pool_fn *fn;
     void *ctx;
@@ -67,18 +68,38 @@ static uint64_t now_ns(void) {
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+/* Number of the calling thread in its pool; the caller of a run is 0. */
+static _Thread_local uint32_t this_thread;
+
+/* Notes the CPU that the caller is on. Writes only when it has changed: others read the same cache line. */
+static void note_cpu(srn_pool *p) {
+    int cpu = sched_getcpu();
+    atomic_int *mine = &p->cpus[this_thread];
+    if (atomic_load_explicit(mine, memory_order_relaxed) != cpu)
+        atomic_store_explicit(mine, cpu, memory_order_relaxed);
+}
+
+/* Whether another thread was last seen on this thread's CPU. */
+static bool shares_cpu(const srn_pool *p) {
+    int cpu = atomic_load_explicit(&p->cpus[this_thread], memory_order_relaxed);
+    for (uint32_t i = 0; i < p->n_threads; i++)
+        if (i != this_thread && atomic_load_explicit(&p->cpus[i], memory_order_relaxed) == cpu) return true;
+    return false;
+}
+
 static unsigned gate_turn(gate *g) {
     return atomic_load_explicit(&g->turn, memory_order_acquire);
 }
 
 /* Whether the gate's turn moved away from `seen` within SPIN_US. */
-static bool gate_spin(gate *g, unsigned seen) {
+static bool gate_spin(const srn_pool *p, gate *g, unsigned seen) {
     uint64_t end = 0;
     for (;;) {
         for (int i = 0; i < SPIN_PAUSES; i++) {
             if (gate_turn(g) != seen) return true;
             cpu_relax();
         }
+        if (shares_cpu(p)) return false;
         uint64_t now = now_ns();
         if (!end) end = now + SPIN_US * 1000u;
         if (now >= end) return false;
@@ -88,9 +109,9 @@ static bool gate_spin(gate *g, unsigned seen) {
 /* Returns when the turn is no longer `seen`. The sleeper announces itself before it looks again, and the
  * opener moves the turn before it looks for sleepers (both sequentially consistent), so one sees the other.
  */
-static void gate_wait(gate *g, unsigned seen, bool spin) {
+static void gate_wait(const srn_pool *p, gate *g, unsigned seen) {
     if (gate_turn(g) != seen) return;
-    if (spin && gate_spin(g, seen)) return;
+    if (p->spin && gate_spin(p, g, seen)) return;
     atomic_fetch_add(&g->sleepers, 1);
     while (atomic_load(&g->turn) == seen)
         syscall(SYS_futex, &g->turn, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
@@ -111,6 +132,7 @@ static void set_fp_mode(void) {
 
 /* Counts this thread in; the last one resets the count and lets all pass. */
 static void arrive(srn_pool *p) {
+    note_cpu(p);
     if (atomic_fetch_add_explicit(&p->arrived, 1, memory_order_acq_rel) + 1 < p->n_threads) return;
     atomic_store_explicit(&p->arrived, 0, memory_order_relaxed);
     gate_open(&p->pass);
@@ -119,14 +141,14 @@ static void arrive(srn_pool *p) {
 static void *worker_main(void *arg) {
     worker_arg *w = arg;
     srn_pool *p = w->pool;
-    uint32_t thread = w->thread;
+    uint32_t thread = this_thread = w->thread;
     free(w);
     char name[16];
     snprintf(name, sizeof name, "serin-cpu-%u", (unsigned)thread % 10000u);
     pthread_setname_np(pthread_self(), name);
     set_fp_mode();
     for (unsigned turn = 0;; turn++) { /* the first run moves the turn from 0 to 1 */
-        gate_wait(&p->start, turn, p->spin);
+        gate_wait(p, &p->start, turn);
         if (p->stop) return NULL;
         p->fn(p->ctx, thread, p->n_threads);
         arrive(p); /* the caller alone waits for the end of a run */
@@ -157,10 +179,12 @@ int srn__pool_new(uint32_t n_threads, srn_pool **ret, srn_err *err) {
     p->n_threads = n_threads;
     p->spin = cpus_suffice(n_threads);
     p->threads = srn_calloc(n_threads, sizeof *p->threads);
-    if (!p->threads) {
-        srn_aligned_free(p);
+    p->cpus = srn_calloc(n_threads, sizeof *p->cpus);
+    if (!p->threads || !p->cpus) {
+        srn__pool_free(p);
         return srn_fail_nomem(err, n_threads * sizeof *p->threads);
     }
+    for (uint32_t i = 0; i < n_threads; i++) atomic_init(&p->cpus[i], -1 - (int)i);
     sigset_t all, old; /* workers inherit the mask of their creator */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
@@ -186,6 +210,7 @@ void srn__pool_free(srn_pool *p) {
     gate_open(&p->start);
     for (uint32_t i = 0; i < p->n_started; i++) pthread_join(p->threads[i], NULL);
     free(p->threads);
+    free(p->cpus);
     srn_aligned_free(p);
 }
 
@@ -211,5 +236,5 @@ void srn__pool_barrier(srn_pool *p) {
     if (p->n_threads == 1) return;
     unsigned turn = gate_turn(&p->pass); /* cannot move before this thread has arrived */
     arrive(p);
-    gate_wait(&p->pass, turn, p->spin);
+    gate_wait(p, &p->pass, turn);
 }

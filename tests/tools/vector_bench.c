@@ -7,6 +7,7 @@
  */
 #include "cpu/cpu_internal.h"
 
+#include <sched.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -135,23 +136,38 @@ static void run_nothing(void *ctx, uint32_t thread, uint32_t n_threads) {
     (void)ctx, (void)thread, (void)n_threads;
 }
 
-static void bench_pool(void) {
+/* Each thread on a CPU of its own, as far as they go. */
+static void pin(void *ctx, uint32_t thread, uint32_t n_threads) {
+    const cpu_set_t *all = ctx;
+    if ((uint32_t)CPU_COUNT(all) < n_threads) return;
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    for (size_t cpu = 0, i = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, all) && i++ == thread) CPU_SET(cpu, &one);
+    sched_setaffinity(0, sizeof one, &one);
+}
+
+static void bench_pool(bool pinned) {
     for (uint32_t n = 1; n <= 4; n *= 2) {
         srn_pool *p;
         srn_err err;
+        cpu_set_t all;
         double best;
-        if (srn__pool_new(n, &p, &err)) return;
+        if (sched_getaffinity(0, sizeof all, &all) || srn__pool_new(n, &p, &err)) return;
+        if (pinned) srn__pool_run(p, pin, &all);
         BEST_OF(CLOCK_MONOTONIC, 0.2, srn__pool_run(p, run_barriers, p));
         printf("  %u threads: barrier %8.1f ns", n, best / BARRIERS * 1e9);
         BEST_OF(CLOCK_MONOTONIC, 0.2, for (int i = 0; i < 10; i++) srn__pool_run(p, run_nothing, NULL));
-        printf(", run %8.1f ns\n", best / 10 * 1e9);
+        printf(", run %8.1f ns%s\n", best / 10 * 1e9, pinned ? " (pinned)" : "");
         srn__pool_free(p);
+        sched_setaffinity(0, sizeof all, &all);
     }
 }
 
 int main(int argc, char **argv) {
     printf("pool\n");
-    bench_pool();
+    bench_pool(false);
+    bench_pool(true);
     for (const char *const *name = srn__kernels_available(); *name; name++) {
         bool asked = argc == 1;
         for (int i = 1; i < argc; i++) asked = asked || strcmp(argv[i], *name) == 0;
