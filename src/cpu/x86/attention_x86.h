@@ -31,20 +31,19 @@
 #define MAX_WIDTH 4
 
 #define SEGMENT_GROUPS (SRN_SEGMENT / 16)
-#define SCORE_STRIDE   (SRN_SEGMENT + 16 * (MAX_WIDTH - 1))
 
 /* What becomes of a pair's result of one segment. */
 enum { SEES_NOTHING, FIRST_SEGMENT, MERGE };
 
 /* Where one segment's K and V lie, and what is read after them. */
 typedef struct seg {
-    uint32_t base;                                    /* its first position */
-    uint32_t block_shift;                             /* log2 of positions per block */
-    const uint8_t *k[SEGMENT_GROUPS + MAX_WIDTH - 1]; /* group g; beyond the last, the last again */
-    const uint8_t *v[SEGMENT_GROUPS];                 /* block b */
+    uint32_t base;                    /* its first position */
+    uint32_t block_shift;             /* log2 of positions per block */
+    const uint8_t *k[SEGMENT_GROUPS]; /* group g */
+    const uint8_t *v[SEGMENT_GROUPS]; /* block b */
     /* To fetch ahead, never dereferenced: group g of K as above, but V beyond the last; the block of V after
      * block b, and after the last the next segment's K. */
-    const uint8_t *after_k[SEGMENT_GROUPS + 2 * MAX_WIDTH], *after_v[SEGMENT_GROUPS];
+    const uint8_t *after_k[SEGMENT_GROUPS + MAX_WIDTH], *after_v[SEGMENT_GROUPS];
 } seg;
 
 /* One tile against one segment; positions count from the segment's first. */
@@ -57,8 +56,8 @@ typedef struct tile {
     uint32_t any_lo, any_hi;       /* some pair sees */
     uint32_t all_lo, all_hi;       /* every pair sees; [any_hi, any_hi) when there is none */
     uint8_t how[PAIRS];
-    float keep[PAIRS], take[PAIRS];            /* factors of a merge */
-    _Alignas(64) float s[PAIRS][SCORE_STRIDE]; /* scores, then exp(score - max) */
+    float keep[PAIRS], take[PAIRS];           /* factors of a merge */
+    _Alignas(64) float s[PAIRS][SRN_SEGMENT]; /* scores, then exp(score - max) */
 } tile;
 
 V16_FN v16 load_kv(srn_kv_type type, const uint8_t *base, size_t index) {
@@ -83,35 +82,39 @@ V16_FN void fetch(const uint8_t *p, size_t bytes) {
     for (size_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *)p + i, _MM_HINT_T1);
 }
 
-/* Dot products of n pairs with all groups that some pair sees. */
-V16_FN void score_tile(srn_kv_type type, uint32_t n, uint32_t width, tile *t, const seg *sg, uint32_t d_k) {
-    size_t row_bytes = 16 * (type == SRN_KV_F32 ? 4 : 2);
-    uint32_t end = (t->any_hi + 15) / 16;
-    for (uint32_t g = t->any_lo / 16; g < end; g += width) {
-        v16 acc[PAIRS][MAX_WIDTH];
-        V16_UNROLL for (uint32_t p = 0; p < n; p++) V16_UNROLL for (uint32_t w = 0; w < width; w++)
-            acc[p][w] = v16_set1(0.0f);
-        const uint8_t *const *k = sg->k + g;
-        const float *q = t->q;
-        size_t at = 0;
-        for (uint32_t part = 0; part < width; part++) {
-            const uint8_t *next = sg->after_k[g + width + part];
-            uint32_t stop = d_k * (part + 1) / width;
-            for (uint32_t d = d_k * part / width; d < stop; d++, q += PAIRS, at += row_bytes) {
-                if (FETCHES_AHEAD(n)) {
-                    fetch(next, width * row_bytes);
-                    next += width * row_bytes;
-                }
-                V16_UNROLL for (uint32_t w = 0; w < width; w++) {
-                    v16 kv = load_kv(type, k[w] + at, 0);
-                    V16_UNROLL for (uint32_t p = 0; p < n; p++) acc[p][w] =
-                        v16_fma(v16_set1(q[p]), kv, acc[p][w]);
-                }
+/* Dot products of n pairs with groups g to g+width-1. */
+V16_FN void score_groups(srn_kv_type type, uint32_t n, uint32_t width, tile *t, const seg *sg, uint32_t d_k,
+                         uint32_t g) {
+    size_t row_bytes = 16 * (type == SRN_KV_F32 ? 4 : 2), at = 0;
+    v16 acc[PAIRS][MAX_WIDTH];
+    V16_UNROLL for (uint32_t p = 0; p < n; p++) V16_UNROLL for (uint32_t w = 0; w < width; w++) acc[p][w] =
+        v16_set1(0.0f);
+    const float *q = t->q;
+    for (uint32_t part = 0; part < width; part++) {
+        const uint8_t *next = sg->after_k[g + width + part];
+        uint32_t stop = d_k * (part + 1) / width;
+        for (uint32_t d = d_k * part / width; d < stop; d++, q += PAIRS, at += row_bytes) {
+            if (FETCHES_AHEAD(n)) {
+                fetch(next, width * row_bytes);
+                next += width * row_bytes;
+            }
+            V16_UNROLL for (uint32_t w = 0; w < width; w++) {
+                v16 kv = load_kv(type, sg->k[g + w] + at, 0);
+                V16_UNROLL for (uint32_t p = 0; p < n; p++) acc[p][w] =
+                    v16_fma(v16_set1(q[p]), kv, acc[p][w]);
             }
         }
-        V16_UNROLL for (uint32_t p = 0; p < n; p++) V16_UNROLL for (uint32_t w = 0; w < width; w++)
-            v16_store(t->s[p] + (g + w) * 16, acc[p][w]);
     }
+    V16_UNROLL for (uint32_t p = 0; p < n; p++) V16_UNROLL for (uint32_t w = 0; w < width; w++)
+        v16_store(t->s[p] + (g + w) * 16, acc[p][w]);
+}
+
+/* All groups that some pair sees, in the widest tiles that fit. */
+V16_FN void score_tile(srn_kv_type type, uint32_t n, tile *t, const seg *sg, uint32_t d_k) {
+    uint32_t g = t->any_lo / 16, end = (t->any_hi + 15) / 16;
+    for (; g + 4 <= end && TILE_WIDTH(n) >= 4; g += 4) score_groups(type, n, 4, t, sg, d_k, g);
+    for (; g + 2 <= end && TILE_WIDTH(n) >= 2; g += 2) score_groups(type, n, 2, t, sg, d_k, g);
+    for (; g < end; g++) score_groups(type, n, 1, t, sg, d_k, g);
 }
 
 /* ---- softmax ---- */
@@ -121,33 +124,36 @@ V16_FN v16_lanes group_lanes(uint32_t g, uint32_t lo, uint32_t hi) {
     uint32_t a = lo > g * 16 ? lo - g * 16 : 0, b = hi < g * 16 + 16 ? hi - g * 16 : 16;
     return v16_range(a, b);
 }
+V16_FN bool all_lanes(uint32_t g, uint32_t lo, uint32_t hi) {
+    return g * 16 >= lo && g * 16 + 16 <= hi;
+}
 
 /* Dot products s to scores, over [lo, hi): their maximum, or false when one is not finite. Lanes outside
  * become -infinity. */
-static bool scale_scores(const srn_attn *a, float *s, uint32_t lo, uint32_t hi, float *ret_max) {
-    v16 scale = v16_set1(a->scale), least = v16_set1(srn_f32_bits(0xff800000u)), max = least;
-    v16 cap = v16_set1(a->softcap);
-    unsigned bad = 0;
+V16_FN bool scale_scores(float scale, float softcap, bool capped, float *s, uint32_t lo, uint32_t hi,
+                         float *ret_max) {
+    v16 least = v16_set1(srn_f32_bits(0xff800000u)), max = least, magnitude = v16_set1(0.0f);
+    v16 factor = v16_set1(scale), cap = v16_set1(softcap);
     for (uint32_t g = lo / 16; g < (hi + 15) / 16; g++) {
-        v16 x = v16_mul(v16_load(s + g * 16), scale);
-        v16_lanes seen = group_lanes(g, lo, hi);
-        bad |= (unsigned)v16_not_finite(x) & seen;
-        if (a->softcap > 0) x = v16_mul(cap, v16_tanh(v16_div(x, cap)));
-        if (seen != 0xffff) x = v16_select(seen, x, least);
+        v16 x = v16_mul(v16_load(s + g * 16), factor);
+        bool all = all_lanes(g, lo, hi);
+        if (!all) x = v16_select(group_lanes(g, lo, hi), x, v16_set1(0.0f));
+        magnitude = v16_greater_magnitude(magnitude, x);
+        if (capped) x = v16_mul(cap, v16_tanh(v16_div(x, cap)));
+        if (!all) x = v16_select(group_lanes(g, lo, hi), x, least);
         max = v16_max(x, max);
         v16_store(s + g * 16, x);
     }
     *ret_max = v16_greatest(max);
-    return bad == 0;
+    return v16_not_finite(magnitude) == 0;
 }
 
 /* Scores to exp(score - max); returns their sum. Lanes outside [lo, hi) add +0 to sums that are not -0. */
-static float exp_scores(float *s, uint32_t lo, uint32_t hi, float max) {
+V16_FN float exp_scores(float *s, uint32_t lo, uint32_t hi, float max) {
     v16 sum = v16_set1(0.0f), m = v16_set1(max);
     for (uint32_t g = lo / 16; g < (hi + 15) / 16; g++) {
         v16 e = v16_exp(v16_sub(v16_load(s + g * 16), m));
-        v16_lanes seen = group_lanes(g, lo, hi);
-        if (seen != 0xffff) e = v16_select(seen, e, v16_set1(0.0f));
+        if (!all_lanes(g, lo, hi)) e = v16_select(group_lanes(g, lo, hi), e, v16_set1(0.0f));
         sum = v16_add(sum, e);
         v16_store(s + g * 16, e);
     }
@@ -161,7 +167,10 @@ static bool softmax_tile(const srn_attn *a, tile *t, float *max, float *sum) {
         t->how[p] = SEES_NOTHING;
         if (t->lo[p] >= t->hi[p]) continue;
         float m, s;
-        if (!scale_scores(a, t->s[p], t->lo[p], t->hi[p], &m)) return false;
+        bool finite = a->softcap > 0
+                          ? scale_scores(a->scale, a->softcap, true, t->s[p], t->lo[p], t->hi[p], &m)
+                          : scale_scores(a->scale, 0, false, t->s[p], t->lo[p], t->hi[p], &m);
+        if (!finite) return false;
         s = exp_scores(t->s[p], t->lo[p], t->hi[p], m);
         if (sum[p] == 0) {
             t->how[p] = FIRST_SEGMENT;
@@ -248,7 +257,7 @@ typedef void tile_fn(tile *t, const seg *sg, uint32_t d);
 
 #define TILE_FNS(type, n)                                                                                    \
     static void scores_##type##_##n(tile *t, const seg *sg, uint32_t d_k) {                                  \
-        score_tile(SRN_KV_##type, n, TILE_WIDTH(n), t, sg, d_k);                                             \
+        score_tile(SRN_KV_##type, n, t, sg, d_k);                                                            \
     }                                                                                                        \
     static void values_##type##_##n(tile *t, const seg *sg, uint32_t d_v) {                                  \
         value_tiles(SRN_KV_##type, n, t, sg, d_v);                                                           \
@@ -317,8 +326,7 @@ static void find_segment(const srn_attn *a, uint32_t base, uint32_t from, uint32
         sg->k[g] = sg->after_k[g] = a->k + block * a->k_block_stride + g % groups_per_block * group_bytes;
         sg->v[g / groups_per_block] = a->v + block * a->v_block_stride;
     }
-    for (uint32_t g = last + 1; g < last + MAX_WIDTH; g++) sg->k[g] = sg->k[last];
-    for (uint32_t g = last + 1; g < last + 2 * MAX_WIDTH; g++) {
+    for (uint32_t g = last + 1; g <= last + MAX_WIDTH; g++) {
         uint32_t vg = SRN_MIN(first + g - last - 1, last);
         sg->after_k[g] = sg->v[vg / groups_per_block] + vg % groups_per_block * a->d_v * 16 * value;
     }

@@ -92,6 +92,11 @@ V16_FN v16_lanes v16_less(v16 a, v16 b) {
 V16_FN v16_lanes v16_not_finite(v16 a) {
     return _mm512_fpclass_ps_mask(a, 0x99); /* quiet NaN, both infinities, signalling NaN */
 }
+/* |a| or |b|, whichever is greater, with a NaN above infinity. */
+V16_FN v16 v16_greater_magnitude(v16 a, v16 b) {
+    __m512i x = _mm512_castps_si512(v16_abs(a)), y = _mm512_castps_si512(v16_abs(b));
+    return _mm512_castsi512_ps(_mm512_max_epi32(x, y));
+}
 V16_FN v16 v16_select(v16_lanes m, v16 a, v16 b) { /* lane l of a where bit l is set, else of b */
     return _mm512_mask_blend_ps(m, b, a);
 }
@@ -178,6 +183,13 @@ V16_FN v16_lanes v16_less(v16 a, v16 b) {
 }
 V16_FN v16_lanes v16_not_finite(v16 a) {
     return (v16_lanes)~v16_less(v16_abs(a), v16_set1(srn_f32_bits(0x7f800000u)));
+}
+V16_FN __m256 v16_max_bits(__m256 a, __m256 b) {
+    return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b)));
+}
+V16_FN v16 v16_greater_magnitude(v16 a, v16 b) {
+    a = v16_abs(a), b = v16_abs(b);
+    return (v16){v16_max_bits(a.lo, b.lo), v16_max_bits(a.hi, b.hi)};
 }
 V16_FN __m256 v16_half_mask(unsigned m) {
     __m256i bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
