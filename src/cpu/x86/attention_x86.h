@@ -22,11 +22,12 @@
 #define BATCH SRN__ATTN_BATCH
 
 /* Groups of 16 positions, or chunks of 16 values, that a tile of n pairs holds in registers: n *
- * TILE_WIDTH(n) accumulators, at most 24 of 32 registers, or 6 times two of 16. */
+ * TILE_WIDTH(n) accumulators, at most 24 of 32 registers, or 6 times two of 16, with room for K or V and a
+ * broadcast. */
 #if defined(__AVX512F__)
 #define TILE_WIDTH(n) 4
 #else
-#define TILE_WIDTH(n) ((n) == 1 ? 4 : (n) <= 3 ? 2 : 1)
+#define TILE_WIDTH(n) ((n) == 1 ? 4 : (n) == 2 ? 2 : 1)
 #endif
 #define MAX_WIDTH 4
 
@@ -190,6 +191,9 @@ static bool softmax_tile(const srn_attn *a, tile *t, float *max, float *sum) {
 
 /* ---- values ---- */
 
+/* With few pairs a chunk of V is used up at once; with many a broadcast is: fewer registers are needed. */
+#define FEW(n) ((n) <= 2)
+
 /* Chunks c to c+width-1 of a row of V. */
 V16_FN void load_values(srn_kv_type type, v16 *v, uint32_t width, const uint8_t *row, uint32_t c,
                         uint32_t lanes) {
@@ -214,8 +218,12 @@ V16_FN void value_tile(srn_kv_type type, uint32_t n, uint32_t width, tile *t, co
         if (all)
             for (; j < stop; j++, row += row_bytes, next += row_bytes) {
                 if (FETCHES_AHEAD(n) && c == 0) fetch(next, row_bytes);
-                load_values(type, v, width, row, c, lanes);
-                V16_UNROLL for (uint32_t p = 0; p < n; p++) {
+                V16_UNROLL for (uint32_t w = 0; w < width; w++) {
+                    load_values(type, v + w, 1, row, c + w, lanes);
+                    V16_UNROLL for (uint32_t p = 0; p < n && FEW(n); p++) acc[p][w] =
+                        v16_fma(v16_set1(t->s[p][j]), v[w], acc[p][w]);
+                }
+                V16_UNROLL for (uint32_t p = 0; p < n && !FEW(n); p++) {
                     v16 e = v16_set1(t->s[p][j]);
                     V16_UNROLL for (uint32_t w = 0; w < width; w++) acc[p][w] = v16_fma(e, v[w], acc[p][w]);
                 }
