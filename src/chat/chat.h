@@ -23,7 +23,8 @@ typedef struct srn_render_opts {
     const json_t *extra; /* object of further variables (enable_thinking, ...) or NULL; strings untrusted */
     srn_str bos_token, eos_token; /* trusted; undefined in the template where ptr is NULL */
     bool add_generation_prompt;
-    int64_t now_unix; /* for strftime_now (UTC); the clock is passed in */
+    uint64_t max_steps; /* small operations that a rendering may take; 0 for the default of 50 million */
+    int64_t now_unix;   /* for strftime_now (UTC); the clock is passed in */
 } srn_render_opts;
 
 /* Rendered text and, byte by byte, where it came from: a run of bytes is trusted when the template itself

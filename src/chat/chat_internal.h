@@ -350,7 +350,7 @@ struct srn__in {
     int code;
     int line;
     int depth;
-    uint64_t steps;
+    uint64_t steps, max_steps;
     srn__builder *out;
     srn__scope *scope;
     srn__scope *globals;

@@ -29,9 +29,9 @@ void *srn__alloc(srn__in *in, size_t n, size_t size) {
 
 bool srn__work(srn__in *in, size_t n) {
     in->steps += n;
-    if (in->steps <= SRN__STEPS_MAX) return true;
+    if (in->steps <= in->max_steps) return true;
     return srn__err(in, SRN_ELIMIT, "rendering takes more than the limit of %llu steps",
-                    (unsigned long long)SRN__STEPS_MAX);
+                    (unsigned long long)in->max_steps);
 }
 
 bool srn__enter(srn__in *in) {
@@ -262,7 +262,8 @@ static bool eval_cond(srn__in *in, const srn__node *n, srn__val *ret) {
 }
 
 static bool eval_item(srn__in *in, const srn__node *n, srn__val *ret) {
-    srn__val obj, key = srn__none(), part[3] = {{.type = V_MISSING}, {.type = V_MISSING}, {.type = V_MISSING}};
+    srn__val obj, key = srn__none(),
+                  part[3] = {{.type = V_MISSING}, {.type = V_MISSING}, {.type = V_MISSING}};
     if (!srn__eval(in, n->a, &obj)) return false;
     if (n->b->kind != E_SLICE) {
         if (!srn__eval(in, n->b, &key)) return false;

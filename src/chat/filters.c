@@ -393,11 +393,18 @@ FILTER(f_length) {
     return true;
 }
 
+/* An attribute proper: unlike obj.name never an item of a dict. */
 FILTER(f_attr) {
     (void)raw;
     const srn__text *name;
-    return srn__want_text(in, vals[0], "the attribute's name", &name) &&
-           srn__getattr(in, self, srn__bytes(name), ret);
+    srn__val probe = self;
+    if (!srn__want_text(in, vals[0], "the attribute's name", &name)) return false;
+    if (self.type == V_DICT) {
+        if (!(probe.u.dict = srn__dict_new(in, 0)) || !srn__getattr(in, probe, srn__bytes(name), ret))
+            return false;
+        if (ret->type == V_UNDEF) return true;
+    }
+    return srn__getattr(in, self, srn__bytes(name), ret);
 }
 
 const srn__builtin *srn__filter(srn_str name) {

@@ -176,11 +176,7 @@ static bool split_space(srn__in *in, const srn__text *s, int64_t most, srn__seq 
         }
         if (at >= s->len) return true;
         size_t from = at;
-        if (most >= 0 && (int64_t)out->n >= most) {
-            srn__val rest;
-            return srn__str_part(in, s, from, s->len, &rest) &&
-                   strip(in, rest.u.s, srn__none(), false, true, &rest) && srn__seq_push(in, out, rest);
-        }
+        if (most >= 0 && (int64_t)out->n >= most) return push_part(in, out, s, from, s->len);
         while (at < s->len) {
             size_t len = srn__cp_next(s->ptr + at, s->len - at, &cp);
             if (srn__is_space(cp)) break;
@@ -232,10 +228,7 @@ static bool rsplit_space(srn__in *in, const srn__text *s, int64_t most, srn__seq
     /* Each part shares the bytes of s, so the head ends where its last word does. */
     const srn__text *last = all->items[tail - 1].u.s;
     size_t end = (size_t)(last->ptr - s->ptr) + last->len;
-    srn__val head;
-    if (!srn__str_part(in, s, 0, end, &head) || !strip(in, head.u.s, srn__none(), true, false, &head) ||
-        !srn__seq_push(in, out, head))
-        return false;
+    if (!push_part(in, out, s, 0, end)) return false;
     for (size_t i = tail; i < all->n; i++)
         if (!srn__seq_push(in, out, all->items[i])) return false;
     return true;

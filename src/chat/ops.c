@@ -277,7 +277,7 @@ bool srn__slice(srn__in *in, srn__val v, srn__val start, srn__val stop, srn__val
     int64_t n, from = 0, by = 1, count = 0;
     if (v.type == V_UNDEF) return srn__undef_fail(in, v);
     bool ok = v.type == V_STR || (v.type == V_SEQ && v.u.seq->kind <= SEQ_RANGE);
-    if (!ok) return srn__undef(in, "this value cannot be sliced", ret);
+    if (!ok) return srn__err(in, SRN_EFORMAT, "a %s cannot be sliced", srn__type_name(v));
     if (!srn__length(in, v, &n) || !slice_range(in, parts, n, &from, &by, &count)) return false;
     if (v.type == V_STR) return slice_text(in, v.u.s, from, by, count, ret);
     uint8_t kind = v.u.seq->kind == SEQ_GROUP ? SEQ_TUPLE : v.u.seq->kind;

@@ -101,6 +101,7 @@ int srn_template_render(const srn_template *t, const srn_render_opts *o, srn_ren
     srn__scope globals = {0}, top = {.parent = &globals};
     srn__in in = {.t = t, .o = o, .err = err, .line = 1, .out = &out, .scope = &globals, .globals = &globals};
     srn__flow flow = FLOW_NEXT;
+    in.max_steps = o->max_steps ? o->max_steps : SRN__STEPS_MAX;
     srn_arena_init(&in.arena, SRN__MEMORY_MAX);
     bool ok = define_all(&in);
     in.scope = &top;
