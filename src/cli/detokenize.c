@@ -47,9 +47,10 @@ static int parse_ids(const char *where, const char *text, size_t len, const srn_
     return SRN_OK;
 }
 
+/* Whether a single argument is ids and not a file's name. */
 static bool is_ids(const char *word) {
-    size_t n = strspn(word, "0123456789,[]+- \t\n");
-    return word[n] == 0 && strpbrk(word, "0123456789[") != NULL;
+    return word[0] == '[' ||
+           (word[0] && word[strspn(word, "0123456789,+- \t\n")] == 0 && strcmp(word, "-") != 0);
 }
 
 static int read_ids(const request *r, const srn_vocab *v, srn_tokens *ids, srn_err *err) {

@@ -165,6 +165,20 @@ static int load_ids(srn_vocab *v, const srn_weights *w, srn_err *err) {
 
 /* ---- corrections ---- */
 
+/* A line end or a single character: some models end answers with one, and texts must still hold it. */
+static bool is_plain(const srn_vocab *v, srn_str t) {
+    size_t i = 0;
+    for (; i < t.len; i++) {
+        uint32_t cp = 0;
+        size_t n = srn_utf8_get(t.ptr + i, t.len - i, &cp);
+        int byte =
+            v->kind == SRN_VOCAB_BPE && !v->raw_bpe && n ? srn__letter_byte(cp) : (int)SRN_MIN(cp, 0x7Fu);
+        if (byte != '\n' && byte != '\r') break;
+        i += n - 1;
+    }
+    return i == t.len || srn_utf8_len(t.ptr, t.len) == t.len;
+}
+
 static void mark_ends(srn_vocab *v) {
     for (size_t i = 0; i < SRN_LEN(eog_names); i++) {
         int32_t id = srn__strtab_get(&v->tab, srn_str_of(eog_names[i].text));
@@ -180,9 +194,12 @@ static void mark_ends(srn_vocab *v) {
     bool solar = srn__strtab_get(&v->tab, SRN_STR("<|flush|>")) >= 0 &&
                  srn__strtab_get(&v->tab, SRN_STR("<|calls|>")) >= 0;
     if (end >= 0 && end != v->eos && (harmony || solar)) v->eog[end] = false;
-    /* What the file itself names as an end, or as the start, is never ordinary text. */
-    for (int32_t i = 0; i < v->n; i++)
-        if ((v->eog[i] || i == v->bos) && v->attr[i] != SRN_TOKEN_UNKNOWN) v->attr[i] = SRN_TOKEN_CONTROL;
+    /* What the file itself names as an end, or as the start, is no ordinary text, unless ordinary text needs
+     * it. */
+    for (int32_t i = 0; i < v->n; i++) {
+        bool text = v->attr[i] == SRN_TOKEN_NORMAL || v->attr[i] == SRN_TOKEN_USER_DEFINED;
+        if (text && (v->eog[i] || i == v->bos) && !is_plain(v, v->text[i])) v->attr[i] = SRN_TOKEN_CONTROL;
+    }
 }
 
 /* Phi-3's added tokens take the white space after them, all but these. GGUF has no field for it. */
