@@ -215,29 +215,43 @@ FILTER(f_urlencode) {
 
 /* ---- numbers ---- */
 
+/* The value of a digit or letter, 99 for any other byte. */
+static int64_t digit_value(char c) {
+    if (c >= '0' && c <= '9') return c - '0';
+    c = (char)(c | 32);
+    return c >= 'a' && c <= 'z' ? c - 'a' + 10 : 99;
+}
+
+/* Skips "0x", "0o" or "0b" where the base is that one or 0, which becomes it. */
+static size_t skip_prefix(const char *p, size_t n, int64_t *base) {
+    static const char letters[] = "xob";
+    static const int64_t bases[] = {16, 8, 2};
+    const char *at = n > 2 && p[0] == '0' && p[1] ? strchr(letters, p[1] | 32) : NULL;
+    if (!at || !*at || (*base != 0 && *base != bases[at - letters])) return 0;
+    *base = bases[at - letters];
+    return 2;
+}
+
+static void trim_ascii(const srn__text *s, size_t *at, size_t *end) {
+    *at = 0;
+    *end = s->len;
+    while (*at < *end && srn__is_space((unsigned char)s->ptr[*at])) ++*at;
+    while (*end > *at && srn__is_space((unsigned char)s->ptr[*end - 1])) --*end;
+}
+
 /* Python's int(text, base); false in *ret_ok where the text is no integer. */
 static bool parse_int(srn__in *in, const srn__text *s, int64_t base, int64_t *ret, bool *ret_ok) {
-    size_t at = 0, end = s->len;
+    size_t at, end;
     bool negative = false, digit = false;
     uint64_t v = 0;
     *ret_ok = false;
-    while (at < end && srn__is_space((unsigned char)s->ptr[at])) at++;
-    while (end > at && srn__is_space((unsigned char)s->ptr[end - 1])) end--;
+    trim_ascii(s, &at, &end);
     if (at < end && (s->ptr[at] == '+' || s->ptr[at] == '-')) negative = s->ptr[at++] == '-';
-    if (end - at > 2 && s->ptr[at] == '0' && base != 10) {
-        int64_t of = (s->ptr[at + 1] | 32) == 'x'   ? 16
-                     : (s->ptr[at + 1] | 32) == 'o' ? 8
-                     : (s->ptr[at + 1] | 32) == 'b' ? 2
-                                                    : 0;
-        if (of && (base == 0 || base == of)) at += 2, base = of;
-    }
+    at += skip_prefix(s->ptr + at, end - at, &base);
     if (base == 0) base = 10;
     for (; at < end; at++) {
-        char c = s->ptr[at];
-        int64_t d = c >= '0' && c <= '9'                 ? c - '0'
-                    : (c | 32) >= 'a' && (c | 32) <= 'z' ? (c | 32) - 'a' + 10
-                                                         : 99;
-        if (c == '_' && digit && at + 1 < end && s->ptr[at + 1] != '_') continue;
+        int64_t d = digit_value(s->ptr[at]);
+        if (s->ptr[at] == '_' && digit && at + 1 < end && s->ptr[at + 1] != '_') continue;
         if (d >= base) return true;
         digit = true;
         if (__builtin_mul_overflow(v, (uint64_t)base, &v) || __builtin_add_overflow(v, (uint64_t)d, &v) ||
@@ -252,9 +266,8 @@ static bool parse_int(srn__in *in, const srn__text *s, int64_t base, int64_t *re
 /* Python's float(text). */
 static bool parse_float(const srn__text *s, double *ret) {
     char buf[400];
-    size_t at = 0, end = s->len, n = 0;
-    while (at < end && srn__is_space((unsigned char)s->ptr[at])) at++;
-    while (end > at && srn__is_space((unsigned char)s->ptr[end - 1])) end--;
+    size_t at, end, n = 0;
+    trim_ascii(s, &at, &end);
     if (at == end || end - at >= sizeof buf) return false;
     for (; at < end; at++) {
         char c = s->ptr[at];

@@ -166,69 +166,86 @@ static bool mapping_key(percent *p, srn__val *ret) {
                              (int)SRN_MIN(key.u.s->len, 60), key.u.s->ptr);
 }
 
-static bool put_percent(percent *p, srn__builder *b, const spec *sp, srn__val v, bool trusted) {
+/* %s, %r, %a, and %c of a string. */
+static bool percent_text(percent *p, srn__builder *b, const spec *sp, srn__val v, bool trusted) {
     srn__in *in = p->in;
     srn__builder one = {0};
     srn__val s;
-    bool text = sp->type == 's' || sp->type == 'r' || sp->type == 'a';
-    if (text || (sp->type == 'c' && v.type == V_STR)) {
-        if (!(sp->type == 's' || sp->type == 'c' ? srn__put_str(in, &one, v) : srn__put_repr(in, &one, v)) ||
-            !srn__finish(in, &one, &s))
-            return false;
-        if (sp->type == 'c' && srn__cp_count(s.u.s) != 1)
-            return srn__err(in, SRN_EFORMAT, "%%c needs one character");
-        if (text && sp->precision >= 0 &&
-            !srn__slice(in, s, srn__none(), srn__int(sp->precision), srn__none(), &s))
-            return false;
-        return put_padded(in, b, sp, s.u.s, 0, '>', trusted);
-    }
+    bool plain = sp->type == 's' || sp->type == 'c';
+    if (!(plain ? srn__put_str(in, &one, v) : srn__put_repr(in, &one, v)) || !srn__finish(in, &one, &s))
+        return false;
+    if (sp->type == 'c' && srn__cp_count(s.u.s) != 1)
+        return srn__err(in, SRN_EFORMAT, "%%c needs one character");
+    if (sp->type != 'c' && sp->precision >= 0 &&
+        !srn__slice(in, s, srn__none(), srn__int(sp->precision), srn__none(), &s))
+        return false;
+    return put_padded(in, b, sp, s.u.s, 0, '>', trusted);
+}
+
+static bool percent_char(percent *p, srn__builder *b, const spec *sp, srn__val v, bool trusted) {
+    srn__builder one = {0};
+    srn__val s;
+    int64_t cp = v.type == V_FLOAT ? -1 : srn__as_int(v);
+    if (cp < 0 || cp > 0x10FFFF || (cp >= 0xD800 && cp < 0xE000))
+        return srn__err(p->in, SRN_EFORMAT, "%%c needs a character or its number");
+    return srn__put_cp(p->in, &one, (uint32_t)cp, !v.tainted) && srn__finish(p->in, &one, &s) &&
+           put_padded(p->in, b, sp, s.u.s, 0, '>', trusted);
+}
+
+static bool put_percent(percent *p, srn__builder *b, const spec *sp, srn__val v, bool trusted) {
+    srn__in *in = p->in;
+    if (strchr("sra", sp->type) || (sp->type == 'c' && v.type == V_STR))
+        return percent_text(p, b, sp, v, trusted);
     if (v.type == V_UNDEF) return srn__undef_fail(in, v);
     if (!srn__is_numberlike(v))
         return srn__err(in, SRN_EFORMAT, "%%%c needs a number, not a %s", sp->type, srn__type_name(v));
-    if (sp->type == 'c') {
-        int64_t cp = srn__as_int(v);
-        if (v.type == V_FLOAT || cp < 0 || cp > 0x10FFFF || (cp >= 0xD800 && cp < 0xE000))
-            return srn__err(in, SRN_EFORMAT, "%%c needs a character or its number");
-        return srn__put_cp(in, &one, (uint32_t)cp, !v.tainted) && srn__finish(in, &one, &s) &&
-               put_padded(in, b, sp, s.u.s, 0, '>', trusted);
-    }
-    spec own = *sp;
+    if (sp->type == 'c') return percent_char(p, b, sp, v, trusted);
+    if (strchr("xXo", sp->type) && v.type == V_FLOAT)
+        return srn__err(in, SRN_EFORMAT, "%%%c needs an integer", sp->type);
     if (strchr("diu", sp->type) && v.type == V_FLOAT) {
         if (!(v.u.f > -9.2e18 && v.u.f < 9.2e18))
             return srn__err(in, SRN_ELIMIT, "a number does not fit in 64 bits");
         bool tainted = v.tainted;
         v = srn__int((int64_t)v.u.f);
         v.tainted = tainted;
-    } else if (strchr("xXo", sp->type) && v.type == V_FLOAT) {
-        return srn__err(in, SRN_EFORMAT, "%%%c needs an integer", sp->type);
     }
-    return put_number(in, b, &own, v, trusted);
+    return put_number(in, b, sp, v, trusted);
 }
 
+/* The next byte of the format if it is one of set, else 0; consumed. */
+static char take(percent *p, const char *set) {
+    char c = p->at < p->fmt->len ? p->fmt->ptr[p->at] : 0;
+    if (!c || !strchr(set, c)) return 0;
+    p->at++;
+    return c;
+}
+
+/* Flags, width and precision. */
+static bool percent_spec(percent *p, spec *sp) {
+    *sp = (spec){.width = -1, .precision = -1};
+    for (char c; (c = take(p, "#0- +"));) {
+        if (c == '#') sp->alt = true;
+        if (c == '0') sp->zero = true;
+        if (c == '-') sp->align = '<';
+        if (c == '+' || (c == ' ' && !sp->sign)) sp->sign = c;
+    }
+    if (!read_number(p, WIDTH_MAX, "width", &sp->width)) return false;
+    if (sp->width < 0) sp->align = '<', sp->width = -sp->width;
+    if (take(p, ".")) {
+        if (!read_number(p, PRECISION_MAX, "precision", &sp->precision)) return false;
+        sp->precision = SRN_MAX(sp->precision, 0);
+    }
+    while (take(p, "hlL")) continue;
+    return true;
+}
+
+/* One format; p->at is behind its '%'. */
 static bool percent_one(percent *p, srn__builder *b) {
     const srn__text *f = p->fmt;
-    bool trusted = srn__trust_at(f, p->at - 1), keyed = false;
-    spec sp = {.width = -1, .precision = -1};
+    bool trusted = srn__trust_at(f, p->at - 1), keyed = p->at < f->len && f->ptr[p->at] == '(';
+    spec sp;
     srn__val v = srn__none();
-    if (p->at < f->len && f->ptr[p->at] == '(') {
-        if (!mapping_key(p, &v)) return false;
-        keyed = true;
-    }
-    for (; p->at < f->len && strchr("#0- +", f->ptr[p->at]) && f->ptr[p->at]; p->at++) {
-        char c = f->ptr[p->at];
-        if (c == '#') sp.alt = true;
-        if (c == '0') sp.zero = true;
-        if (c == '-') sp.align = '<';
-        if (c == '+' || (c == ' ' && !sp.sign)) sp.sign = c;
-    }
-    if (!read_number(p, WIDTH_MAX, "width", &sp.width)) return false;
-    if (sp.width < 0) sp.align = '<', sp.width = -sp.width;
-    if (p->at < f->len && f->ptr[p->at] == '.') {
-        p->at++;
-        if (!read_number(p, PRECISION_MAX, "precision", &sp.precision)) return false;
-        if (sp.precision < 0) sp.precision = 0;
-    }
-    while (p->at < f->len && strchr("hlL", f->ptr[p->at]) && f->ptr[p->at]) p->at++;
+    if ((keyed && !mapping_key(p, &v)) || !percent_spec(p, &sp)) return false;
     if (p->at >= f->len) return srn__err(p->in, SRN_EFORMAT, "the format string ends inside a format");
     sp.type = f->ptr[p->at++];
     if (sp.type == '%') return srn__put(p->in, b, "%", 1, trusted);
@@ -284,7 +301,7 @@ static bool parse_spec(srn__in *in, const srn__text *s, spec *sp, srn__text *fil
     uint32_t cp;
     *sp = (spec){.width = -1, .precision = -1};
     size_t first = srn__cp_next(s->ptr, s->len, &cp);
-    if (first && first < s->len && strchr("<>^=", s->ptr[first])) {
+    if (first && first < s->len && s->ptr[first] && strchr("<>^=", s->ptr[first])) {
         *fill = (srn__text){.ptr = s->ptr, .len = first, .trusted = srn__trust_at(s, 0)};
         sp->fill = fill;
         sp->align = s->ptr[first];
@@ -306,20 +323,25 @@ static bool parse_spec(srn__in *in, const srn__text *s, spec *sp, srn__text *fil
     return at == s->len || spec_error(in);
 }
 
+static bool number_with_spec(srn__in *in, srn__builder *b, srn__val v, spec *sp, bool trusted) {
+    bool whole = sp->type && strchr("dxXob", sp->type), real = v.type == V_FLOAT;
+    if (sp->type && !whole && !strchr("eEfFgG%", sp->type)) return spec_error(in);
+    if (whole && (real || sp->precision >= 0)) return spec_error(in);
+    if (!sp->type && sp->precision >= 0) {
+        if (!real) return spec_error(in);
+        sp->type = 'g';
+    }
+    return put_number(in, b, sp, v, trusted);
+}
+
 static bool put_with_spec(srn__in *in, srn__builder *b, srn__val v, const srn__text *s) {
     spec sp;
     srn__text fill;
     if (s->len == 0) return srn__put_str(in, b, v);
     if (!parse_spec(in, s, &sp, &fill)) return false;
     bool trusted = srn__all_trusted(s);
-    if (srn__is_numberlike(v) && !(v.type == V_BOOL && !sp.type)) {
-        bool whole = sp.type && strchr("dxXob", sp.type);
-        if (sp.type && !whole && !strchr("eEfFgG%", sp.type)) return spec_error(in);
-        if (whole && (v.type == V_FLOAT || sp.precision >= 0)) return spec_error(in);
-        if (!sp.type && v.type != V_FLOAT && sp.precision >= 0) return spec_error(in);
-        if (!sp.type && v.type == V_FLOAT && sp.precision >= 0) sp.type = 'g';
-        return put_number(in, b, &sp, v, trusted);
-    }
+    if (srn__is_numberlike(v) && (v.type != V_BOOL || sp.type))
+        return number_with_spec(in, b, v, &sp, trusted);
     const srn__text *text;
     if (v.type != V_STR && v.type != V_BOOL)
         return srn__err(in, SRN_EFORMAT, "a %s takes no format specification", srn__type_name(v));

@@ -17,7 +17,7 @@ size_t srn__float_repr(double f, char out[40]) {
         if (strtod(sci, NULL) == f) break;
     }
     char *e = strchr(sci, 'e');
-    int exp = atoi(e + 1);
+    int exp = (int)strtoll(e + 1, NULL, 10); /* printf wrote it */
     *e = 0;
     const char *sign = sci[0] == '-' ? "-" : "";
     char digits[24];
