@@ -28,41 +28,70 @@ SRN__INLINE __m512i start_value(const int32_t *neg_sum, int zero) {
                         : _mm512_setzero_si512();
 }
 
-/* The integer sum of column c as a float. */
+#if SRN__VNNI
+/* Integer columns of so many columns, and the sum of column c as a float. */
+SRN__INLINE int int_columns(int columns, int planes) {
+    return columns * planes;
+}
 SRN__INLINE __m512 sum_of_planes(const __m512i *acc, int planes, int c) {
     if (planes == 1) return _mm512_cvtepi32_ps(acc[c]);
     return _mm512_fmadd_ps(_mm512_set1_ps(256.0f), _mm512_cvtepi32_ps(acc[2 * c]),
                            _mm512_cvtepi32_ps(acc[2 * c + 1]));
 }
+/* The sum of both halves, already multiplied by their scales: with planes it fits 32 bits. */
+SRN__INLINE __m512 sum_of_halves(const __m512i *half0, const __m512i *half1, int planes, int c) {
+    __m512i sum[2];
+    SRN__UNROLL for (int i = 0; i < planes; i++) sum[i] =
+        _mm512_add_epi32(half0[c * planes + i], half1[c * planes + i]);
+    return sum_of_planes(sum, planes, 0);
+}
+#else
+SRN__INLINE int int_columns(int columns, int planes) {
+    (void)planes;
+    return columns;
+}
+SRN__INLINE __m512 sum_of_planes(const __m512i *acc, int planes, int c) {
+    (void)planes;
+    return _mm512_cvtepi32_ps(acc[c]);
+}
+/* With whole codes of two planes a half needs 32 bits and their sum 33: it is added in binary64. */
+SRN__INLINE __m512 sum_of_halves(const __m512i *half0, const __m512i *half1, int planes, int c) {
+    if (planes == 1) return _mm512_cvtepi32_ps(_mm512_add_epi32(half0[c], half1[c]));
+    __m512d low = _mm512_add_pd(_mm512_cvtepi32_pd(_mm512_castsi512_si256(half0[c])),
+                                _mm512_cvtepi32_pd(_mm512_castsi512_si256(half1[c])));
+    __m512d high = _mm512_add_pd(_mm512_cvtepi32_pd(_mm512_extracti64x4_epi64(half0[c], 1)),
+                                 _mm512_cvtepi32_pd(_mm512_extracti64x4_epi64(half1[c], 1)));
+    return _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(low)), _mm512_cvtpd_ps(high), 1);
+}
+#endif
 
 /* One group into the running sums f[columns]; a[i] is integer column i's group. All but a, w, s, f are
  * constants. */
 SRN__INLINE void add_group(srn_form form, int bits, int zero, int columns, int planes,
-                           const srn__act_group *const *a, const __m512i *w, const scales16 *s, __m512 *f) {
-    const int n = columns * planes;
-    const int8_t *code[MAX_TILE];
+                           const act_group *const *a, const __m512i *w, const scales16 *s, __m512 *f) {
+    const int n = int_columns(columns, planes);
     __m512i acc[MAX_TILE], other[MAX_TILE];
-    SRN__UNROLL for (int i = 0; i < n; i++) code[i] = a[i]->c;
     if (form == SRN_FORM_SCALE || form == SRN_FORM_SCALE_MIN) {
         SRN__UNROLL for (int i = 0; i < n; i++) acc[i] = start_value(&a[i]->neg_sum, zero);
-        dot_quads(n, 8, bits, w, code, 0, acc);
+        dot_quads(n, planes, 0, 8, bits, w, a, acc);
     } else {
         SRN__UNROLL for (int i = 0; i < n; i++) acc[i] = start_value(&a[i]->neg_half[0], zero);
-        dot_quads(n, 4, bits, w, code, 0, acc);
+        dot_quads(n, planes, 0, 4, bits, w, a, acc);
         SRN__UNROLL for (int i = 0; i < n; i++) other[i] = start_value(&a[i]->neg_half[1], zero);
         if (form != SRN_FORM_SPLIT) {
             SRN__UNROLL for (int i = 0; i < n; i++) acc[i] = _mm512_mullo_epi32(acc[i], s->sc0);
         }
-        dot_quads(n, 4, bits, w + 4, code, 16, other);
+        dot_quads(n, planes, 4, 4, bits, w, a, other);
         if (form != SRN_FORM_SPLIT) {
-            SRN__UNROLL for (int i = 0; i < n; i++) acc[i] =
-                _mm512_add_epi32(acc[i], _mm512_mullo_epi32(other[i], s->sc1));
+            SRN__UNROLL for (int i = 0; i < n; i++) other[i] = _mm512_mullo_epi32(other[i], s->sc1);
         }
     }
     SRN__UNROLL for (int c = 0; c < columns; c++) {
-        const srn__act_group *g = a[c * planes];
+        const act_group *g = a[int_columns(c, planes)];
         __m512 dx = broadcast_f32(&g->d);
-        f[c] = _mm512_fmadd_ps(_mm512_mul_ps(s->d, dx), sum_of_planes(acc, planes, c), f[c]);
+        bool halves = form == SRN_FORM_SUB || form == SRN_FORM_SUB_MIN;
+        __m512 sum = halves ? sum_of_halves(acc, other, planes, c) : sum_of_planes(acc, planes, c);
+        f[c] = _mm512_fmadd_ps(_mm512_mul_ps(s->d, dx), sum, f[c]);
         if (form == SRN_FORM_SCALE_MIN) f[c] = _mm512_fmadd_ps(s->m, broadcast_f32(&g->s), f[c]);
         if (form == SRN_FORM_SPLIT)
             f[c] = _mm512_fmadd_ps(_mm512_mul_ps(s->m, dx), sum_of_planes(other, planes, c), f[c]);
@@ -77,17 +106,18 @@ SRN__INLINE void add_group(srn_form form, int bits, int zero, int columns, int p
 
 /* ---- expanded groups ---- */
 
-typedef void gemm_fn(const srn__expanded *e, uint32_t n_groups, const srn__act_group *const *columns,
-                     bool first, float *acc, size_t acc_stride);
+typedef void gemm_fn(const srn__expanded *e, uint32_t n_groups, const act_group *const *columns, bool first,
+                     float *acc, size_t acc_stride);
 
 SRN__INLINE void gemm(srn_form form, int bits, int zero, int columns, int planes, const srn__expanded *e,
-                      uint32_t n_groups, const srn__act_group *const *column, bool first, float *acc,
+                      uint32_t n_groups, const act_group *const *column, bool first, float *acc,
                       size_t acc_stride) {
     __m512 f[MAX_TILE];
-    const srn__act_group *a[MAX_TILE];
+    const act_group *a[MAX_TILE];
     SRN__UNROLL for (int c = 0; c < columns; c++) f[c] =
         first ? _mm512_setzero_ps() : _mm512_loadu_ps(acc + (size_t)c * acc_stride);
-    SRN__UNROLL for (int i = 0; i < columns * planes; i++) a[i] = column[i / planes] + i % planes;
+    SRN__UNROLL for (int i = 0; i < int_columns(columns, planes); i++) a[i] =
+        column[i / int_columns(1, planes)] + i % int_columns(1, planes);
     for (uint32_t g = 0; g < n_groups; g++, e++) {
         __m512i w[SRN__QUADS];
         scales16 s;
@@ -96,14 +126,15 @@ SRN__INLINE void gemm(srn_form form, int bits, int zero, int columns, int planes
         s.sc0 = _mm512_loadu_si512(e->sc[0]), s.sc1 = _mm512_loadu_si512(e->sc[1]);
         s.mn0 = _mm512_loadu_si512(e->mn[0]), s.mn1 = _mm512_loadu_si512(e->mn[1]);
         add_group(form, bits, zero, columns, planes, a, w, &s, f);
-        SRN__UNROLL for (int i = 0; i < columns * planes; i++) a[i] += planes;
+        SRN__UNROLL for (int i = 0; i < int_columns(columns, planes); i++) a[i] +=
+            act_groups((uint32_t)planes);
     }
     SRN__UNROLL for (int c = 0; c < columns; c++) _mm512_storeu_ps(acc + (size_t)c * acc_stride, f[c]);
 }
 
 #define GEMM(name, form, bits, zero, columns, planes)                                                        \
     static void name##_##columns##x##planes(const srn__expanded *e, uint32_t n_groups,                       \
-                                            const srn__act_group *const *column, bool first, float *acc,     \
+                                            const act_group *const *column, bool first, float *acc,          \
                                             size_t acc_stride) {                                             \
         gemm(form, bits, zero, columns, planes, e, n_groups, column, first, acc, acc_stride);                \
     }
@@ -133,6 +164,9 @@ GEMM_FAMILY(gemm_sub8, SRN_FORM_SUB, 8, 128)
 GEMM_FAMILY(gemm_sub_min, SRN_FORM_SUB_MIN, 4, 0)
 GEMM_FAMILY(gemm_split, SRN_FORM_SPLIT, 5, 16)
 
+SRN__INLINE uint32_t gemm_tile(uint32_t planes) {
+    return MAX_TILE / planes;
+}
 static gemm_fn *const *gemm_family(srn_form form, uint32_t bits, uint32_t planes) {
     switch (form) {
     case SRN_FORM_SCALE:
@@ -154,25 +188,27 @@ static gemm_fn *const *gemm_family(srn_form form, uint32_t bits, uint32_t planes
 
 /* Groups [g0, g1), a whole run, of a panel; columns point at group g0. */
 typedef void fused_fn(const uint8_t *panel, uint32_t groups, uint32_t g0, uint32_t g1,
-                      const srn__act_group *const *columns, float *acc, size_t acc_stride);
+                      const act_group *const *columns, float *acc, size_t acc_stride);
 typedef void expand_fn(const uint8_t *panel, uint32_t groups, uint32_t g0, uint32_t n, srn__expanded *e);
 
 SRN__INLINE void fused(srn_type type, srn_form form, int bits, int zero, int columns, int planes,
                        const uint8_t *panel, uint32_t groups, uint32_t g0, uint32_t g1,
-                       const srn__act_group *const *column, float *acc, size_t acc_stride) {
+                       const act_group *const *column, float *acc, size_t acc_stride) {
     const uint8_t *scales = panel + groups * srn__code_bytes((uint32_t)bits);
     const uint8_t *codes = panel + g0 * srn__code_bytes((uint32_t)bits);
     __m512 f[FUSED_TILE];
-    const srn__act_group *a[FUSED_TILE];
+    const act_group *a[FUSED_TILE];
     SRN__UNROLL for (int c = 0; c < columns; c++) f[c] = _mm512_setzero_ps();
-    SRN__UNROLL for (int i = 0; i < columns * planes; i++) a[i] = column[i / planes] + i % planes;
+    SRN__UNROLL for (int i = 0; i < int_columns(columns, planes); i++) a[i] =
+        column[i / int_columns(1, planes)] + i % int_columns(1, planes);
     for (uint32_t g = g0; g < g1; g++, codes += srn__code_bytes((uint32_t)bits)) {
         __m512i w[SRN__QUADS];
         scales16 s;
         unpack_codes(codes, bits, w);
         load_scales(type, scales, g, &s);
         add_group(form, bits, zero, columns, planes, a, w, &s, f);
-        SRN__UNROLL for (int i = 0; i < columns * planes; i++) a[i] += planes;
+        SRN__UNROLL for (int i = 0; i < int_columns(columns, planes); i++) a[i] +=
+            act_groups((uint32_t)planes);
     }
     SRN__UNROLL for (int c = 0; c < columns; c++) _mm512_storeu_ps(acc + (size_t)c * acc_stride, f[c]);
 }
@@ -197,8 +233,8 @@ SRN__INLINE void expand(srn_type type, srn_form form, int bits, const uint8_t *p
 
 #define FUSED(type, form, bits, zero, columns, planes)                                                       \
     static void fused_##type##_##columns##x##planes(const uint8_t *panel, uint32_t groups, uint32_t g0,      \
-                                                    uint32_t g1, const srn__act_group *const *column,        \
-                                                    float *acc, size_t acc_stride) {                         \
+                                                    uint32_t g1, const act_group *const *column, float *acc, \
+                                                    size_t acc_stride) {                                     \
         fused(SRN_##type, form, bits, zero, columns, planes, panel, groups, g0, g1, column, acc,             \
               acc_stride);                                                                                   \
     }
@@ -222,6 +258,10 @@ NATIVE(Q8_0, SRN_FORM_SCALE, 8, 128)
 NATIVE(Q4_K, SRN_FORM_SCALE_MIN, 4, 0)
 NATIVE(Q5_K, SRN_FORM_SCALE_MIN, 5, 0)
 NATIVE(Q6_K, SRN_FORM_SUB, 6, 32)
+
+SRN__INLINE uint32_t fused_tile(uint32_t planes) {
+    return FUSED_TILE / planes;
+}
 
 typedef struct native_kernels {
     fused_fn *fused[2][FUSED_TILE]; /* [planes-1][columns-1] */

@@ -56,8 +56,9 @@ void srn__x86_pack(const srn_packed *w, uint32_t p0, uint32_t p1);
 
 /* ---- activations ---- */
 
-/* One group of one plane of one column. Column: its groups in order, the planes of a group side by side. */
-typedef struct srn__act_group {
+/* VNNI: one group of one plane of one column. A column is its groups in order, the planes of a group side by
+ * side. */
+typedef struct srn__act_plane {
     int8_t c[SRN_GROUP]; /* this plane's codes */
     float d;             /* the scale */
     float s;             /* fl(d * f(S)) with S of the whole code t */
@@ -65,18 +66,29 @@ typedef struct srn__act_group {
     int32_t neg_half[2]; /* the same for each half */
     int32_t half[2];     /* sums of the whole codes t over each half */
     int32_t unused;
-} srn__act_group;
+} srn__act_plane;
 
-/* Bytes between columns: an odd multiple of 64 that spreads a tile's columns over the sets of a cache. */
-static inline size_t srn__act_stride(uint32_t k, uint32_t planes) {
-    size_t lines = (size_t)(k / SRN_GROUP) * planes;
-    return (lines + (25 - lines % 16) % 16) * sizeof(srn__act_group);
+/* Without VNNI: one group of one column. Products of two 8-bit codes are summed in 16 bits ("narrow") where
+ * that cannot overflow: one plane, weights below 8 bits. Else the whole codes are multiplied in 16 bits
+ * ("wide"). */
+typedef struct srn__act_whole {
+    int8_t c[SRN_GROUP]; /* with one plane: the codes */
+    float d, s;
+    int32_t neg_sum, neg_half[2], half[2]; /* of the whole codes t */
+    int32_t unused;
+    int16_t t[SRN__QUADS][2][2]; /* per quad: elements 0 and 2, then 1 and 3 */
+} srn__act_whole;
+
+/* Narrow products of this many quads fit 16 bits: 2 * 127 * (2^bits - 1) * depth <= 32767. */
+static inline int srn__narrow_depth(int bits) {
+    return bits == 4 ? 8 : bits == 5 ? 4 : 2;
 }
-static inline size_t srn__x86_act_bytes(uint32_t k, uint32_t n, uint32_t planes) {
-    return n * srn__act_stride(k, planes);
-}
-static inline srn__act_group *srn__act_column(const srn_act *a, uint32_t column) {
-    return (srn__act_group *)(void *)((char *)a->q + column * srn__act_stride(a->k, a->planes));
+
+/* Bytes between columns of n bytes: an odd multiple of 64 that spreads a tile's columns over the sets of a
+ * cache. */
+static inline size_t srn__act_stride(size_t n) {
+    size_t lines = (n + 63) / 64;
+    return (lines + (25 - lines % 16) % 16) * 64;
 }
 
 /* ---- templates ---- */

@@ -1,4 +1,4 @@
-/* AVX-512: activations to integer codes, the bits of the reference. */
+/* AVX-512 with VNNI: activations to integer codes in planes of bytes, the bits of the reference. */
 #ifndef SRN_CPU_X86_QUANTIZE_AVX512_H
 #define SRN_CPU_X86_QUANTIZE_AVX512_H
 
@@ -8,7 +8,7 @@
 #define ROUND_TO_EVEN     (_MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
 
 /* Codes of one plane, 16 dwords a half. */
-SRN__INLINE void store_plane(srn__act_group *a, __m512i half0, __m512i half1) {
+SRN__INLINE void store_plane(srn__act_plane *a, __m512i half0, __m512i half1) {
     _mm_storeu_si128((void *)a->c, _mm512_cvtepi32_epi8(half0));
     _mm_storeu_si128((void *)(a->c + 16), _mm512_cvtepi32_epi8(half1));
     a->neg_half[0] = -_mm512_reduce_add_epi32(half0);
@@ -17,7 +17,7 @@ SRN__INLINE void store_plane(srn__act_group *a, __m512i half0, __m512i half1) {
 }
 
 /* One group of 32 at x into `planes` planes. False when a value is not finite. */
-static bool quantize_group(const float *x, uint32_t planes, srn__act_group *a) {
+static bool quantize_group(const float *x, uint32_t planes, act_group *a) {
     const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
     __m512 x0 = _mm512_loadu_ps(x), x1 = _mm512_loadu_ps(x + 16);
     __m512i m0 = _mm512_and_si512(_mm512_castps_si512(x0), magnitude);
@@ -47,17 +47,6 @@ static bool quantize_group(const float *x, uint32_t planes, srn__act_group *a) {
     a->d = amax / limit;
     a->s = a->d * (float)(a->half[0] + a->half[1]);
     return true;
-}
-
-static bool quantize(const srn_act *a, uint32_t c0, uint32_t c1, uint32_t g0, uint32_t g1) {
-    bool finite = true;
-    for (uint32_t c = c0; c < c1; c++) {
-        srn__act_group *column = srn__act_column(a, c);
-        const float *x = a->x + c * a->x_stride;
-        for (uint32_t g = g0; g < g1; g++)
-            finite &= quantize_group(x + (size_t)g * SRN_GROUP, a->planes, column + (size_t)g * a->planes);
-    }
-    return finite;
 }
 
 #endif

@@ -3,5 +3,6 @@
 
 void srn__kernels_avx2(srn_kernels *k) {
     k->name = "avx2";
+    srn__kernels_avx2_matmul(k);
     srn__kernels_avx2_vector(k);
 }

@@ -1,13 +1,15 @@
-/* AVX-512: the product of a range of panels. Columns go in blocks that stay in L2, panels inside them, runs
- * inside those; a block's running sums wait in scratch for their tree. Included once by each AVX-512
- * translation unit, which sets SRN__VNNI.
+/* The product of a range of panels, for every x86 level: columns go in blocks that stay in L2, panels inside
+ * them, runs inside those; a block's running sums wait in scratch for their tree. Included once by each
+ * level's translation unit, after the kernels of that level:
+ *   act_group, act_groups(planes)   a group of activations, and how many are one group of a column
+ *   gemm_tile(planes), gemm_family(form, bits, planes)
+ *   fused_tile(planes), natives[]
+ *   quantize_group(x, planes, act_group *)
  */
-#ifndef SRN_CPU_X86_MATMUL_AVX512_H
-#define SRN_CPU_X86_MATMUL_AVX512_H
+#ifndef SRN_CPU_X86_MATMUL_X86_H
+#define SRN_CPU_X86_MATMUL_X86_H
 
-#include "cpu/x86/float_avx512.h"
-#include "cpu/x86/gemm_avx512.h"
-#include "cpu/x86/quantize_avx512.h"
+#include "cpu/x86/float_x86.h"
 
 #define ACC_STRIDE ((size_t)SRN_MAX_RUNS * SRN_PANEL) /* floats between columns of scratch->acc */
 
@@ -22,15 +24,17 @@ typedef struct product {
 SRN__INLINE void store_columns(const product *pr, int runs, uint32_t p, const float *acc, uint32_t n,
                                float *y, size_t y_stride) {
     uint32_t rows = SRN_MIN(pr->w->rows - p * SRN_PANEL, SRN_PANEL);
-    __mmask16 mask = (__mmask16)((1u << rows) - 1);
     y += (size_t)p * SRN_PANEL;
     for (uint32_t c = 0; c < n; c++, acc += ACC_STRIDE) {
-        __m512 r[SRN_MAX_RUNS];
-        SRN__UNROLL for (int i = 0; i < runs; i++) r[i] = _mm512_loadu_ps(acc + i * SRN_PANEL);
+        v16 r[SRN_MAX_RUNS];
+        SRN__UNROLL for (int i = 0; i < runs; i++) r[i] = v16_load(acc + i * SRN_PANEL);
         SRN__UNROLL for (int step = 1; step < runs; step *= 2) {
-            SRN__UNROLL for (int i = 0; i < runs; i += 2 * step) r[i] = _mm512_add_ps(r[i], r[i + step]);
+            SRN__UNROLL for (int i = 0; i < runs; i += 2 * step) r[i] = v16_add(r[i], r[i + step]);
         }
-        _mm512_mask_storeu_ps(y + c * y_stride, mask, r[0]);
+        if (rows == SRN_PANEL)
+            v16_store(y + c * y_stride, r[0]);
+        else
+            v16_store_part(y + c * y_stride, r[0], rows);
     }
 }
 
@@ -54,13 +58,13 @@ static void store_panel(const product *pr, uint32_t p, const float *acc, uint32_
 }
 
 /* Few columns: the panel is read once and unpacked in registers. */
-static void panel_fused(const product *pr, const uint8_t *panel, const srn__act_group *const *column,
-                        uint32_t n, float *acc) {
+static void panel_fused(const product *pr, const uint8_t *panel, const act_group *const *column, uint32_t n,
+                        float *acc) {
     fused_fn *f = natives[pr->w->type].fused[pr->planes - 1][n - 1];
     for (uint32_t r = 0; r < pr->runs; r++) {
         uint32_t g0 = pr->start[r] / SRN_GROUP, g1 = pr->start[r + 1] / SRN_GROUP;
-        const srn__act_group *at[FUSED_TILE];
-        for (uint32_t c = 0; c < n; c++) at[c] = column[c] + (size_t)g0 * pr->planes;
+        const act_group *at[FUSED_TILE];
+        for (uint32_t c = 0; c < n; c++) at[c] = column[c] + (size_t)g0 * act_groups(pr->planes);
         f(panel, pr->groups, g0, g1, at, acc + r * SRN_PANEL, ACC_STRIDE);
     }
 }
@@ -73,22 +77,22 @@ typedef struct fetch {
 
 /* n_groups expanded groups, the first of them g0, times all columns of the block. */
 static void block_gemm(const product *pr, const srn__expanded *e, uint32_t g0, uint32_t n_groups, bool first,
-                       const srn__act_group *const *column, uint32_t n, float *acc, fetch next) {
+                       const act_group *const *column, uint32_t n, float *acc, fetch next) {
     gemm_fn *const *family = gemm_family(pr->w->form, pr->layout.bits, pr->planes);
-    uint32_t tile = MAX_TILE / pr->planes, tiles = (n + tile - 1) / tile;
+    uint32_t tile = gemm_tile(pr->planes), tiles = (n + tile - 1) / tile;
     uint32_t lines_per_tile = (next.lines + tiles - 1) / tiles;
     for (uint32_t c = 0; c < n; c += tile) {
         uint32_t take = SRN_MIN(tile, n - c);
-        const srn__act_group *at[MAX_TILE];
+        const act_group *at[MAX_TILE];
         /* a tile wider than what is left repeats its last column, whose results are not used */
         for (uint32_t i = 0; i < tile; i++)
-            at[i] = column[c + SRN_MIN(i, take - 1)] + (size_t)g0 * pr->planes;
+            at[i] = column[c + SRN_MIN(i, take - 1)] + (size_t)g0 * act_groups(pr->planes);
         for (uint32_t i = 0; i < lines_per_tile; i++, next.at += 64) _mm_prefetch(next.at, _MM_HINT_T1);
         family[take - 1](e, n_groups, at, first, acc + c * ACC_STRIDE, ACC_STRIDE);
     }
 }
 
-static void panel_expanded(const product *pr, uint32_t p, const srn__act_group *const *column, uint32_t n,
+static void panel_expanded(const product *pr, uint32_t p, const act_group *const *column, uint32_t n,
                            srn__x86_scratch *scratch) {
     const srn_packed *w = pr->w;
     uint32_t unit = srn_type_get((uint32_t)w->type)->block_elems / SRN_GROUP;
@@ -112,12 +116,34 @@ static void panel_expanded(const product *pr, uint32_t p, const srn__act_group *
     }
 }
 
+static size_t act_stride(uint32_t k, uint32_t planes) {
+    return srn__act_stride((size_t)(k / SRN_GROUP) * act_groups(planes) * sizeof(act_group));
+}
+static size_t act_bytes(uint32_t k, uint32_t n, uint32_t planes) {
+    return n * act_stride(k, planes);
+}
+static act_group *act_column(const srn_act *a, uint32_t column) {
+    return (act_group *)(void *)((char *)a->q + column * act_stride(a->k, a->planes));
+}
+
+static bool quantize(const srn_act *a, uint32_t c0, uint32_t c1, uint32_t g0, uint32_t g1) {
+    bool finite = true;
+    for (uint32_t c = c0; c < c1; c++) {
+        act_group *column = act_column(a, c);
+        const float *x = a->x + c * a->x_stride;
+        for (uint32_t g = g0; g < g1; g++)
+            finite &= quantize_group(x + (size_t)g * SRN_GROUP, a->planes,
+                                     column + (size_t)g * act_groups(a->planes));
+    }
+    return finite;
+}
+
 static void block_codes(const product *pr, uint32_t p0, uint32_t p1, const srn_act *a, const uint32_t *cols,
                         uint32_t n, uint32_t first, float *y, size_t y_stride, srn__x86_scratch *scratch) {
-    const srn__act_group *column[SRN__COLUMN_BLOCK];
-    for (uint32_t c = 0; c < n; c++) column[c] = srn__act_column(a, cols ? cols[first + c] : first + c);
+    const act_group *column[SRN__COLUMN_BLOCK];
+    for (uint32_t c = 0; c < n; c++) column[c] = act_column(a, cols ? cols[first + c] : first + c);
     for (uint32_t p = p0; p < p1; p++) {
-        if (pr->layout.native && n * pr->planes <= FUSED_TILE)
+        if (pr->layout.native && n <= fused_tile(pr->planes))
             panel_fused(pr, pr->w->panels + p * pr->w->panel_bytes, column, n, &scratch->acc[0][0][0]);
         else
             panel_expanded(pr, p, column, n, scratch);
@@ -158,7 +184,7 @@ static void matmul(const srn_packed *w, uint32_t p0, uint32_t p1, const srn_act 
 static void fill_matmul(srn_kernels *k) {
     k->panel_bytes = srn__x86_panel_bytes;
     k->pack = srn__x86_pack;
-    k->act_bytes = srn__x86_act_bytes;
+    k->act_bytes = act_bytes;
     k->quantize = quantize;
     k->scratch_bytes = srn__x86_scratch_bytes;
     k->matmul = matmul;

@@ -1,0 +1,8 @@
+/* The matrix product for AVX2 with FMA and F16C. Reached through the kernel table; see matmul_x86.h. */
+#include "cpu/x86/gemm_avx2.h"
+#include "cpu/x86/quantize_avx2.h"
+#include "cpu/x86/matmul_x86.h"
+
+void srn__kernels_avx2_matmul(srn_kernels *k) {
+    fill_matmul(k);
+}
