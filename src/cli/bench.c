@@ -107,7 +107,7 @@ static int print_json(const bench *b, const figures *f, size_t n, srn_err *err) 
                           info.architecture, "weights_bytes", (json_int_t)info.weights_bytes, "engine",
                           info.engine_id, "reps", (int)b->reps, "results", results);
     if (!o) return srn_fail(err, SRN_EINVAL, "the result cannot be written as JSON: the path is not UTF-8");
-    json_dumpf(o, stdout, JSON_COMPACT);
+    json_dumpf(o, stdout, JSON_COMPACT | JSON_REAL_PRECISION(6));
     json_decref(o);
     putchar('\n');
     return SRN_OK;

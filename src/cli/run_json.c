@@ -55,7 +55,7 @@ int srn__run_print_json(const srn__run *r, const srn__answer *a, srn_err *err) {
         "finish_reason", srn_finish_name(a->g.finish), "timings", timings, "model", model, "engine",
         srn_engine_get_info(r->engine).engine_id, "numerics", SRN_NUMERICS_ID, "sampling", sampling_json(r));
     if (!o) return srn_fail_nomem(err, a->text.len);
-    json_dumpf(o, stdout, JSON_COMPACT);
+    json_dumpf(o, stdout, JSON_COMPACT | JSON_REAL_PRECISION(15));
     json_decref(o);
     putchar('\n');
     return SRN_OK;

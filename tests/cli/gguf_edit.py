@@ -15,7 +15,8 @@ def edit(source, target, keys=None, drop_keys=(), tensors=None, drop_tensors=())
         kind = field.types[0]
         writer.add_key_value(name, field.contents(), kind, field.types[-1] if kind == GGUFValueType.ARRAY else None)
     for name, (kind, value) in keys.items():
-        writer.add_key_value(name, value, kind, GGUFValueType.UINT32 if kind == GGUFValueType.ARRAY else None)
+        element = GGUFValueType.STRING if kind == GGUFValueType.ARRAY and isinstance(value[0], str) else GGUFValueType.UINT32
+        writer.add_key_value(name, value, kind, element if kind == GGUFValueType.ARRAY else None)
     for tensor in reader.tensors:
         if tensor.name not in tensors and tensor.name not in drop_tensors:
             writer.add_tensor(tensor.name, np.array(tensor.data), raw_dtype=tensor.tensor_type)

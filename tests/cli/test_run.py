@@ -14,6 +14,9 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from gguf import GGUFReader, GGUFValueType
+
+from gguf_edit import edit
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = Path(os.environ.get("SERIN_MODELS", Path.home() / ".cache/serin/models"))
@@ -195,6 +198,67 @@ def test_figures_are_on_standard_error_unless_quiet(run, smol):
                      done.stderr)
     assert "\033" not in done.stderr
     assert run(smol, "-p", "Hi", "-n", "4", "-q").stderr == ""
+
+
+# ---- what a terminal shows; tiny models whose answer is known ----
+
+TINY = ROOT / "tests/golden/llama.gguf"
+
+
+@pytest.fixture
+def scripted(answer, tmp_path):
+    """A model that answers "abc" with these pieces, one token each, and --temp 0; template: its chat template."""
+    def make(*pieces, template=None):
+        keys, prompt = {}, ("-p", "abc", "-n", len(pieces), "--temp", "0")
+        source, plain = TINY, ("--raw",)
+        if template:
+            keys["tokenizer.chat_template"] = (GGUFValueType.STRING, template)
+            source, plain = edit(TINY, tmp_path / "with-template.gguf", keys), ()
+        ids = answer(source, *prompt, *plain)["tokens"]
+        tokens = GGUFReader(TINY).fields["tokenizer.ggml.tokens"].contents()
+        assert len(set(ids)) == len(ids) and not set(tokens[i] for i in ids) & set("abc"), "choose another prompt"
+        for i, piece in zip(ids, pieces):
+            tokens[i] = piece
+        keys["tokenizer.ggml.tokens"] = (GGUFValueType.ARRAY, tokens)
+        return edit(TINY, tmp_path / "scripted.gguf", keys), *prompt
+    return make
+
+
+ESCAPE = chr(0x100 + 0x1B)  # how a byte-level vocabulary spells ESC
+
+
+def test_thinking_is_dim_and_control_characters_are_shown_on_a_terminal(run, chat, scripted):
+    args = scripted("so<th", "ink>hm", "m</t", "hink>", f"{ESCAPE}[31m", "<b")
+    said = "so<think>hmm</think>\x1b[31m<b\n"
+    assert run(*args, "-q").stdout == said  # a pipe gets what the model wrote
+    t = chat(*args[1:], "-q", "--raw", which=args[0])
+    assert t.leave() == 0
+    assert t.until("<b\r\n") == "so\x1b[2m<think>hmm</think>\x1b[0m\ufffd[31m<b\r\n"
+
+
+def test_a_prompt_that_opens_thinking_begins_dim(chat, scripted):
+    args = scripted("hm", "m</think>", "ok", template="{{ messages[0].content }}<think>\n")
+    t = chat(*args[1:], "-q", which=args[0])
+    assert t.leave() == 0
+    assert t.until("ok\r\n") == "\x1b[2mhmm</think>\x1b[0mok\r\n"
+
+
+def test_an_answer_cut_while_it_thinks_leaves_the_terminal_bright(chat, scripted):
+    args = scripted("<think>", "well</th")
+    t = chat(*args[1:], "-q", "--raw", which=args[0])
+    assert t.leave() == 0
+    assert t.until("\r\n") == "\x1b[2m<think>well</th\x1b[0m\r\n"
+
+
+def test_a_template_that_refuses_is_told_before_the_weights_are_read(run, scripted):
+    args = scripted("a", template="{{ messages[0].content }}")
+    broken = edit(TINY, args[0].parent / "b.gguf", {"tokenizer.chat_template": (
+        GGUFValueType.STRING, "{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}{% endif %}")})
+    done = run(broken, "-p", "a", "--system", "s")
+    assert done.returncode == 2 and "refuses" in done.stderr and "no system here" in done.stderr
+    unclosed = edit(TINY, args[0].parent / "c.gguf", {"tokenizer.chat_template": (GGUFValueType.STRING, "{% if x %}")})
+    done = run(unclosed, "-p", "a")
+    assert done.returncode == 2 and "template" in done.stderr and "--raw" in done.stderr
 
 
 # ---- refusals ----

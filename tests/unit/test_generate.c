@@ -132,6 +132,18 @@ static void the_seed_decides_what_is_drawn(void **state) {
     assert_memory_not_equal(a.ids, b.ids, 24 * sizeof *a.ids);
 }
 
+static void the_repeat_penalty_looks_at_prompt_and_answer(void **state) {
+    fixture *f = *state;
+    collector c;
+    srn_generate_opts o = options(&c, 0, 20);
+    o.sampling.repeat_penalty = 100;
+    generate(f->s, prompt, N_PROMPT, &o);
+    for (uint32_t i = 0; i < c.n; i++) {
+        for (size_t k = 0; k < N_PROMPT; k++) assert_int_not_equal(c.ids[i], prompt[k]);
+        for (uint32_t k = 0; k < i; k++) assert_int_not_equal(c.ids[i], c.ids[k]);
+    }
+}
+
 static void prompt_and_answer_fill_the_context_and_no_more(void **state) {
     fixture *f = *state;
     collector c;
@@ -221,6 +233,7 @@ int main(void) {
         cmocka_unit_test(what_a_session_holds_changes_no_token),
         cmocka_unit_test(an_answer_goes_on_where_it_was_cut),
         cmocka_unit_test(the_seed_decides_what_is_drawn),
+        cmocka_unit_test(the_repeat_penalty_looks_at_prompt_and_answer),
         cmocka_unit_test(prompt_and_answer_fill_the_context_and_no_more),
         cmocka_unit_test(the_callback_and_the_flag_end_an_answer),
         cmocka_unit_test(bad_requests_leave_the_session_alone),

@@ -1,0 +1,49 @@
+"""serin bench: the figures that it prints and what it refuses, on a tiny model."""
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import jsonschema
+
+TINY = Path(__file__).resolve().parents[1] / "golden/llama.gguf"
+RATE = {"type": "number", "exclusiveMinimum": 0}
+SCHEMA = {
+    "type": "object", "required": ["machine", "model", "engine", "reps", "results"],
+    "properties": {
+        "machine": {"type": "object", "required": ["cpu", "threads", "isa"]},
+        "results": {"type": "array", "items": {
+            "type": "object", "required": ["test", "tok_per_s"],
+            "properties": {"tok_per_s": {"type": "object", "required": ["median", "min", "max"],
+                                         "properties": {"median": RATE, "min": RATE, "max": RATE}}}}}}}
+
+
+def bench(*args, **env):
+    return subprocess.run([os.environ["SERIN"], "bench", TINY, *map(str, args)], capture_output=True, text=True,
+                          timeout=120, env={**os.environ, **env})
+
+
+def test_json_has_both_tests_their_spread_and_the_machine():
+    done = bench("--pp", 32, "--tg", 5, "--reps", 4, "--threads", 2, "--json", SERIN_CPU="ref")
+    assert done.returncode == 0, done.stderr
+    out = json.loads(done.stdout)
+    jsonschema.validate(out, SCHEMA)
+    assert [r["test"] for r in out["results"]] == ["pp32", "tg5"]
+    for rates in (r["tok_per_s"] for r in out["results"]):
+        assert rates["min"] <= rates["median"] <= rates["max"]
+    assert out["machine"]["threads"] == 2 and out["machine"]["isa"] == "ref" and out["reps"] == 4
+    assert out["model"]["architecture"] == "llama"
+
+
+def test_a_count_of_zero_leaves_a_test_out():
+    out = json.loads(bench("--pp", 0, "--tg", 3, "--reps", 1, "--json").stdout)
+    assert [r["test"] for r in out["results"]] == ["tg3"]
+    table = bench("--pp", 8, "--tg", 0, "--reps", 1).stdout
+    assert "pp8" in table and "tg" not in table
+
+
+def test_what_cannot_be_measured_is_refused():
+    for args, word in ((("--pp", 0, "--tg", 0), "nothing to measure"), (("--pp", 65), "64"), (("--reps", 0), "--reps"),
+                       (("--kv", "x"), "f16")):
+        done = bench(*args)
+        assert done.returncode == 2 and word in done.stderr, done.stderr
