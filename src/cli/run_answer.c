@@ -66,6 +66,8 @@ int srn__run_answer(srn__run *r, const srn_tokens *prompt, bool thinking, srn__a
     srn_buf_init(&ret->text, MAX_ANSWER_BYTES);
     stream s = {.answer = ret, .to_screen = !r->json};
     srn_detok_init(&s.detok, r->vocab, false);
+    s.detok.started =
+        !r->chat; /* what continues a text may begin with a space; a message's is the tokenizer's */
     if (s.to_screen) srn__screen_init(&s.screen, thinking);
     struct sigaction old;
     catch_interrupts(&old);

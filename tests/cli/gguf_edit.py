@@ -2,6 +2,8 @@
 import numpy as np
 from gguf import GGUFReader, GGUFValueType, GGUFWriter
 
+ELEMENT = {str: GGUFValueType.STRING, float: GGUFValueType.FLOAT32, int: GGUFValueType.UINT32}
+
 
 def edit(source, target, keys=None, drop_keys=(), tensors=None, drop_tensors=()):
     """keys: {name: (GGUFValueType, value)} to add or replace; tensors: {name: array} likewise (float32)."""
@@ -15,8 +17,8 @@ def edit(source, target, keys=None, drop_keys=(), tensors=None, drop_tensors=())
         kind = field.types[0]
         writer.add_key_value(name, field.contents(), kind, field.types[-1] if kind == GGUFValueType.ARRAY else None)
     for name, (kind, value) in keys.items():
-        element = GGUFValueType.STRING if kind == GGUFValueType.ARRAY and isinstance(value[0], str) else GGUFValueType.UINT32
-        writer.add_key_value(name, value, kind, element if kind == GGUFValueType.ARRAY else None)
+        array = kind == GGUFValueType.ARRAY
+        writer.add_key_value(name, value, kind, ELEMENT[type(value[0])] if array else None)
     for tensor in reader.tensors:
         if tensor.name not in tensors and tensor.name not in drop_tensors:
             writer.add_tensor(tensor.name, np.array(tensor.data), raw_dtype=tensor.tensor_type)

@@ -208,13 +208,12 @@ TINY = ROOT / "tests/golden/llama.gguf"
 @pytest.fixture
 def scripted(answer, tmp_path):
     """A model that answers "abc" with these pieces, one token each, and --temp 0; template: its chat template."""
-    def make(*pieces, template=None):
-        keys, prompt = {}, ("-p", "abc", "-n", len(pieces), "--temp", "0")
-        source, plain = TINY, ("--raw",)
+    def make(*pieces, template=None, keys=None):
+        keys, prompt = dict(keys or {}), ("-p", "abc", "-n", len(pieces), "--temp", "0")
         if template:
             keys["tokenizer.chat_template"] = (GGUFValueType.STRING, template)
-            source, plain = edit(TINY, tmp_path / "with-template.gguf", keys), ()
-        ids = answer(source, *prompt, *plain)["tokens"]
+        source = edit(TINY, tmp_path / "source.gguf", keys)
+        ids = answer(source, *prompt, *([] if template else ["--raw"]))["tokens"]
         tokens = GGUFReader(TINY).fields["tokenizer.ggml.tokens"].contents()
         assert len(set(ids)) == len(ids) and not set(tokens[i] for i in ids) & set("abc"), "choose another prompt"
         for i, piece in zip(ids, pieces):
@@ -248,6 +247,16 @@ def test_an_answer_cut_while_it_thinks_leaves_the_terminal_bright(chat, scripted
     t = chat(*args[1:], "-q", "--raw", which=args[0])
     assert t.leave() == 0
     assert t.until("\r\n") == "\x1b[2m<think>well</th\x1b[0m\r\n"
+
+
+def test_a_completion_may_begin_with_a_space_and_a_message_does_not(run, scripted):
+    sentencepiece = {"tokenizer.ggml.model": (GGUFValueType.STRING, "llama"),
+                     "tokenizer.ggml.scores": (GGUFValueType.ARRAY, [-1.0 * i for i in range(112)]),
+                     "tokenizer.ggml.add_space_prefix": (GGUFValueType.BOOL, True)}
+    args = scripted("\u2581well", "\u2581then", keys=sentencepiece)
+    assert run(*args, "--raw", "-q").stdout == " well then\n"
+    args = scripted("\u2581well", "\u2581then", keys=sentencepiece, template="{{ messages[0].content }}")
+    assert run(*args, "-q").stdout == "well then\n"
 
 
 def test_a_template_that_refuses_is_told_before_the_weights_are_read(run, scripted):
