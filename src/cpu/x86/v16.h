@@ -12,7 +12,7 @@
 
 #define V16_FN static inline __attribute__((always_inline, unused))
 #if defined(__clang__)
-#define V16_UNROLL _Pragma("unroll")
+#define V16_UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define V16_UNROLL _Pragma("GCC unroll 32")
 #endif
