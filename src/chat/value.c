@@ -355,7 +355,8 @@ bool srn__iterate(srn__in *in, srn__val v, srn__seq **ret) {
         return true;
     case V_SEQ: {
         srn__seq *s = v.u.seq;
-        *list = (srn__seq){.items = s->items + s->taken, .n = s->n - s->taken, .cap = s->n - s->taken};
+        *list = (srn__seq){
+            .items = s->n ? s->items + s->taken : NULL, .n = s->n - s->taken, .cap = s->n - s->taken};
         if (s->kind == SEQ_GEN) s->taken = s->n;
         return true;
     }

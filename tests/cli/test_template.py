@@ -116,6 +116,7 @@ def same(tmp_path, source, messages, **variables):
     return "value"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda p: p.stem)
 def test_family_renders_as_jinja2_does(tmp_path, path):
     source = path.read_text(encoding="utf8")
@@ -257,6 +258,7 @@ def beyond_64_bits(reference):
     return not isinstance(reference, Exception) and re.search(r"\d{19,}", reference)
 
 
+@pytest.mark.slow
 def test_random_expressions_have_jinja2s_values(tmp_path):
     print("seed", SEED)
     maker, values, cases = Maker(random.Random(SEED)), 0, 0
@@ -269,6 +271,24 @@ def test_random_expressions_have_jinja2s_values(tmp_path):
         cases += 1
         values += same(tmp_path, source, [], **variables) == "value"
     assert values > CASES / 4
+
+
+LAYOUT = ["{%- if 1 %}", "{% if 1 -%}", "{%+ if 1 %}", "{% if 1 +%}", "{% if 0 %}", "{%- endif -%}", "{% endif %}", "{% for i in [1, 2] %}", "{%- endfor %}",
+          "{% endfor -%}", "{% else %}", "{{ 1 }}", "{{- 2 -}}", "{{+ 3 }}", "{# c #}", "{#- c -#}", "{#+ c +#}", "{% raw %} {{ r }} {% endraw %}", "{%- raw -%} r {%- endraw -%}",
+          "{% raw %}\n{%+ endraw %}", "{% set a = 'v' %}", "{% set b %} w {% endset %}", "{{ a }}{{ b }}", "{% macro m() %} M {% endmacro %}", "{{ m() }}", " ", "  ", "\n", "\n\n", "\t", "x", "\r\n", " y\n", "{", "}", "%}", "\u00a0", "-", "{% break %}", "{% continue %}"]
+
+
+@pytest.mark.slow
+def test_random_layouts_keep_jinja2s_whitespace(tmp_path):
+    print("seed", SEED)
+    rng, values = random.Random(SEED), 0
+    for _ in range(CASES):
+        pieces = rng.choices(LAYOUT, k=rng.randint(3, 10))
+        for opening, closing in (("if", "{% endif %}"), ("for", "{% endfor %}")):
+            opened = sum(bool(re.match(r"\{%[-+]? " + opening, p)) for p in pieces) - sum("end" + opening in p for p in pieces)
+            pieces += [closing] * max(opened, 0)
+        values += same(tmp_path, "".join(pieces), []) == "value"
+    assert values > CASES / 10
 
 
 # ---- the command ----
