@@ -129,6 +129,7 @@ struct srn__hole {
 typedef struct srn__kw {
     srn_str name;
     srn__val v;
+    const srn__text *text; /* the name where it came out of a dict (**d), with its trust; else NULL */
 } srn__kw;
 typedef struct srn__args {
     srn__val *pos;
@@ -456,6 +457,9 @@ size_t srn__float_repr(double f, char out[40]);
 bool srn__put_str(srn__in *in, srn__builder *b, srn__val v);  /* as Python's str() */
 bool srn__put_repr(srn__in *in, srn__builder *b, srn__val v); /* as Python's repr() */
 bool srn__to_text(srn__in *in, srn__val v, const srn__text **ret);
+
+/* The keyword's name as a value: trusted where the template spells it. */
+bool srn__kw_name(srn__in *in, const srn__kw *kw, srn__val *ret);
 
 /* json.c */
 bool srn__from_json(srn__in *in, const json_t *j, int depth, srn__val *ret);

@@ -111,7 +111,8 @@ bool srn__call_builtin(srn__in *in, const srn__builtin *b, srn__val self, const 
     return b->fn(in, self, vals, args, ret);
 }
 
-static bool push_kw(srn__in *in, srn__args *a, size_t *cap, srn_str name, srn__val v) {
+static bool push_kw(srn__in *in, srn__args *a, size_t *cap, srn__kw new) {
+    srn_str name = new.name;
     if (a->n_kw == *cap) {
         size_t more = *cap ? *cap * 2 : 4;
         srn__kw *kw = srn__alloc(in, more, sizeof *kw);
@@ -124,8 +125,13 @@ static bool push_kw(srn__in *in, srn__args *a, size_t *cap, srn_str name, srn__v
         if (srn_str_eq(a->kw[i].name, name))
             return srn__err(in, SRN_EFORMAT, "the keyword '%.*s' is given twice", (int)SRN_MIN(name.len, 60),
                             name.ptr);
-    a->kw[a->n_kw++] = (srn__kw){name, v};
+    a->kw[a->n_kw++] = new;
     return srn__work(in, a->n_kw / 8);
+}
+
+bool srn__kw_name(srn__in *in, const srn__kw *kw, srn__val *ret) {
+    if (kw->text) return *ret = (srn__val){.type = V_STR, .u.s = kw->text}, true;
+    return srn__str_new(in, kw->name.ptr, kw->name.len, true, ret);
 }
 
 static bool spread_kwargs(srn__in *in, srn__args *a, size_t *cap, srn__val v) {
@@ -133,7 +139,7 @@ static bool spread_kwargs(srn__in *in, srn__args *a, size_t *cap, srn__val v) {
     for (size_t i = 0; i < v.u.dict->n; i++) {
         const srn__text *key = NULL;
         if (!srn__want_text(in, v.u.dict->pairs[i].k, "a keyword", &key) ||
-            !push_kw(in, a, cap, srn__bytes(key), v.u.dict->pairs[i].v))
+            !push_kw(in, a, cap, (srn__kw){srn__bytes(key), v.u.dict->pairs[i].v, key}))
             return false;
     }
     return true;
@@ -150,7 +156,7 @@ bool srn__eval_args(srn__in *in, const srn__node *n, srn__args *ret) {
             srn__seq *items;
             if (!srn__eval(in, arg->value, &v)) return false;
             if (arg->name) {
-                if (!push_kw(in, &a, &cap, srn_str_of(arg->name), v)) return false;
+                if (!push_kw(in, &a, &cap, (srn__kw){srn_str_of(arg->name), v, NULL})) return false;
             } else if (arg->star == 2) {
                 if (!spread_kwargs(in, &a, &cap, v)) return false;
             } else if (arg->star == 1) {

@@ -127,8 +127,7 @@ static bool left_over(srn__in *in, const srn__node *n, const srn__args *args, co
         if (!(n->wants & WANTS_KWARGS))
             return srn__err(in, SRN_EFORMAT, "macro '%s' has no parameter '%.*s'", n->name,
                             (int)SRN_MIN(name.len, 60), name.ptr);
-        if (!srn__str_new(in, name.ptr, name.len, true, &key) ||
-            !srn__dict_push(in, rest, key, args->kw[i].v))
+        if (!srn__kw_name(in, &args->kw[i], &key) || !srn__dict_push(in, rest, key, args->kw[i].v))
             return false;
     }
     return !(n->wants & WANTS_KWARGS) ||
@@ -206,7 +205,7 @@ static bool exec_call(srn__in *in, const srn__node *n) {
     srn__kw *kw = srn__alloc(in, args.n_kw + 1, sizeof *kw);
     if (!kw) return false;
     if (args.n_kw) memcpy(kw, args.kw, args.n_kw * sizeof *kw);
-    kw[args.n_kw++] = (srn__kw){SRN_STR("caller"), caller};
+    kw[args.n_kw++] = (srn__kw){SRN_STR("caller"), caller, NULL};
     args.kw = kw;
     in->line = n->line;
     return srn__call(in, fn, &args, &v) && srn__put_str(in, in->out, v);

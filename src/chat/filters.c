@@ -101,9 +101,7 @@ FILTER(f_format) {
         srn__dict *d = srn__dict_new(in, raw->n_kw);
         for (size_t i = 0; d && i < raw->n_kw; i++) {
             srn__val k;
-            if (!srn__str_new(in, raw->kw[i].name.ptr, raw->kw[i].name.len, true, &k) ||
-                !srn__dict_push(in, d, k, raw->kw[i].v))
-                return false;
+            if (!srn__kw_name(in, &raw->kw[i], &k) || !srn__dict_push(in, d, k, raw->kw[i].v)) return false;
         }
         if (!d) return false;
         arg = (srn__val){.type = V_DICT, .u.dict = d};

@@ -224,9 +224,7 @@ static bool build_dict(srn__in *in, const srn__args *raw, srn__dict **ret) {
     }
     for (size_t i = 0; i < raw->n_kw; i++) {
         srn__val k;
-        if (!srn__str_new(in, raw->kw[i].name.ptr, raw->kw[i].name.len, true, &k) ||
-            !srn__dict_set(in, d, k, raw->kw[i].v))
-            return false;
+        if (!srn__kw_name(in, &raw->kw[i], &k) || !srn__dict_set(in, d, k, raw->kw[i].v)) return false;
     }
     *ret = d;
     return true;

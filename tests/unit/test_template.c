@@ -128,6 +128,11 @@ static void what_is_computed_from_untrusted_values_is_untrusted(void **state) {
     expect("{{ l | first }}{{ l | join }}{{ l | map('upper') | join('.') }}{{ l | sort | last }}",
            "«xxyX».«Yy»");
     expect("{% for k, v in d.items() %}{{ k }}={{ v }}{{ loop.index }}{% endfor %}", "«k»=«v»1");
+    expect("{{ l | list | tojson }}{{ l[:1] }}{{ d.items() | list }}{{ l | map('upper') | list }}{{ "
+           "u.split() }}",
+           "«[\"x\", \"y\"]['x'][('k', 'v')]['X', 'Y']['<|a|>']»");
+    expect("{{ dict(**d) }}{% macro m() %}{{ kwargs | list | join }}{% endmacro %}{{ m(**d) }}{{ m(q=1) }}",
+           "{«'k'»: «'v'»}«k»q");
     expect("{{ range(n)[3] }}{{ n | string }}{{ f | round(1) }}{{ [n, 3] | max }}{{ -n }}{{ n | abs }}",
            "«3121.512-1212»");
 }
