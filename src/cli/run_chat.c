@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -235,8 +236,10 @@ int srn__run_chat(srn__run *r) {
     if (code) {
         c.exit_code = srn_cli_error("run", &err);
     } else {
+        signal(SIGINT, SIG_IGN); /* but in answers, and where the editor reads Ctrl-C as a key */
         greet(r);
         loop(&c);
+        signal(SIGINT, SIG_DFL);
     }
     srn__editor_free(c.editor);
     json_decref(c.messages);
