@@ -276,13 +276,17 @@ def hidden_states(model, tokens, ctx=None, off=()):
     return rms_norm(x, model("output_norm.weight"), model.eps)
 
 
-def head(model, x, off=()):
-    """Logits [tokens, vocabulary] of hidden states x; the head is taken a slice at a time, to save memory."""
+def head(model, x, off=(), dtype=np.float64):
+    """Logits [tokens, vocabulary] of hidden states x, computed in float64 and stored as dtype. The head is
+    taken a slice at a time, to save memory."""
     w = model("output.weight" if model.has("output.weight") else "token_embd.weight")
-    logits = np.concatenate([times(x, w[i:i + 16384]) for i in range(0, len(w), 16384)], axis=1)
-    if model.final_softcap and "final_softcap" not in off:
-        logits = np.tanh(logits / model.final_softcap) * model.final_softcap
-    return logits
+    out = np.empty((len(x), len(w)), dtype)
+    for i in range(0, len(w), 16384):
+        y = times(x, w[i:i + 16384])
+        if model.final_softcap and "final_softcap" not in off:
+            y = np.tanh(y / model.final_softcap) * model.final_softcap
+        out[:, i:i + 16384] = y
+    return out
 
 
 def logits(model, tokens, ctx=None, off=()):
