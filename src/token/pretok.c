@@ -15,7 +15,6 @@ enum { MAX_STEPS = 8 };
 struct srn__pretok {
     const srn__pretok_row *row;
     pcre2_code *code[MAX_STEPS]; /* of the regex steps */
-    bool jit[MAX_STEPS];
     pcre2_match_context *limits;
 };
 
@@ -58,7 +57,7 @@ static int compile(srn__pretok *p, size_t i, const char *regex, srn_err *err) {
                             "pre-tokenizer '%s': step %zu does not compile at byte %zu (error %d)",
                             p->row->name, i, (size_t)at, number);
         else
-            p->jit[i] = pcre2_jit_compile(p->code[i], PCRE2_JIT_COMPLETE) == 0;
+            pcre2_jit_compile(p->code[i], PCRE2_JIT_COMPLETE); /* where it cannot, the interpreter runs it */
     }
     srn_buf_done(&b);
     return code;
