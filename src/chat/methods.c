@@ -158,6 +158,13 @@ METHOD(m_removesuffix) {
     return srn__str_part(in, s, 0, part->len && ends(s, part) ? s->len - part->len : s->len, ret);
 }
 
+/* Searching from the right compares at every position: charged before it is done. */
+static bool charge_rfind(srn__in *in, const srn__text *hay, const srn__text *needle) {
+    size_t compare = needle->len / 64;
+    if (compare && hay->len / 4 > SIZE_MAX / compare) return srn__work(in, SIZE_MAX / 2);
+    return srn__work(in, hay->len / 16 + hay->len / 4 * compare);
+}
+
 /* ---- split ---- */
 
 static bool push_part(srn__in *in, srn__seq *out, const srn__text *s, size_t from, size_t to) {
@@ -208,13 +215,14 @@ static void reverse(srn__seq *s) {
 
 static bool rsplit_sep(srn__in *in, const srn__text *s, const srn__text *sep, int64_t most, srn__seq *out) {
     size_t to = s->len;
+    if (!charge_rfind(in, s, sep)) return false;
     while (most < 0 || (int64_t)out->n < most) {
         size_t at = srn__rfind((srn_str){s->ptr, to}, srn__bytes(sep));
         if (at == SIZE_MAX) break;
-        if (!srn__work(in, (to - at) / 16) || !push_part(in, out, s, at + sep->len, to)) return false;
+        if (!push_part(in, out, s, at + sep->len, to)) return false;
         to = at;
     }
-    if (!srn__work(in, to / 16) || !push_part(in, out, s, 0, to)) return false;
+    if (!push_part(in, out, s, 0, to)) return false;
     reverse(out);
     return true;
 }
@@ -285,11 +293,11 @@ static bool partition(srn__in *in, srn__val self, srn__val *vals, bool right, sr
     srn__seq *out = srn__seq_new(in, SEQ_TUPLE, 3);
     if (!out || !srn__want_text(in, vals[0], "the separator", &sep)) return false;
     if (sep->len == 0) return srn__err(in, SRN_EFORMAT, "partition: the separator is empty");
+    if (right ? !charge_rfind(in, s, sep) : !srn__work(in, s->len / 64)) return false;
     size_t at =
         right ? srn__rfind(srn__bytes(s), srn__bytes(sep)) : srn__find(srn__bytes(s), srn__bytes(sep), 0);
     size_t cut[4] = {0, at, at + sep->len, s->len};
     if (at == SIZE_MAX) cut[1] = cut[2] = right ? 0 : s->len;
-    if (!srn__work(in, s->len / 16)) return false;
     for (int i = 0; i < 3; i++)
         if (!push_part(in, out, s, cut[i], cut[i + 1])) return false;
     *ret = srn__seq_val(out, !srn__all_trusted(s));
@@ -365,11 +373,11 @@ static bool find(srn__in *in, srn__val self, srn__val *vals, bool right, bool mu
     bool empty;
     if (!srn__want_text(in, vals[0], "the text to find", &part) || !window(in, s, vals, &from, &to, &empty))
         return false;
+    if (right ? !charge_rfind(in, s, part) : !srn__work(in, s->len / 64)) return false;
     srn_str hay = {s->ptr + from, to - from};
     size_t at = empty   ? SIZE_MAX
                 : right ? srn__rfind(hay, srn__bytes(part))
                         : srn__find(hay, srn__bytes(part), 0);
-    if (!srn__work(in, s->len / (right ? 16 : 64))) return false;
     int64_t index = -1;
     if (at != SIZE_MAX) {
         srn__text head = {.ptr = s->ptr, .len = from + at};

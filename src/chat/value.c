@@ -111,8 +111,8 @@ static bool dict_find(srn__in *in, const srn__dict *d, srn__val k, size_t *ret) 
     for (size_t i = 0; i < d->n; i++) {
         srn__val have = d->pairs[i].k;
         bool same;
-        if (have.type == V_STR && k.type == V_STR)
-            same = srn_str_eq(srn__bytes(have.u.s), srn__bytes(k.u.s));
+        if (have.type == V_STR && k.type == V_STR && k.u.s->len < 256)
+            same = srn_str_eq(srn__bytes(have.u.s), srn__bytes(k.u.s)); /* the usual key, charged below */
         else if (!srn__equal(in, have, k, &same))
             return false;
         if (same) return *ret = i, true;
@@ -271,7 +271,8 @@ bool srn__order(srn__in *in, srn__val a, srn__val b, srn__op op, bool *ret) {
         return *ret = c != 2 && order_of(c, op), true;
     }
     if (a.type == V_STR && b.type == V_STR)
-        return *ret = order_of(str_order(srn__bytes(a.u.s), srn__bytes(b.u.s)), op), srn__work(in, 1);
+        return *ret = order_of(str_order(srn__bytes(a.u.s), srn__bytes(b.u.s)), op),
+               srn__work(in, SRN_MIN(a.u.s->len, b.u.s->len) / 256 + 1);
     if (a.type == V_UNDEF) return srn__undef_fail(in, a);
     if (b.type == V_UNDEF) return srn__undef_fail(in, b);
     bool seqs =

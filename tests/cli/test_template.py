@@ -347,6 +347,7 @@ def test_limits_are_errors_with_a_line(tmp_path):
                          ("{{ 9223372036854775807 + 1 }}", "64 bits"), ("{{ range(1000000) }}", "range"), ("{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}", "nested"),
                          ("{% set ns = namespace(l=[0]) %}{% for i in range(60) %}{% set ns.l = ns.l + ns.l %}{% endfor %}", "limit"),
                          ("{% set ns = namespace() %}{% set ns.me = [ns] %}{{ ns }}", "recurses"), ("{{ '%999999999s' % 1 }}", "width"),
+                         ("{% set a = 'a' * 4000000 %}{{ a.rfind('a' * 2000000 + 'b') }}", "steps"), ("{{ (['a' * 900000] * 99999) | sort | length }}", "limit"),
                          ("{{" + "1+" * 5000 + "1}}", "recurses"), ("x" * 2000000, "limit")]:
         code, out, err = serin(tmp_path, source, [])
         assert (code, out) == (2, ""), source[:80]
