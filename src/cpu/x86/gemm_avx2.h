@@ -100,25 +100,25 @@ SRN__INLINE void load_scales_k(const uint8_t *record, int half, uint32_t i, scal
     s->m = _mm256_mul_ps(dmin, _mm256_cvtepi32_ps(mn));
 }
 
-/* The scales of group g of a panel, `scales` its scale area. `type` is a constant. */
-SRN__INLINE void load_scales(srn_type type, const uint8_t *scales, uint32_t g, int half, scales8 *s) {
+/* The scales of group g of a panel, `record` its record. `type` is a constant. */
+SRN__INLINE void load_scales(srn_type type, const uint8_t *record, uint32_t g, int half, scales8 *s) {
     switch (type) {
     case SRN_Q4_0:
     case SRN_Q5_0:
     case SRN_Q8_0:
-        s->d = load_halves(scales + (size_t)g * 32 + 16 * half);
+        s->d = load_halves(record + g % 2 * 32 + 16 * half);
         break;
     case SRN_Q4_1:
     case SRN_Q5_1:
-        s->d = load_halves(scales + (size_t)g * 64 + 16 * half);
-        s->m = load_halves(scales + (size_t)g * 64 + 32 + 16 * half);
+        s->d = load_halves(record + 16 * half);
+        s->m = load_halves(record + 32 + 16 * half);
         break;
     case SRN_Q4_K:
     case SRN_Q5_K:
-        load_scales_k(scales + (size_t)(g / 8) * 256, half, g % 8, s);
+        load_scales_k(record, half, g % 8, s);
         break;
     case SRN_Q6_K: {
-        const uint8_t *record = scales + (size_t)(g / 8) * 288, *sc = record + g % 8 * 32 + 8 * half;
+        const uint8_t *sc = record + g % 8 * 32 + 8 * half;
         s->sc0 = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)sc));
         s->sc1 = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)(sc + 16)));
         s->d = load_halves(record + 256 + 16 * half);
@@ -248,9 +248,9 @@ SRN__INLINE void group_sums(srn_form form, int bits, int zero, int stored, int c
 
 typedef void gemm_fn(const srn__expanded *e, uint32_t n_groups, const act_group *const *columns, bool first,
                      float *acc, size_t acc_stride);
-typedef void fused_fn(const uint8_t *panel, uint32_t groups, uint32_t g0, uint32_t g1,
-                      const act_group *const *columns, float *acc, size_t acc_stride);
-typedef void expand_fn(const uint8_t *panel, uint32_t groups, uint32_t g0, uint32_t n, srn__expanded *e);
+typedef void fused_fn(const uint8_t *panel, uint32_t g0, uint32_t g1, const act_group *const *columns,
+                      float *acc, size_t acc_stride);
+typedef void expand_fn(const uint8_t *panel, uint32_t g0, uint32_t n, srn__expanded *e);
 
 SRN__INLINE void gemm(srn_form form, int bits, int zero, int columns, int planes, const srn__expanded *e,
                       uint32_t n_groups, const act_group *const *column, bool first, float *acc,
@@ -279,23 +279,22 @@ SRN__INLINE void gemm(srn_form form, int bits, int zero, int columns, int planes
     }
 }
 
-SRN__INLINE void fused(srn_type type, srn_form form, int bits, int zero, int columns, int planes,
-                       const uint8_t *panel, uint32_t groups, uint32_t g0, uint32_t g1,
-                       const act_group *const *column, float *acc, size_t acc_stride) {
-    const uint8_t *scales = panel + groups * srn__code_bytes((uint32_t)bits);
-    const uint8_t *codes = panel + g0 * srn__code_bytes((uint32_t)bits);
+SRN__INLINE void fused(srn_type type, srn_form form, srn__x86_type t, int columns, int planes,
+                       const uint8_t *panel, uint32_t g0, uint32_t g1, const act_group *const *column,
+                       float *acc, size_t acc_stride) {
     __m256 f[2][FUSED_TILE];
     const act_group *a[FUSED_TILE];
     SRN__UNROLL for (int c = 0; c < columns; c++) {
         a[c] = column[c];
         f[0][c] = f[1][c] = _mm256_setzero_ps();
     }
-    for (uint32_t g = g0; g < g1; g++, codes += srn__code_bytes((uint32_t)bits)) {
+    for (uint32_t g = g0; g < g1; g++) {
+        const uint8_t *codes = panel + srn__codes_at(t, g), *record = panel + srn__record_at(t, g);
         __m256i sum[2][MAX_TILE], other[2][MAX_TILE];
-        group_sums(form, bits, zero, bits, columns, planes, codes, a, sum, other);
+        group_sums(form, t.bits, t.zero, t.bits, columns, planes, codes, a, sum, other);
         SRN__UNROLL for (int h = 0; h < 2; h++) {
             scales8 s;
-            load_scales(type, scales, g, h, &s);
+            load_scales(type, record, g, h, &s);
             SRN__UNROLL for (int c = 0; c < columns; c++) f[h][c] =
                 add_sums(form, planes, sum[h][c], other[h][c], &s, a[c], f[h][c]);
         }
@@ -307,18 +306,17 @@ SRN__INLINE void fused(srn_type type, srn_form form, int bits, int zero, int col
     }
 }
 
-SRN__INLINE void expand(srn_type type, srn_form form, int bits, const uint8_t *panel, uint32_t groups,
-                        uint32_t g0, uint32_t n, srn__expanded *e) {
-    const uint8_t *scales = panel + groups * srn__code_bytes((uint32_t)bits);
+SRN__INLINE void expand(srn_type type, srn_form form, srn__x86_type t, const uint8_t *panel, uint32_t g0,
+                        uint32_t n, srn__expanded *e) {
     for (uint32_t g = g0; g < g0 + n; g++, e++) {
-        const uint8_t *codes = panel + g * srn__code_bytes((uint32_t)bits);
+        const uint8_t *codes = panel + srn__codes_at(t, g), *record = panel + srn__record_at(t, g);
         SRN__UNROLL for (int j = 0; j < SRN__QUADS; j++) {
-            _mm256_storeu_si256((void *)e->q[j][0], load_quad(codes, bits, j, 0));
-            _mm256_storeu_si256((void *)e->q[j][8], load_quad(codes, bits, j, 1));
+            _mm256_storeu_si256((void *)e->q[j][0], load_quad(codes, t.bits, j, 0));
+            _mm256_storeu_si256((void *)e->q[j][8], load_quad(codes, t.bits, j, 1));
         }
         SRN__UNROLL for (int h = 0; h < 2; h++) {
             scales8 s;
-            load_scales(type, scales, g, h, &s);
+            load_scales(type, record, g, h, &s);
             _mm256_storeu_ps(e->d + 8 * h, s.d);
             if (form == SRN_FORM_SCALE_MIN) _mm256_storeu_ps(e->m + 8 * h, s.m);
             if (form == SRN_FORM_SUB) {
@@ -376,32 +374,31 @@ static gemm_fn *const *gemm_family(srn_form form, uint32_t bits, uint32_t planes
     }
 }
 
-#define FUSED(type, form, bits, zero, columns, planes)                                                       \
-    static void fused_##type##_##columns##x##planes(const uint8_t *panel, uint32_t groups, uint32_t g0,      \
-                                                    uint32_t g1, const act_group *const *column, float *acc, \
+#define FUSED(type, form, columns, planes)                                                                   \
+    static void fused_##type##_##columns##x##planes(const uint8_t *panel, uint32_t g0, uint32_t g1,          \
+                                                    const act_group *const *column, float *acc,              \
                                                     size_t acc_stride) {                                     \
-        fused(SRN_##type, form, bits, zero, columns, planes, panel, groups, g0, g1, column, acc,             \
-              acc_stride);                                                                                   \
+        fused(SRN_##type, form, (srn__x86_type)SRN__LAYOUT_##type, columns, planes, panel, g0, g1, column,   \
+              acc, acc_stride);                                                                              \
     }
-#define NATIVE(type, form, bits, zero)                                                                       \
-    FUSED(type, form, bits, zero, 1, 1)                                                                      \
-    FUSED(type, form, bits, zero, 2, 1)                                                                      \
-    FUSED(type, form, bits, zero, 3, 1)                                                                      \
-    FUSED(type, form, bits, zero, 1, 2)                                                                      \
-    FUSED(type, form, bits, zero, 2, 2)                                                                      \
-    static void expand_##type(const uint8_t *panel, uint32_t groups, uint32_t g0, uint32_t n,                \
-                              srn__expanded *e) {                                                            \
-        expand(SRN_##type, form, bits, panel, groups, g0, n, e);                                             \
+#define NATIVE(type, form)                                                                                   \
+    FUSED(type, form, 1, 1)                                                                                  \
+    FUSED(type, form, 2, 1)                                                                                  \
+    FUSED(type, form, 3, 1)                                                                                  \
+    FUSED(type, form, 1, 2)                                                                                  \
+    FUSED(type, form, 2, 2)                                                                                  \
+    static void expand_##type(const uint8_t *panel, uint32_t g0, uint32_t n, srn__expanded *e) {             \
+        expand(SRN_##type, form, (srn__x86_type)SRN__LAYOUT_##type, panel, g0, n, e);                        \
     }
 
-NATIVE(Q4_0, SRN_FORM_SCALE, 4, 8)
-NATIVE(Q4_1, SRN_FORM_SCALE_MIN, 4, 0)
-NATIVE(Q5_0, SRN_FORM_SCALE, 5, 16)
-NATIVE(Q5_1, SRN_FORM_SCALE_MIN, 5, 0)
-NATIVE(Q8_0, SRN_FORM_SCALE, 8, 128)
-NATIVE(Q4_K, SRN_FORM_SCALE_MIN, 4, 0)
-NATIVE(Q5_K, SRN_FORM_SCALE_MIN, 5, 0)
-NATIVE(Q6_K, SRN_FORM_SUB, 6, 32)
+NATIVE(Q4_0, SRN_FORM_SCALE)
+NATIVE(Q4_1, SRN_FORM_SCALE_MIN)
+NATIVE(Q5_0, SRN_FORM_SCALE)
+NATIVE(Q5_1, SRN_FORM_SCALE_MIN)
+NATIVE(Q8_0, SRN_FORM_SCALE)
+NATIVE(Q4_K, SRN_FORM_SCALE_MIN)
+NATIVE(Q5_K, SRN_FORM_SCALE_MIN)
+NATIVE(Q6_K, SRN_FORM_SUB)
 
 SRN__INLINE uint32_t fused_tile(uint32_t planes) {
     return planes == 1 ? 3 : 2;

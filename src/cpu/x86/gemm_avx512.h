@@ -187,40 +187,39 @@ static gemm_fn *const *gemm_family(srn_form form, uint32_t bits, uint32_t planes
 #define FUSED_TILE 4 /* integer columns of a fused tile */
 
 /* Groups [g0, g1), a whole run, of a panel; columns point at group g0. */
-typedef void fused_fn(const uint8_t *panel, uint32_t groups, uint32_t g0, uint32_t g1,
-                      const act_group *const *columns, float *acc, size_t acc_stride);
-typedef void expand_fn(const uint8_t *panel, uint32_t groups, uint32_t g0, uint32_t n, srn__expanded *e);
+typedef void fused_fn(const uint8_t *panel, uint32_t g0, uint32_t g1, const act_group *const *columns,
+                      float *acc, size_t acc_stride);
+typedef void expand_fn(const uint8_t *panel, uint32_t g0, uint32_t n, srn__expanded *e);
 
-SRN__INLINE void fused(srn_type type, srn_form form, int bits, int zero, int columns, int planes,
-                       const uint8_t *panel, uint32_t groups, uint32_t g0, uint32_t g1,
-                       const act_group *const *column, float *acc, size_t acc_stride) {
-    const uint8_t *scales = panel + groups * srn__code_bytes((uint32_t)bits);
-    const uint8_t *codes = panel + g0 * srn__code_bytes((uint32_t)bits);
+SRN__INLINE void fused(srn_type type, srn_form form, srn__x86_type t, int columns, int planes,
+                       const uint8_t *panel, uint32_t g0, uint32_t g1, const act_group *const *column,
+                       float *acc, size_t acc_stride) {
     __m512 f[FUSED_TILE];
     const act_group *a[FUSED_TILE];
     SRN__UNROLL for (int c = 0; c < columns; c++) f[c] = _mm512_setzero_ps();
     SRN__UNROLL for (int i = 0; i < int_columns(columns, planes); i++) a[i] =
         column[i / int_columns(1, planes)] + i % int_columns(1, planes);
-    for (uint32_t g = g0; g < g1; g++, codes += srn__code_bytes((uint32_t)bits)) {
+    for (uint32_t g = g0; g < g1; g++) {
+        const uint8_t *codes = panel + srn__codes_at(t, g), *record = panel + srn__record_at(t, g);
         __m512i w[SRN__QUADS];
         scales16 s;
-        unpack_codes(codes, bits, w);
-        load_scales(type, scales, g, &s);
-        add_group(form, bits, zero, columns, planes, a, w, &s, f);
+        unpack_codes(codes, t.bits, w);
+        load_scales(type, record, g, &s);
+        add_group(form, t.bits, t.zero, columns, planes, a, w, &s, f);
         SRN__UNROLL for (int i = 0; i < int_columns(columns, planes); i++) a[i] +=
             act_groups((uint32_t)planes);
     }
     SRN__UNROLL for (int c = 0; c < columns; c++) _mm512_storeu_ps(acc + (size_t)c * acc_stride, f[c]);
 }
 
-SRN__INLINE void expand(srn_type type, srn_form form, int bits, const uint8_t *panel, uint32_t groups,
-                        uint32_t g0, uint32_t n, srn__expanded *e) {
-    const uint8_t *scales = panel + groups * srn__code_bytes((uint32_t)bits);
+SRN__INLINE void expand(srn_type type, srn_form form, srn__x86_type t, const uint8_t *panel, uint32_t g0,
+                        uint32_t n, srn__expanded *e) {
     for (uint32_t g = g0; g < g0 + n; g++, e++) {
+        const uint8_t *codes = panel + srn__codes_at(t, g), *record = panel + srn__record_at(t, g);
         __m512i w[SRN__QUADS];
         scales16 s;
-        unpack_codes(panel + g * srn__code_bytes((uint32_t)bits), bits, w);
-        load_scales(type, scales, g, &s);
+        unpack_codes(codes, t.bits, w);
+        load_scales(type, record, g, &s);
         SRN__UNROLL for (int j = 0; j < SRN__QUADS; j++) _mm512_storeu_si512(e->q[j], w[j]);
         _mm512_storeu_ps(e->d, s.d);
         if (form == SRN_FORM_SCALE_MIN) _mm512_storeu_ps(e->m, s.m);
@@ -231,33 +230,32 @@ SRN__INLINE void expand(srn_type type, srn_form form, int bits, const uint8_t *p
     }
 }
 
-#define FUSED(type, form, bits, zero, columns, planes)                                                       \
-    static void fused_##type##_##columns##x##planes(const uint8_t *panel, uint32_t groups, uint32_t g0,      \
-                                                    uint32_t g1, const act_group *const *column, float *acc, \
+#define FUSED(type, form, columns, planes)                                                                   \
+    static void fused_##type##_##columns##x##planes(const uint8_t *panel, uint32_t g0, uint32_t g1,          \
+                                                    const act_group *const *column, float *acc,              \
                                                     size_t acc_stride) {                                     \
-        fused(SRN_##type, form, bits, zero, columns, planes, panel, groups, g0, g1, column, acc,             \
-              acc_stride);                                                                                   \
+        fused(SRN_##type, form, (srn__x86_type)SRN__LAYOUT_##type, columns, planes, panel, g0, g1, column,   \
+              acc, acc_stride);                                                                              \
     }
-#define NATIVE(type, form, bits, zero)                                                                       \
-    FUSED(type, form, bits, zero, 1, 1)                                                                      \
-    FUSED(type, form, bits, zero, 2, 1)                                                                      \
-    FUSED(type, form, bits, zero, 3, 1)                                                                      \
-    FUSED(type, form, bits, zero, 4, 1)                                                                      \
-    FUSED(type, form, bits, zero, 1, 2)                                                                      \
-    FUSED(type, form, bits, zero, 2, 2)                                                                      \
-    static void expand_##type(const uint8_t *panel, uint32_t groups, uint32_t g0, uint32_t n,                \
-                              srn__expanded *e) {                                                            \
-        expand(SRN_##type, form, bits, panel, groups, g0, n, e);                                             \
+#define NATIVE(type, form)                                                                                   \
+    FUSED(type, form, 1, 1)                                                                                  \
+    FUSED(type, form, 2, 1)                                                                                  \
+    FUSED(type, form, 3, 1)                                                                                  \
+    FUSED(type, form, 4, 1)                                                                                  \
+    FUSED(type, form, 1, 2)                                                                                  \
+    FUSED(type, form, 2, 2)                                                                                  \
+    static void expand_##type(const uint8_t *panel, uint32_t g0, uint32_t n, srn__expanded *e) {             \
+        expand(SRN_##type, form, (srn__x86_type)SRN__LAYOUT_##type, panel, g0, n, e);                        \
     }
 
-NATIVE(Q4_0, SRN_FORM_SCALE, 4, 8)
-NATIVE(Q4_1, SRN_FORM_SCALE_MIN, 4, 0)
-NATIVE(Q5_0, SRN_FORM_SCALE, 5, 16)
-NATIVE(Q5_1, SRN_FORM_SCALE_MIN, 5, 0)
-NATIVE(Q8_0, SRN_FORM_SCALE, 8, 128)
-NATIVE(Q4_K, SRN_FORM_SCALE_MIN, 4, 0)
-NATIVE(Q5_K, SRN_FORM_SCALE_MIN, 5, 0)
-NATIVE(Q6_K, SRN_FORM_SUB, 6, 32)
+NATIVE(Q4_0, SRN_FORM_SCALE)
+NATIVE(Q4_1, SRN_FORM_SCALE_MIN)
+NATIVE(Q5_0, SRN_FORM_SCALE)
+NATIVE(Q5_1, SRN_FORM_SCALE_MIN)
+NATIVE(Q8_0, SRN_FORM_SCALE)
+NATIVE(Q4_K, SRN_FORM_SCALE_MIN)
+NATIVE(Q5_K, SRN_FORM_SCALE_MIN)
+NATIVE(Q6_K, SRN_FORM_SUB)
 
 SRN__INLINE uint32_t fused_tile(uint32_t planes) {
     return FUSED_TILE / planes;

@@ -1,16 +1,18 @@
 /* cpu/x86: the memory layouts that the x86 kernels share: packed panels, expanded groups, activations.
  *
- * A packed panel is 16 rows: first the codes of every group of 32, then the scales of every block.
+ * A packed panel is 16 rows: a sequence of records, each the scales and then the codes of a few groups of 32,
+ * because one ascending stream is what memory delivers fastest.
  *   codes of a group, 64*bits bytes. A vector of 64 bytes is 16 rows (dwords) of 4 consecutive k (a quad).
  *     8 bits: quads 0..7, stored = q + zero.
  *     4 bits: vector j (0..3) has quad j in its low and quad j+4 in its high nibbles.
  *     5 bits: then one vector whose byte i has in bit j the fifth bit of element i of quad j.
  *     6 bits: then two vectors; byte i of vector h has in bits 2f, 2f+1 the upper bits of element i of quad
  *             4h+f.
- *   scales: f16 unless stated, [16] each.
- *     Q4_0 Q5_0 Q8_0: d per group. Q4_1 Q5_1: d, m per group.
- *     Q4_K Q5_K: per 8 groups the 12 scale bytes of a row as 3 vectors of dwords, then d, dmin.
- *     Q6_K: per 8 groups int8 sc0[16], sc1[16] of each group, then d.
+ *   scales, f16 unless stated, [16] each:
+ *     Q4_0 Q5_0 Q8_0 (records of 2 groups; the last may be half empty): d of each group.
+ *     Q4_1 Q5_1 (1 group): d, m.
+ *     Q4_K Q5_K (8 groups): the 12 scale bytes of a row as 3 vectors of dwords, then d, dmin.
+ *     Q6_K (8 groups): int8 sc0[16], sc1[16] of each group, then d, then 32 unused bytes.
  * F32, F16 and BF16 panels are [k][16]; F64 is packed as F32. The other types are not packed.
  */
 #ifndef SRN_CPU_X86_LAYOUT_H
@@ -22,11 +24,10 @@
 
 /* How a type's codes are stored, in panels (native types) or in expanded groups (all). */
 typedef struct srn__x86_type {
-    uint8_t native;       /* 1: packed into panels */
-    uint8_t bits;         /* stored bits of a code: 4, 5, 6 or 8 */
-    uint8_t zero;         /* stored = q + zero; 0 or a power of two */
-    uint8_t scale_group;  /* groups per scale record */
-    uint16_t scale_bytes; /* bytes of a scale record, all 16 rows */
+    uint8_t bits;          /* stored bits of a code: 4, 5, 6 or 8 */
+    uint8_t zero;          /* stored = q + zero; 0 or a power of two */
+    uint8_t record_groups; /* groups of a record: 1, 2 or 8; 0: not packed into panels */
+    uint16_t scale_bytes;  /* bytes of a record's scales, a multiple of 64 */
 } srn__x86_type;
 
 /* For types with integer codes. */
@@ -35,6 +36,35 @@ srn__x86_type srn__x86_type_of(srn_type type);
 static inline size_t srn__code_bytes(uint32_t bits) {
     return (size_t)bits * 64;
 }
+static inline size_t srn__record_bytes(srn__x86_type t) {
+    return t.scale_bytes + t.record_groups * srn__code_bytes(t.bits);
+}
+/* The record of group g of a panel (its scales come first), and the group's codes in it. */
+static inline size_t srn__record_at(srn__x86_type t, uint32_t g) {
+    return g / t.record_groups * srn__record_bytes(t);
+}
+static inline size_t srn__codes_at(srn__x86_type t, uint32_t g) {
+    return srn__record_at(t, g) + t.scale_bytes + g % t.record_groups * srn__code_bytes(t.bits);
+}
+
+/* Types with a panel layout: bits, zero, groups and scale bytes of a record. A macro, so that kernels can
+ * have the numbers as constants. */
+#define SRN__LAYOUT_Q4_0                                                                                     \
+    { 4, 8, 2, 64 }
+#define SRN__LAYOUT_Q4_1                                                                                     \
+    { 4, 0, 1, 64 }
+#define SRN__LAYOUT_Q5_0                                                                                     \
+    { 5, 16, 2, 64 }
+#define SRN__LAYOUT_Q5_1                                                                                     \
+    { 5, 0, 1, 64 }
+#define SRN__LAYOUT_Q8_0                                                                                     \
+    { 8, 128, 2, 64 }
+#define SRN__LAYOUT_Q4_K                                                                                     \
+    { 4, 0, 8, 256 }
+#define SRN__LAYOUT_Q5_K                                                                                     \
+    { 5, 0, 8, 256 }
+#define SRN__LAYOUT_Q6_K                                                                                     \
+    { 6, 32, 8, 320 }
 
 /* ---- expanded groups: what any type becomes before a product with many columns ---- */
 

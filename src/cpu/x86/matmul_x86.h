@@ -65,7 +65,7 @@ static void panel_fused(const product *pr, const uint8_t *panel, const act_group
         uint32_t g0 = pr->start[r] / SRN_GROUP, g1 = pr->start[r + 1] / SRN_GROUP;
         const act_group *at[FUSED_TILE];
         for (uint32_t c = 0; c < n; c++) at[c] = column[c] + (size_t)g0 * act_groups(pr->planes);
-        f(panel, pr->groups, g0, g1, at, acc + r * SRN_PANEL, ACC_STRIDE);
+        f(panel, g0, g1, at, acc + r * SRN_PANEL, ACC_STRIDE);
     }
 }
 
@@ -97,16 +97,15 @@ static void panel_expanded(const product *pr, uint32_t p, const act_group *const
     const srn_packed *w = pr->w;
     uint32_t unit = srn_type_get((uint32_t)w->type)->block_elems / SRN_GROUP;
     const uint8_t *panel = w->panels + p * w->panel_bytes;
-    size_t code_bytes = srn__code_bytes(pr->layout.bits);
     for (uint32_t r = 0; r < pr->runs; r++) {
         uint32_t g0 = pr->start[r] / SRN_GROUP, g1 = pr->start[r + 1] / SRN_GROUP;
         for (uint32_t g = g0; g < g1;) {
             uint32_t take = SRN_MIN(g1 - g, SRN__EXPAND_GROUPS / unit * unit), end = g + take;
             fetch next = {0};
-            if (pr->layout.native) {
-                natives[w->type].expand(panel, pr->groups, g, take, scratch->e);
-                next.at = end < pr->groups ? panel + end * code_bytes : panel + w->panel_bytes;
-                next.lines = (uint32_t)(take * code_bytes / 64);
+            if (pr->layout.record_groups) {
+                natives[w->type].expand(panel, g, take, scratch->e);
+                next.at = end < pr->groups ? panel + srn__codes_at(pr->layout, end) : panel + w->panel_bytes;
+                next.lines = (uint32_t)(take * srn__code_bytes(pr->layout.bits) / 64);
             } else {
                 srn__x86_expand_raw(w, p, g, take, scratch->e);
             }
@@ -143,7 +142,7 @@ static void block_codes(const product *pr, uint32_t p0, uint32_t p1, const srn_a
     const act_group *column[SRN__COLUMN_BLOCK];
     for (uint32_t c = 0; c < n; c++) column[c] = act_column(a, cols ? cols[first + c] : first + c);
     for (uint32_t p = p0; p < p1; p++) {
-        if (pr->layout.native && n <= fused_tile(pr->planes))
+        if (pr->layout.record_groups && n <= fused_tile(pr->planes))
             panel_fused(pr, pr->w->panels + p * pr->w->panel_bytes, column, n, &scratch->acc[0][0][0]);
         else
             panel_expanded(pr, p, column, n, scratch);

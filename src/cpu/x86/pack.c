@@ -6,15 +6,14 @@
 
 #define CHUNK_GROUPS 8 /* groups decoded at a time: a multiple of every type's block */
 
-/* Scale records: see layout.h. */
 static const srn__x86_type native_types[] = {
-    [SRN_Q4_0] = {1, 4, 8, 1, 32},  [SRN_Q4_1] = {1, 4, 0, 1, 64},   [SRN_Q5_0] = {1, 5, 16, 1, 32},
-    [SRN_Q5_1] = {1, 5, 0, 1, 64},  [SRN_Q8_0] = {1, 8, 128, 1, 32}, [SRN_Q4_K] = {1, 4, 0, 8, 256},
-    [SRN_Q5_K] = {1, 5, 0, 8, 256}, [SRN_Q6_K] = {1, 6, 32, 8, 288},
+    [SRN_Q4_0] = SRN__LAYOUT_Q4_0, [SRN_Q4_1] = SRN__LAYOUT_Q4_1, [SRN_Q5_0] = SRN__LAYOUT_Q5_0,
+    [SRN_Q5_1] = SRN__LAYOUT_Q5_1, [SRN_Q8_0] = SRN__LAYOUT_Q8_0, [SRN_Q4_K] = SRN__LAYOUT_Q4_K,
+    [SRN_Q5_K] = SRN__LAYOUT_Q5_K, [SRN_Q6_K] = SRN__LAYOUT_Q6_K,
 };
 
 srn__x86_type srn__x86_type_of(srn_type type) {
-    if ((size_t)type < SRN_LEN(native_types) && native_types[type].native) return native_types[type];
+    if ((size_t)type < SRN_LEN(native_types) && native_types[type].record_groups) return native_types[type];
     const srn_type_info *t = srn_type_get((uint32_t)type);
     switch (t->form) {
     case SRN_FORM_SUB_MIN:
@@ -38,10 +37,9 @@ size_t srn__x86_panel_bytes(srn_type type, uint32_t cols) {
     if (srn_type_get((uint32_t)type)->form == SRN_FORM_FLOAT)
         return srn_align_up((uint64_t)cols * SRN_PANEL * float_bytes(type), 64);
     srn__x86_type t = srn__x86_type_of(type);
-    if (!t.native) return 0;
+    if (!t.record_groups) return 0;
     uint32_t groups = cols / SRN_GROUP;
-    return srn_align_up(groups * srn__code_bytes(t.bits) + (size_t)(groups / t.scale_group) * t.scale_bytes,
-                        64);
+    return (groups + t.record_groups - 1) / t.record_groups * srn__record_bytes(t);
 }
 
 /* ---- codes ---- */
@@ -70,14 +68,14 @@ static void put_codes(uint8_t *dst, uint32_t bits, uint32_t row, const uint8_t u
             }
 }
 
-/* ---- scales: one block of a row into its record ---- */
+/* ---- scales: one block of a row, whose first group is g, into its record ---- */
 
-static void put_scales(srn_type type, uint8_t *record, uint32_t row, const uint8_t *block) {
+static void put_scales(srn_type type, uint8_t *record, uint32_t g, uint32_t row, const uint8_t *block) {
     switch (type) {
     case SRN_Q4_0:
     case SRN_Q5_0:
     case SRN_Q8_0:
-        memcpy(record + 2 * row, block, 2);
+        memcpy(record + g % 2 * 32 + 2 * row, block, 2);
         break;
     case SRN_Q4_1:
     case SRN_Q5_1:
@@ -105,7 +103,6 @@ static void pack_codes_row(const srn_packed *w, srn__x86_type t, const uint8_t *
                            uint8_t *panel) {
     const srn_type_info *info = srn_type_get((uint32_t)w->type);
     uint32_t groups = w->cols / SRN_GROUP, block_groups = info->block_elems / SRN_GROUP;
-    uint8_t *scales = panel + groups * srn__code_bytes(t.bits);
     for (uint32_t g = 0; g < groups; g += CHUNK_GROUPS) {
         srn_group decoded[CHUNK_GROUPS];
         uint32_t n = SRN_MIN(groups - g, CHUNK_GROUPS);
@@ -114,11 +111,13 @@ static void pack_codes_row(const srn_packed *w, srn__x86_type t, const uint8_t *
         for (uint32_t i = 0; i < n; i++) {
             uint8_t u[SRN_GROUP];
             for (uint32_t e = 0; e < SRN_GROUP; e++) u[e] = (uint8_t)(decoded[i].q[e] + t.zero);
-            put_codes(panel + (g + i) * srn__code_bytes(t.bits), t.bits, row, u);
+            put_codes(panel + srn__codes_at(t, g + i), t.bits, row, u);
         }
-        for (uint32_t b = 0; b < n / block_groups; b++)
-            put_scales(w->type, scales + (size_t)(g / block_groups + b) * t.scale_bytes, row,
+        for (uint32_t b = 0; b < n / block_groups; b++) {
+            uint32_t first = g + b * block_groups;
+            put_scales(w->type, panel + srn__record_at(t, first), first, row,
                        src + (size_t)b * info->block_bytes);
+        }
     }
 }
 

@@ -79,25 +79,25 @@ SRN__INLINE void load_scales_k(const uint8_t *record, uint32_t i, scales16 *s) {
     s->m = _mm512_mul_ps(dmin, _mm512_cvtepi32_ps(mn));
 }
 
-/* The scales of group g of a panel, `scales` its scale area. `type` is a constant. */
-SRN__INLINE void load_scales(srn_type type, const uint8_t *scales, uint32_t g, scales16 *s) {
+/* The scales of group g of a panel, `record` its record. `type` is a constant. */
+SRN__INLINE void load_scales(srn_type type, const uint8_t *record, uint32_t g, scales16 *s) {
     switch (type) {
     case SRN_Q4_0:
     case SRN_Q5_0:
     case SRN_Q8_0:
-        s->d = load_halves(scales + (size_t)g * 32);
+        s->d = load_halves(record + g % 2 * 32);
         break;
     case SRN_Q4_1:
     case SRN_Q5_1:
-        s->d = load_halves(scales + (size_t)g * 64);
-        s->m = load_halves(scales + (size_t)g * 64 + 32);
+        s->d = load_halves(record);
+        s->m = load_halves(record + 32);
         break;
     case SRN_Q4_K:
     case SRN_Q5_K:
-        load_scales_k(scales + (size_t)(g / 8) * 256, g % 8, s);
+        load_scales_k(record, g % 8, s);
         break;
     case SRN_Q6_K: {
-        const uint8_t *record = scales + (size_t)(g / 8) * 288, *sc = record + g % 8 * 32;
+        const uint8_t *sc = record + g % 8 * 32;
         s->sc0 = _mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)sc));
         s->sc1 = _mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)(sc + 16)));
         s->d = load_halves(record + 256);
