@@ -309,15 +309,18 @@ static uint32_t tile_start(uint32_t n, uint32_t i) {
     return n * i / tile_count(n);
 }
 
+/* Tile by tile, transposed; where a tile has fewer than PAIRS, its last is repeated and not read. */
 static void pack_queries(const srn_attn *a, batch *b) {
     for (uint32_t i = 0; i < tile_count(b->n); i++) {
+        const float *row[PAIRS];
         float *q = b->q + (size_t)i * PAIRS * a->d_k;
-        uint32_t start = tile_start(b->n, i), end = tile_start(b->n, i + 1);
-        for (uint32_t p = start; p < end; p++) {
-            uint32_t pair = b->first + p;
-            const float *src = a->q + pair / a->n_heads * a->q_stride + (size_t)(pair % a->n_heads) * a->d_k;
-            for (uint32_t d = 0; d < a->d_k; d++) q[(size_t)d * PAIRS + p - start] = src[d];
+        uint32_t start = tile_start(b->n, i), n = tile_start(b->n, i + 1) - start;
+        for (uint32_t p = 0; p < PAIRS; p++) {
+            uint32_t pair = b->first + start + SRN_MIN(p, n - 1);
+            row[p] = a->q + pair / a->n_heads * a->q_stride + (size_t)(pair % a->n_heads) * a->d_k;
         }
+        for (uint32_t d = 0; d < a->d_k; d++, q += PAIRS)
+            V16_UNROLL for (uint32_t p = 0; p < PAIRS; p++) q[p] = row[p][d];
     }
 }
 
