@@ -18,13 +18,23 @@ SRN__INLINE uint32_t act_groups(uint32_t planes) {
     return planes;
 }
 
-/* acc[i] += sum over quads q0 to q0+n_quads of w . codes of integer column i. */
+/* acc[i] += sum over quads q0 to q0+n_quads of w . codes of integer column i. With few columns each has
+ * several chains, for one alone would wait for every product. */
 SRN__INLINE void dot_quads(int n, int planes, int q0, int n_quads, int bits, const __m512i *w,
                            const act_group *const *a, __m512i *acc) {
     (void)bits, (void)planes;
-    SRN__UNROLL for (int j = q0; j < q0 + n_quads; j++) {
-        SRN__UNROLL for (int i = 0; i < n; i++) acc[i] =
-            _mm512_dpbusd_epi32(acc[i], w[j], broadcast4(a[i]->c + 4 * j));
+    const int chains = n == 1 ? n_quads / 2 : n == 2 ? 2 : 1;
+    __m512i more[4 * 2];
+    SRN__UNROLL for (int j = 0; j < n_quads; j++) {
+        SRN__UNROLL for (int i = 0; i < n; i++) {
+            __m512i c = broadcast4(a[i]->c + 4 * (q0 + j)),
+                    *sum = j % chains ? &more[j % chains * n + i] : &acc[i];
+            __m512i start = j && j < chains ? _mm512_setzero_si512() : *sum;
+            *sum = _mm512_dpbusd_epi32(start, w[q0 + j], c);
+        }
+    }
+    SRN__UNROLL for (int i = 0; i < n; i++) {
+        SRN__UNROLL for (int k = 1; k < chains; k++) acc[i] = _mm512_add_epi32(acc[i], more[k * n + i]);
     }
 }
 

@@ -35,11 +35,11 @@ SRN__INLINE __m256i broadcast4(const void *p) {
 /* The fifth bit, or the fifth and sixth, of quad j in place: bits 4 and up of each byte. */
 SRN__INLINE __m256i upper_bits(const uint8_t *codes, int stored, int j, int half) {
     if (stored == 5) {
-        __m256i h = _mm256_loadu_si256((const void *)(codes + 256 + 32 * half));
+        __m256i h = _mm256_loadu_si256((const void *)(codes + 32 * half));
         h = j < 4 ? _mm256_slli_epi16(h, 4 - (j & 3)) : _mm256_srli_epi16(h, j & 3);
         return _mm256_and_si256(h, _mm256_set1_epi8(16));
     }
-    __m256i h = _mm256_loadu_si256((const void *)(codes + 256 + 64 * (j / 4) + 32 * half));
+    __m256i h = _mm256_loadu_si256((const void *)(codes + 64 * (j / 4) + 32 * half));
     switch (j % 4) {
     case 0:
         h = _mm256_slli_epi16(h, 4);
@@ -59,7 +59,8 @@ SRN__INLINE __m256i upper_bits(const uint8_t *codes, int stored, int j, int half
 /* Stored codes of quad j, rows 8*half on, of a group stored with that many bits a code. */
 SRN__INLINE __m256i load_quad(const uint8_t *codes, int stored, int j, int half) {
     if (stored == 8) return _mm256_loadu_si256((const void *)(codes + 64 * j + 32 * half));
-    __m256i v = _mm256_loadu_si256((const void *)(codes + 64 * (j % 4) + 32 * half));
+    __m256i v = _mm256_loadu_si256(
+        (const void *)(codes + srn__nibbles_at((uint32_t)stored) + 64 * (j % 4) + 32 * half));
     if (j >= 4) v = _mm256_srli_epi16(v, 4);
     v = _mm256_and_si256(v, _mm256_set1_epi8(15));
     return stored == 4 ? v : _mm256_or_si256(v, upper_bits(codes, stored, j, half));

@@ -203,8 +203,9 @@ SRN__INLINE void fused(srn_type type, srn_form form, srn__x86_type t, int column
         const uint8_t *codes = panel + srn__codes_at(t, g), *record = panel + srn__record_at(t, g);
         __m512i w[SRN__QUADS];
         scales16 s;
-        unpack_codes(codes, t.bits, w);
         load_scales(type, record, g, &s);
+        SRN__LOAD_ORDER();
+        unpack_codes(codes, t.bits, w);
         add_group(form, t.bits, t.zero, columns, planes, a, w, &s, f);
         SRN__UNROLL for (int i = 0; i < int_columns(columns, planes); i++) a[i] +=
             act_groups((uint32_t)planes);
@@ -218,8 +219,9 @@ SRN__INLINE void expand(srn_type type, srn_form form, srn__x86_type t, const uin
         const uint8_t *codes = panel + srn__codes_at(t, g), *record = panel + srn__record_at(t, g);
         __m512i w[SRN__QUADS];
         scales16 s;
-        unpack_codes(codes, t.bits, w);
         load_scales(type, record, g, &s);
+        SRN__LOAD_ORDER();
+        unpack_codes(codes, t.bits, w);
         SRN__UNROLL for (int j = 0; j < SRN__QUADS; j++) _mm512_storeu_si512(e->q[j], w[j]);
         _mm512_storeu_ps(e->d, s.d);
         if (form == SRN_FORM_SCALE_MIN) _mm512_storeu_ps(e->m, s.m);

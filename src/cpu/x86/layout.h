@@ -4,10 +4,10 @@
  * because one ascending stream is what memory delivers fastest.
  *   codes of a group, 64*bits bytes. A vector of 64 bytes is 16 rows (dwords) of 4 consecutive k (a quad).
  *     8 bits: quads 0..7, stored = q + zero.
- *     4 bits: vector j (0..3) has quad j in its low and quad j+4 in its high nibbles.
- *     5 bits: then one vector whose byte i has in bit j the fifth bit of element i of quad j.
- *     6 bits: then two vectors; byte i of vector h has in bits 2f, 2f+1 the upper bits of element i of quad
+ *     5 bits: first one vector whose byte i has in bit j the fifth bit of element i of quad j.
+ *     6 bits: first two vectors; byte i of vector h has in bits 2f, 2f+1 the upper bits of element i of quad
  *             4h+f.
+ *     4, 5, 6 bits: vector j (0..3) has quad j in its low and quad j+4 in its high nibbles.
  *   scales, f16 unless stated, [16] each:
  *     Q4_0 Q5_0 Q8_0 (records of 2 groups; the last may be half empty): d of each group.
  *     Q4_1 Q5_1 (1 group): d, m.
@@ -35,6 +35,10 @@ srn__x86_type srn__x86_type_of(srn_type type);
 
 static inline size_t srn__code_bytes(uint32_t bits) {
     return (size_t)bits * 64;
+}
+/* Where a group's nibbles begin, after its upper bits. */
+static inline size_t srn__nibbles_at(uint32_t bits) {
+    return (size_t)(bits - 4) * 64;
 }
 static inline size_t srn__record_bytes(srn__x86_type t) {
     return t.scale_bytes + t.record_groups * srn__code_bytes(t.bits);
@@ -65,6 +69,9 @@ static inline size_t srn__codes_at(srn__x86_type t, uint32_t g) {
     { 5, 0, 8, 256 }
 #define SRN__LAYOUT_Q6_K                                                                                     \
     { 6, 32, 8, 320 }
+
+/* Loads before it stay before loads after it: memory is read in ascending order, which prefetchers follow. */
+#define SRN__LOAD_ORDER() __asm__ volatile("" ::: "memory")
 
 /* ---- expanded groups: what any type becomes before a product with many columns ---- */
 

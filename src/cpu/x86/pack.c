@@ -52,19 +52,19 @@ static void put_codes(uint8_t *dst, uint32_t bits, uint32_t row, const uint8_t u
     }
     for (uint32_t j = 0; j < 4; j++)
         for (uint32_t i = 0; i < 4; i++)
-            dst[64 * j + i] = (uint8_t)((u[4 * j + i] & 15) | u[16 + 4 * j + i] << 4);
+            dst[srn__nibbles_at(bits) + 64 * j + i] = (uint8_t)((u[4 * j + i] & 15) | u[16 + 4 * j + i] << 4);
     if (bits == 5)
         for (uint32_t i = 0; i < 4; i++) {
             uint32_t h = 0;
             for (uint32_t j = 0; j < SRN__QUADS; j++) h |= (uint32_t)(u[4 * j + i] >> 4 & 1) << j;
-            dst[256 + i] = (uint8_t)h;
+            dst[i] = (uint8_t)h;
         }
     if (bits == 6)
         for (uint32_t h = 0; h < 2; h++)
             for (uint32_t i = 0; i < 4; i++) {
                 uint32_t v = 0;
                 for (uint32_t f = 0; f < 4; f++) v |= (uint32_t)(u[16 * h + 4 * f + i] >> 4 & 3) << 2 * f;
-                dst[256 + 64 * h + i] = (uint8_t)v;
+                dst[64 * h + i] = (uint8_t)v;
             }
 }
 

@@ -21,6 +21,11 @@ SRN__INLINE void unpack_codes(const uint8_t *src, int bits, __m512i w[SRN__QUADS
         return;
     }
     const __m512i nibble = _mm512_set1_epi8(15);
+    __m512i h0 = nibble, h1 = nibble;
+    if (bits >= 5) h0 = _mm512_loadu_si512(src);
+    if (bits == 6) h1 = _mm512_loadu_si512(src + 64);
+    SRN__LOAD_ORDER();
+    src += srn__nibbles_at((uint32_t)bits);
     SRN__UNROLL for (int j = 0; j < 4; j++) {
         __m512i v = _mm512_loadu_si512(src + 64 * j);
         w[j] = _mm512_and_si512(v, nibble);
@@ -29,7 +34,7 @@ SRN__INLINE void unpack_codes(const uint8_t *src, int bits, __m512i w[SRN__QUADS
     /* ternary logic 0xF8: a | (b & c) */
     if (bits == 5) {
         const __m512i bit4 = _mm512_set1_epi8(16);
-        __m512i h = _mm512_loadu_si512(src + 256);
+        const __m512i h = h0;
         w[0] = _mm512_ternarylogic_epi32(w[0], _mm512_slli_epi16(h, 4), bit4, 0xF8);
         w[1] = _mm512_ternarylogic_epi32(w[1], _mm512_slli_epi16(h, 3), bit4, 0xF8);
         w[2] = _mm512_ternarylogic_epi32(w[2], _mm512_slli_epi16(h, 2), bit4, 0xF8);
@@ -42,7 +47,7 @@ SRN__INLINE void unpack_codes(const uint8_t *src, int bits, __m512i w[SRN__QUADS
     if (bits == 6) {
         const __m512i bits45 = _mm512_set1_epi8(48);
         SRN__UNROLL for (int i = 0; i < 2; i++) {
-            __m512i h = _mm512_loadu_si512(src + 256 + 64 * i), *u = w + 4 * i;
+            __m512i h = i ? h1 : h0, *u = w + 4 * i;
             u[0] = _mm512_ternarylogic_epi32(u[0], _mm512_slli_epi16(h, 4), bits45, 0xF8);
             u[1] = _mm512_ternarylogic_epi32(u[1], _mm512_slli_epi16(h, 2), bits45, 0xF8);
             u[2] = _mm512_ternarylogic_epi32(u[2], h, bits45, 0xF8);
