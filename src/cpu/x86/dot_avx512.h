@@ -46,14 +46,21 @@ SRN__INLINE uint32_t act_groups(uint32_t planes) {
     return 1;
 }
 
+/* Keeps the compiler from forming all products of a tile first and spilling them. */
+SRN__INLINE __m512i here(__m512i v) {
+    __asm__("" : "+v"(v));
+    return v;
+}
+
 SRN__INLINE void dot_wide(int n, int q0, int n_quads, const __m512i *w, const act_group *const *a,
                           __m512i *acc) {
     const __m512i even = _mm512_set1_epi16(255);
     SRN__UNROLL for (int j = q0; j < q0 + n_quads; j++) {
         __m512i w02 = _mm512_and_si512(w[j], even), w13 = _mm512_srli_epi16(w[j], 8);
         SRN__UNROLL for (int i = 0; i < n; i++) {
-            acc[i] = _mm512_add_epi32(acc[i], _mm512_madd_epi16(w02, broadcast4(a[i]->t[j][0])));
-            acc[i] = _mm512_add_epi32(acc[i], _mm512_madd_epi16(w13, broadcast4(a[i]->t[j][1])));
+            __m512i p02 = _mm512_madd_epi16(w02, broadcast4(a[i]->t[j][0]));
+            __m512i p13 = _mm512_madd_epi16(w13, broadcast4(a[i]->t[j][1]));
+            acc[i] = here(_mm512_add_epi32(acc[i], _mm512_add_epi32(p02, p13)));
         }
     }
 }
