@@ -38,9 +38,11 @@ static json_t *model_json(const srn__run *r, srn_err *err) {
     if (srn_weights_id(w, false, srn_cli_progress, NULL, id, err)) return NULL;
     if (srn__info_gather(w, &info, err)) return NULL;
     json_t *path = json_string(r->path);
-    return json_pack("{s:o, s:s, s:s, s:s}", "path", path ? path : json_null(), "weights_id", id,
-                     "architecture", srn_engine_get_info(r->engine).architecture, "quantisation",
-                     info.quantisation);
+    json_t *o =
+        json_pack("{s:o, s:s, s:s, s:s}", "path", path ? path : json_null(), "weights_id", id, "architecture",
+                  srn_engine_get_info(r->engine).architecture, "quantisation", info.quantisation);
+    srn__info_done(&info);
+    return o;
 }
 
 int srn__run_print_json(const srn__run *r, const srn__answer *a, srn_err *err) {

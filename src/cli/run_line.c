@@ -141,9 +141,10 @@ int srn__editor_new(srn__editor **ret, srn_err *err) {
     el_set(e->el, EL_EDITOR, "emacs");
     el_set(e->el, EL_SIGNAL, 1);
     el_set(e->el, EL_SETTY, "-d", "-isig", NULL); /* Ctrl-C is a key here, and a signal everywhere else */
-    el_set(e->el, EL_ADDFN, "serin-interrupt", "empty the line, or leave", on_interrupt);
-    el_set(e->el, EL_ADDFN, "serin-paste", "take pasted text as it is", on_paste);
-    el_set(e->el, EL_ADDFN, "serin-suspend", "stop until the shell goes on with us", on_suspend);
+    /* The wide variant keeps these texts; the other one would keep copies for ever. */
+    el_wset(e->el, EL_ADDFN, L"serin-interrupt", L"empty the line, or leave", on_interrupt);
+    el_wset(e->el, EL_ADDFN, L"serin-paste", L"take pasted text as it is", on_paste);
+    el_wset(e->el, EL_ADDFN, L"serin-suspend", L"stop until the shell goes on with us", on_suspend);
     el_set(e->el, EL_BIND, "^C", "serin-interrupt", NULL);
     el_set(e->el, EL_BIND, "^Z", "serin-suspend", NULL);
     el_set(e->el, EL_BIND, "\\e[200~", "serin-paste", NULL);

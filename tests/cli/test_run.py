@@ -376,7 +376,12 @@ class Terminal:
         return self.until(r"\x1b\[\?2004h> ", timeout)
 
     def leave(self) -> int:
-        code = self.child.wait(timeout=60)
+        deadline = time.monotonic() + 60
+        while self.child.poll() is None and time.monotonic() < deadline:  # what nobody reads could hold it up
+            if select.select([self.master], [], [], 0.02)[0]:
+                self.seen += os.read(self.master, 65536).decode(errors="surrogateescape")
+        code = self.child.poll()
+        assert code is not None, f"it does not end: {self.seen!r}"
         assert termios.tcgetattr(self.slave) == self.before, "the terminal is not as it was"
         return code
 
