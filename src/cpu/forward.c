@@ -362,7 +362,7 @@ static void embed(const worker *t, uint32_t a, uint32_t b) {
             for (uint32_t j = 0; j < n; j++) x[j] = x[j] * t->hp->embed_scale;
         const srn_slice *s = slice_of(t->s->b, i);
         t->w->pos[i] = s->n_past + (i - s->first);
-        for (uint32_t local = 0; local < (t->c->m->arch->local_rope_base > 0 ? 2u : 1u); local++) {
+        for (uint32_t local = 0; local < (t->c->m->hp.local_rope ? 2u : 1u); local++) {
             size_t row = ((size_t)local * t->c->o.max_batch + i) * half;
             srn_rope_row(t->c->freqs + local * half, t->c->rope_factor[local], half, t->w->pos[i],
                          t->w->cos + row, t->w->sin + row);

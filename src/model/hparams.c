@@ -94,15 +94,16 @@ static void read_rope(reader *r) {
         fail(r, srn_fail(r->err, SRN_EFORMAT, "%s: rope.dimension_count %u is odd",
                          srn_weights_path(r->m->weights), hp->n_rot));
     hp->rope_base = read_f64(r, "rope.freq_base", 10000.0, 1.0, 1e12);
-    hp->rope_base_local =
-        r->m->arch->local_rope_base > 0
-            ? read_f64(r, "rope.freq_base_swa", (double)r->m->arch->local_rope_base, 1.0, 1e12)
-            : hp->rope_base;
+    double local = (double)r->m->arch->local_rope_base;
+    hp->rope_base_local = read_f64(r, "rope.freq_base_swa", local > 0 ? local : hp->rope_base, 1.0, 1e12);
+    hp->local_rope = local > 0 || hp->rope_base_local != hp->rope_base;
     hp->rope_factor =
         read_f64(r, "rope.scaling.factor", read_f64(r, "rope.scale_linear", 1.0, 1e-3, 1e4), 1e-3, 1e4);
     hp->rope_ctx_orig =
         read_u32(r, "rope.scaling.original_context_length", hp->n_ctx_train, 1, 1u << 30, false);
-    hp->rope_attn_factor = read_f64(r, "rope.scaling.attn_factor", 1.0, 1e-3, 1e3);
+    hp->rope_attn_factor = read_f64(r, "rope.scaling.attn_factor", 1.0, 1e-3, 1e3) *
+                           read_f64(r, "rope.scaling.yarn_attn_factor", 1.0, 1e-3, 1e3);
+    hp->yarn_ext_factor = read_f64(r, "rope.scaling.yarn_ext_factor", 1.0, 0.0, 1.0);
     hp->yarn_beta_fast = read_f64(r, "rope.scaling.yarn_beta_fast", 32.0, 1e-3, 1e4);
     hp->yarn_beta_slow = read_f64(r, "rope.scaling.yarn_beta_slow", 1.0, 1e-3, 1e4);
     if (r->code) return;
@@ -153,16 +154,18 @@ static const char *const known_keys[] = {"vocab_size",
                                          "attention.key_length",
                                          "attention.value_length",
                                          "attention.layer_norm_rms_epsilon",
-                                         "attention.layer_norm_epsilon",
                                          "attention.sliding_window",
                                          "attention.sliding_window_pattern",
                                          "attention.scale",
+                                         "attention.key_length_swa",
+                                         "attention.value_length_swa",
+                                         "attention.head_count_kv_swa",
+                                         "rope.dimension_count_swa",
                                          "attn_logit_softcapping",
                                          "final_logit_softcapping",
                                          "rope.dimension_count",
                                          "rope.freq_base",
                                          "rope.freq_base_swa",
-                                         "rope.dimension_count_swa",
                                          "rope.scale_linear",
                                          "rope.scaling.type",
                                          "rope.scaling.factor",
@@ -171,15 +174,12 @@ static const char *const known_keys[] = {"vocab_size",
                                          "rope.scaling.finetuned",
                                          "rope.scaling.yarn_beta_fast",
                                          "rope.scaling.yarn_beta_slow",
-                                         "rope.scaling.yarn_log_multiplier",
+                                         "rope.scaling.yarn_attn_factor",
+                                         "rope.scaling.yarn_ext_factor",
                                          "expert_count",
                                          "expert_used_count",
                                          "expert_feed_forward_length",
-                                         "expert_weights_norm",
-                                         "tensor_data_layout",
-                                         "attention.key_length_swa",
-                                         "attention.value_length_swa",
-                                         "attention.head_count_kv_swa"};
+                                         "expert_weights_norm"};
 
 static void refuse_unknown_keys(reader *r) {
     size_t prefix = strlen(r->m->arch->name) + 1;
@@ -201,6 +201,24 @@ static void refuse_unknown_keys(reader *r) {
                              srn_weights_path(r->m->weights), (int)SRN_MIN(meta->key.len, 200), meta->key.ptr,
                              r->m->arch->name));
     }
+}
+
+/* Sizes of windowed layers, where a file states them: they must be those of the others. */
+static void check_window_sizes(reader *r) {
+    const srn_hparams *hp = &r->m->hp;
+    const struct {
+        const char *key;
+        uint32_t want;
+    } sizes[] = {{"attention.key_length_swa", hp->d_k},
+                 {"attention.value_length_swa", hp->d_v},
+                 {"attention.head_count_kv_swa", hp->n_head_kv},
+                 {"rope.dimension_count_swa", hp->n_rot}};
+    for (size_t i = 0; i < SRN_LEN(sizes) && !r->code; i++)
+        if (read_u32(r, sizes[i].key, sizes[i].want, 0, UINT32_MAX, false) != sizes[i].want && !r->code)
+            fail(r, srn_fail(r->err, SRN_EUNSUP,
+                             "%s: key '%s.%s' gives windowed layers another size than %u, which this version "
+                             "cannot run",
+                             srn_weights_path(r->m->weights), r->m->arch->name, sizes[i].key, sizes[i].want));
 }
 
 /* Whether layer windows follow the row's period; a pattern in the file must agree with it. */
@@ -255,15 +273,12 @@ int srn__hparams_read(srn_model *m, srn_err *err) {
     uint32_t scale_dim =
         a->scale_by_embd_layers && hp->n_layer == a->scale_by_embd_layers ? hp->n_embd / hp->n_head : hp->d_k;
     hp->attn_scale = (float)read_f64(r, "attention.scale", 1.0 / sqrt((double)scale_dim), 1e-6, 1e3);
-    hp->attn_softcap = a->attn_softcap > 0
-                           ? (float)read_f64(r, "attn_logit_softcapping", (double)a->attn_softcap, 0.0, 1e6)
-                           : 0;
-    hp->final_softcap = a->final_softcap > 0 ? (float)read_f64(r, "final_logit_softcapping",
-                                                               (double)a->final_softcap, 0.0, 1e6)
-                                             : 0;
+    hp->attn_softcap = (float)read_f64(r, "attn_logit_softcapping", (double)a->attn_softcap, 0.0, 1e6);
+    hp->final_softcap = (float)read_f64(r, "final_logit_softcapping", (double)a->final_softcap, 0.0, 1e6);
     hp->embed_scale = a->embed_scale ? sqrtf((float)hp->n_embd) : 1.0f;
     read_rope(r);
     read_experts(r);
+    check_window_sizes(r);
     refuse_unknown_keys(r);
     check_window_pattern(r);
     if (r->code) return r->code;

@@ -43,7 +43,7 @@ typedef struct srn_arch {
     uint8_t window_period; /* every n-th layer is full, the others windowed; 0: all layers, if the file has a
                               window */
     uint8_t scale_by_embd_layers;      /* with this many layers the score scale is 1/sqrt(n_embd/n_head) */
-    float attn_softcap, final_softcap; /* what the file's keys default to; 0: the row has none */
+    float attn_softcap, final_softcap; /* what the file's keys default to; 0: none */
     float local_rope_base;             /* of windowed layers; 0: the global one */
 } srn_arch;
 
@@ -66,10 +66,12 @@ typedef struct srn_hparams {
     uint32_t window;
     uint32_t n_rot;
     double rope_base, rope_base_local;
+    bool local_rope; /* windowed layers have a rope of their own: rope_base_local, never scaled */
     srn_rope_scaling rope_scaling;
     double rope_factor;
     uint32_t rope_ctx_orig;
-    double rope_attn_factor, yarn_beta_fast, yarn_beta_slow;
+    double rope_attn_factor; /* multiplies cosines and sines */
+    double yarn_beta_fast, yarn_beta_slow, yarn_ext_factor;
 } srn_hparams;
 
 /* A matrix [rows, cols] inside a tensor: rows row0 and on. */

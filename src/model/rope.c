@@ -25,10 +25,11 @@ static void yarn(const srn_hparams *hp, double base, double *freqs, double *fact
         clamp(-floor_of(-yarn_dim(n_rot, hp->rope_ctx_orig, hp->yarn_beta_slow, base)), 0, n_rot - 1);
     double span = high - low > 0.001 ? high - low : 0.001;
     for (uint32_t i = 0; i < hp->n_rot / 2; i++) {
-        double keep = 1.0 - clamp(((double)i - low) / span, 0, 1); /* 1: as trained, 0: interpolated */
+        double keep = (1.0 - clamp(((double)i - low) / span, 0, 1)) *
+                      hp->yarn_ext_factor; /* 1: as trained, 0: interpolated */
         freqs[i] = freqs[i] / hp->rope_factor * (1.0 - keep) + freqs[i] * keep;
     }
-    *factor *= 1.0 + 0.1 * srn_log(hp->rope_factor);
+    if (hp->yarn_ext_factor > 0) *factor *= 1.0 + 0.1 * srn_log(hp->rope_factor);
 }
 
 void srn_rope_freqs(const srn_model *m, bool local, uint32_t n_ctx, double *freqs, double *ret_factor) {
@@ -37,6 +38,7 @@ void srn_rope_freqs(const srn_model *m, bool local, uint32_t n_ctx, double *freq
     *ret_factor = 1.0;
     for (uint32_t i = 0; i < hp->n_rot / 2; i++) freqs[i] = srn_pow(base, -2.0 * i / hp->n_rot);
     if (local) return; /* windowed layers are never scaled */
+    *ret_factor = hp->rope_attn_factor;
     const float *divisors = m->rope_factors;
     switch (hp->rope_scaling) {
     case SRN_ROPE_NONE:
@@ -45,11 +47,9 @@ void srn_rope_freqs(const srn_model *m, bool local, uint32_t n_ctx, double *freq
         for (uint32_t i = 0; i < hp->n_rot / 2; i++) freqs[i] /= hp->rope_factor;
         break;
     case SRN_ROPE_YARN:
-        *ret_factor = hp->rope_attn_factor;
         yarn(hp, base, freqs, ret_factor);
         break;
     case SRN_ROPE_LONG:
-        *ret_factor = hp->rope_attn_factor;
         if (n_ctx > hp->rope_ctx_orig) divisors = m->rope_factors_long;
         break;
     }

@@ -196,7 +196,7 @@ static int map_all(mapper *p) {
         TRY(map_ffn(p, i, l));
         bool full = m->arch->window_period && (i + 1) % m->arch->window_period == 0;
         l->window = full ? 0 : m->hp.window;
-        l->local_rope = !full && m->arch->local_rope_base > 0;
+        l->local_rope = !full && m->hp.local_rope;
     }
     for (size_t i = 0; i < srn_weights_count(m->weights); i++) {
         const srn_tensor *t = srn_weights_at(m->weights, i);

@@ -41,6 +41,10 @@ REFUSED = {
     "experts in a dense family": ("qwen2", dict(keys={"qwen2.expert_count": (U32, 4), "qwen2.expert_used_count": (U32, 2)}),
                                   ["4 experts", "qwen2"]),
     "an unknown rope scaling": ("llama", dict(keys={"llama.rope.scaling.type": (STR, "spiral")}), ["spiral", "yarn"]),
+    "another size of windowed layers": ("gemma3", dict(keys={"gemma3.attention.key_length_swa": (U32, 8)}),
+                                        ["key_length_swa", "windowed"]),
+    "a rope multiplier nobody knows": ("llama-yarn", dict(keys={"llama.rope.scaling.yarn_log_multiplier": (F32, 0.5)}),
+                                       ["yarn_log_multiplier"]),
     "heads that do not divide": ("llama-gqa", dict(keys={"llama.attention.head_count_kv": (U32, 3)}), ["KV heads"]),
     "a missing window": ("gemma3", dict(drop_keys=["gemma3.attention.sliding_window"]), ["gemma3.attention.sliding_window"]),
     "another window pattern": ("gemma3", dict(keys={"gemma3.attention.sliding_window_pattern": (U32, 3)}),
@@ -77,6 +81,19 @@ def test_biases_in_any_llama_are_used(tmp_path):
     n = tensor("blk.0.attn_q.weight", "llama").shape[0]
     biased = edit(GOLDEN / "llama.gguf", tmp_path / "b.gguf", tensors={"blk.0.attn_q.bias": np.ones(n, np.float32)})
     assert score(plain).stdout != score(biased).stdout
+
+
+@pytest.mark.parametrize("golden, key", [
+    ("gemma3", "gemma3.final_logit_softcapping"), ("qwen3", "qwen3.final_logit_softcapping"),
+    ("llama", "llama.attn_logit_softcapping"), ("llama-linear", "llama.rope.scaling.attn_factor"),
+    ("llama-yarn", "llama.rope.scaling.yarn_attn_factor"), ("llama-yarn", "llama.rope.scaling.yarn_ext_factor"),
+    ("llama", "llama.attention.scale"), ("gemma2", "gemma2.rope.freq_base_swa")])
+def test_a_key_that_is_accepted_has_an_effect(golden, key, tmp_path):
+    plain = edit(GOLDEN / f"{golden}.gguf", tmp_path / "a.gguf", drop_keys=[key])
+    changed = edit(GOLDEN / f"{golden}.gguf", tmp_path / "b.gguf", keys={key: (F32, 50.0 if "freq_base" in key else 0.75)})
+    results = [score(path) for path in (plain, changed)]
+    assert [r.returncode for r in results] == [0, 0], results
+    assert results[0].stdout != results[1].stdout
 
 
 def test_weights_that_overflow_fail_the_request(tmp_path):
