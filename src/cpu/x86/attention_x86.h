@@ -92,7 +92,7 @@ V16_FN void score_groups(srn_kv_type type, uint32_t n, uint32_t width, tile *t, 
         v16_set1(0.0f);
     const float *q = t->q;
     for (uint32_t part = 0; part < width; part++) {
-        const uint8_t *next = sg->after_k[g + width + part];
+        const uint8_t *next = sg->after_k[g + MAX_WIDTH + part];
         uint32_t stop = d_k * (part + 1) / width;
         for (uint32_t d = d_k * part / width; d < stop; d++, q += PAIRS, at += row_bytes) {
             if (FETCHES_AHEAD(n)) {
