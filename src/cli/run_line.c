@@ -174,6 +174,7 @@ static void ask_for_brackets(srn__editor *e, bool on) {
 static const char *read_line(srn__editor *e, int *ret_n) {
     e->interrupted = false;
     *ret_n = 0;
+    el_set(e->el, EL_PREP_TERM, 1); /* before the prompt shows: a key typed at once is the editor's already */
     ask_for_brackets(e, true);
     el_resize(e->el);
     const char *line = el_gets(e->el, ret_n);
