@@ -9,8 +9,9 @@
 
 #include "cpu/x86/layout.h"
 
-#define MAX_TILE   3 /* columns of a tile */
-#define FUSED_TILE 3
+#define MAX_TILE      3 /* columns of a tile */
+#define FUSED_TILE    3
+#define FUSED_COLUMNS 12
 
 typedef srn__act_whole act_group;
 SRN__INLINE uint32_t act_groups(uint32_t planes) {

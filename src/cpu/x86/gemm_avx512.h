@@ -184,7 +184,12 @@ static gemm_fn *const *gemm_family(srn_form form, uint32_t bits, uint32_t planes
 
 /* ---- panels of native types ---- */
 
-#define FUSED_TILE 4 /* integer columns of a fused tile */
+#define FUSED_TILE 8 /* integer columns of a fused tile */
+/* From so many integer columns on, a group takes longer than its bytes do, and the hardware's prefetchers
+ * fall behind; with fewer, fetching by hand only disturbs them. */
+#define FETCH_COLUMNS 4
+#define FETCH_AHEAD   3072 /* bytes */
+#define FUSED_COLUMNS 64
 
 /* Groups [g0, g1), a whole run, of a panel; columns point at group g0. */
 typedef void fused_fn(const uint8_t *panel, uint32_t g0, uint32_t g1, const act_group *const *columns,
@@ -203,6 +208,10 @@ SRN__INLINE void fused(srn_type type, srn_form form, srn__x86_type t, int column
         const uint8_t *codes = panel + srn__codes_at(t, g), *record = panel + srn__record_at(t, g);
         __m512i w[SRN__QUADS];
         scales16 s;
+        if (columns * planes >= FETCH_COLUMNS) {
+            SRN__UNROLL for (int i = 0; i < t.bits; i++)
+                _mm_prefetch((const void *)((uintptr_t)codes + FETCH_AHEAD + 64 * (uintptr_t)i), _MM_HINT_T0);
+        }
         load_scales(type, record, g, &s);
         SRN__LOAD_ORDER();
         unpack_codes(codes, t.bits, w);
@@ -244,8 +253,12 @@ SRN__INLINE void expand(srn_type type, srn_form form, srn__x86_type t, const uin
     FUSED(type, form, 2, 1)                                                                                  \
     FUSED(type, form, 3, 1)                                                                                  \
     FUSED(type, form, 4, 1)                                                                                  \
+    FUSED(type, form, 6, 1)                                                                                  \
+    FUSED(type, form, 8, 1)                                                                                  \
     FUSED(type, form, 1, 2)                                                                                  \
     FUSED(type, form, 2, 2)                                                                                  \
+    FUSED(type, form, 3, 2)                                                                                  \
+    FUSED(type, form, 4, 2)                                                                                  \
     static void expand_##type(const uint8_t *panel, uint32_t g0, uint32_t n, srn__expanded *e) {             \
         expand(SRN_##type, form, (srn__x86_type)SRN__LAYOUT_##type, panel, g0, n, e);                        \
     }
@@ -269,8 +282,9 @@ typedef struct native_kernels {
 } native_kernels;
 
 #define NATIVE_ROW(type)                                                                                     \
-    [SRN_##type] = {{{fused_##type##_1x1, fused_##type##_2x1, fused_##type##_3x1, fused_##type##_4x1},       \
-                     {fused_##type##_1x2, fused_##type##_2x2}},                                              \
+    [SRN_##type] = {{{fused_##type##_1x1, fused_##type##_2x1, fused_##type##_3x1, fused_##type##_4x1,        \
+                      fused_##type##_6x1, fused_##type##_6x1, fused_##type##_8x1, fused_##type##_8x1},       \
+                     {fused_##type##_1x2, fused_##type##_2x2, fused_##type##_3x2, fused_##type##_4x2}},      \
                     expand_##type}
 static const native_kernels natives[] = {
     NATIVE_ROW(Q4_0), NATIVE_ROW(Q4_1), NATIVE_ROW(Q5_0), NATIVE_ROW(Q5_1),

@@ -141,6 +141,7 @@ static inline size_t srn__act_stride(size_t n) {
 
 /* ---- a product in blocks of columns ---- */
 
+#define SRN__MAX_TILE      8   /* columns of the widest tile of any level */
 #define SRN__EXPAND_GROUPS 16  /* groups that are expanded at a time: they stay in L1 */
 #define SRN__COLUMN_BLOCK  128 /* columns whose partial results wait for their tree */
 

@@ -2,6 +2,7 @@
  * them, runs inside those; a block's running sums wait in scratch for their tree. Included once by each
  * level's translation unit, after the kernels of that level:
  *   act_group, act_groups(planes)   a group of activations, and how many are one group of a column
+ *   FUSED_COLUMNS                   integer columns up to which panels are not expanded
  *   gemm_tile(planes), gemm_family(form, bits, planes)
  *   fused_tile(planes), natives[]
  *   quantize_group(x, planes, act_group *)
@@ -57,15 +58,21 @@ static void store_panel(const product *pr, uint32_t p, const float *acc, uint32_
     }
 }
 
-/* Few columns: the panel is read once and unpacked in registers. */
+/* Few columns: a run of the panel is read once from memory and unpacked in registers for each tile. */
 static void panel_fused(const product *pr, const uint8_t *panel, const act_group *const *column, uint32_t n,
                         float *acc) {
-    fused_fn *f = natives[pr->w->type].fused[pr->planes - 1][n - 1];
+    fused_fn *const *family = natives[pr->w->type].fused[pr->planes - 1];
+    uint32_t tile = fused_tile(pr->planes);
     for (uint32_t r = 0; r < pr->runs; r++) {
         uint32_t g0 = pr->start[r] / SRN_GROUP, g1 = pr->start[r + 1] / SRN_GROUP;
-        const act_group *at[FUSED_TILE];
-        for (uint32_t c = 0; c < n; c++) at[c] = column[c] + (size_t)g0 * act_groups(pr->planes);
-        f(panel, g0, g1, at, acc + r * SRN_PANEL, ACC_STRIDE);
+        for (uint32_t c = 0; c < n; c += tile) {
+            uint32_t take = SRN_MIN(tile, n - c);
+            const act_group *at[SRN__MAX_TILE];
+            /* a tile wider than what is left repeats its last column, whose results are not used */
+            for (uint32_t i = 0; i < tile; i++)
+                at[i] = column[c + SRN_MIN(i, take - 1)] + (size_t)g0 * act_groups(pr->planes);
+            family[take - 1](panel, g0, g1, at, acc + c * ACC_STRIDE + r * SRN_PANEL, ACC_STRIDE);
+        }
     }
 }
 
@@ -83,8 +90,7 @@ static void block_gemm(const product *pr, const srn__expanded *e, uint32_t g0, u
     uint32_t lines_per_tile = (next.lines + tiles - 1) / tiles;
     for (uint32_t c = 0; c < n; c += tile) {
         uint32_t take = SRN_MIN(tile, n - c);
-        const act_group *at[MAX_TILE];
-        /* a tile wider than what is left repeats its last column, whose results are not used */
+        const act_group *at[SRN__MAX_TILE]; /* filled as in panel_fused */
         for (uint32_t i = 0; i < tile; i++)
             at[i] = column[c + SRN_MIN(i, take - 1)] + (size_t)g0 * act_groups(pr->planes);
         for (uint32_t i = 0; i < lines_per_tile; i++, next.at += 64) _mm_prefetch(next.at, _MM_HINT_T1);
@@ -142,7 +148,7 @@ static void block_codes(const product *pr, uint32_t p0, uint32_t p1, const srn_a
     const act_group *column[SRN__COLUMN_BLOCK];
     for (uint32_t c = 0; c < n; c++) column[c] = act_column(a, cols ? cols[first + c] : first + c);
     for (uint32_t p = p0; p < p1; p++) {
-        if (pr->layout.record_groups && n <= fused_tile(pr->planes))
+        if (pr->layout.record_groups && n * pr->planes <= FUSED_COLUMNS)
             panel_fused(pr, pr->w->panels + p * pr->w->panel_bytes, column, n, &scratch->acc[0][0][0]);
         else
             panel_expanded(pr, p, column, n, scratch);
