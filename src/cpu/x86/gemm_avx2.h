@@ -12,6 +12,8 @@
 #define MAX_TILE      3 /* columns of a tile */
 #define FUSED_TILE    3
 #define FUSED_COLUMNS 12
+#define FETCH_COLUMNS 3    /* as in gemm_avx512.h */
+#define FETCH_AHEAD   3072 /* bytes */
 
 typedef srn__act_whole act_group;
 SRN__INLINE uint32_t act_groups(uint32_t planes) {
@@ -293,6 +295,10 @@ SRN__INLINE void fused(srn_type type, srn_form form, srn__x86_type t, int column
     for (uint32_t g = g0; g < g1; g++) {
         const uint8_t *codes = panel + srn__codes_at(t, g), *record = panel + srn__record_at(t, g);
         __m256i sum[2][MAX_TILE], other[2][MAX_TILE];
+        if (columns * planes >= FETCH_COLUMNS) {
+            SRN__UNROLL for (int i = 0; i < t.bits; i++)
+                _mm_prefetch((const void *)((uintptr_t)codes + FETCH_AHEAD + 64 * (uintptr_t)i), _MM_HINT_T0);
+        }
         group_sums(form, t.bits, t.zero, t.bits, columns, planes, codes, a, sum, other);
         SRN__UNROLL for (int h = 0; h < 2; h++) {
             scales8 s;
