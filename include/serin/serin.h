@@ -109,6 +109,24 @@ SRN_API const float *srn_session_logits(const srn_session *s);
 /* As feed, with the logits after every one of the n tokens, [n, n_vocab], into out. */
 SRN_API int srn_session_feed_all(srn_session *s, const int32_t *tokens, uint32_t n, float *out, srn_err *err);
 
+/* ---- text ---- */
+
+enum {
+    SRN_TEXT_SPECIAL = 1, /* special tokens' text becomes these tokens; never set it for a user's text */
+    SRN_TEXT_NO_BOS = 2   /* do not add the tokens that the file asks for at the beginning and the end */
+};
+
+/* Tokens of a UTF-8 text by the model's tokenizer. *ret is the caller's to free(). Errors: SRN_EUNSUP (the
+ * file's tokenizer is not known), SRN_EINVAL (a bit of flags is unknown), SRN_EFORMAT, SRN_ENOMEM. */
+SRN_API int srn_engine_tokenize(srn_engine *e, const char *text, size_t n_bytes, unsigned flags,
+                                int32_t **ret, uint32_t *ret_n, srn_err *err);
+
+/* Text of n tokens, valid UTF-8 (what is no character becomes U+FFFD), NUL-terminated, the caller's to
+ * free(). Special tokens are left out unless flags has SRN_TEXT_SPECIAL. Errors: as above, and SRN_EINVAL for
+ * an id outside the vocabulary. */
+SRN_API int srn_engine_detokenize(srn_engine *e, const int32_t *tokens, uint32_t n, unsigned flags,
+                                  char **ret, srn_err *err);
+
 /* ---- sampling: a pure function of (logits, parameters, history, position) ---- */
 
 typedef struct srn_sampling {

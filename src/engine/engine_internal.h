@@ -20,4 +20,14 @@ struct srn_engine {
     char engine_id[128];
 };
 
+/* srn_sample in scratch memory of the caller's: the decode loop allocates nothing. */
+static inline size_t srn__sample_scratch_bytes(uint32_t n_vocab) {
+    return 3 * sizeof(float) * (size_t)n_vocab;
+}
+int32_t srn__sample_in(const float *logits, uint32_t n_vocab, const srn_sampling *p, const int32_t *history,
+                       size_t n_history, uint64_t position, void *scratch);
+
+/* Draws the token that follows a session's last one. */
+int32_t srn__session_sample(srn_session *s, const srn_sampling *p);
+
 #endif

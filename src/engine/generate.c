@@ -2,7 +2,7 @@
  * model ends, a limit is reached or somebody cancels. Runs on the thread that calls; that one owns the
  * session. Refuses a prompt that leaves no room for an answer before it computes anything.
  */
-#include "engine/engine.h"
+#include "engine/engine_internal.h"
 
 /* A long prompt is fed in pieces so that a cancellation is heard soon: the first is small, and they double
  * while they are quick. How a prompt is cut changes no bit of the result. */
@@ -72,10 +72,7 @@ static int decode(srn_session *s, const srn_vocab *vocab, const srn_generate_opt
     srn_engine_info info = srn_engine_get_info(srn_session_engine(s));
     for (;;) {
         uint32_t index = srn_session_length(s);
-        int32_t token;
-        int code = srn_sample(srn_session_logits(s), info.n_vocab, &o->sampling, srn_session_tokens(s), index,
-                              index, &token, err);
-        if (code) return code;
+        int32_t token = srn__session_sample(s, &o->sampling);
         if (g->n_output == 0) g->ttft_us = srn_now_us() - start;
         if (vocab && srn_vocab_is_eog(vocab, token)) {
             g->end_token = token;
@@ -88,7 +85,7 @@ static int decode(srn_session *s, const srn_vocab *vocab, const srn_generate_opt
         if (o->cancel && *o->cancel) return g->finish = SRN_FINISH_CANCELLED, SRN_OK;
         if (g->n_output == o->max_tokens) return g->finish = SRN_FINISH_LENGTH, SRN_OK;
         if (index + 1 == info.n_ctx) return g->finish = SRN_FINISH_CONTEXT, SRN_OK;
-        code = srn_session_feed(s, &token, 1, NULL, err);
+        int code = srn_session_feed(s, &token, 1, NULL, err);
         if (code) return code;
         g->n_steps++;
     }

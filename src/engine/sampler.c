@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "base/num.h"
-#include "engine/engine.h"
+#include "engine/engine_internal.h"
 
 srn_sampling srn_sampling_default(void) {
     return (srn_sampling){.temperature = 0.8f,
@@ -142,28 +142,26 @@ static int32_t draw(const float *logits, uint32_t k, const srn_sampling *p, uint
     return ids[n - 1];
 }
 
-int srn_sample(const float *logits, uint32_t n_vocab, const srn_sampling *p, const int32_t *history,
-               size_t n_history, uint64_t position, int32_t *ret, srn_err *err) {
-    bool penalty = p->repeat_penalty != 1.0f && p->repeat_last_n > 0;
+int32_t srn__sample_in(const float *logits, uint32_t n_vocab, const srn_sampling *p, const int32_t *history,
+                       size_t n_history, uint64_t position, void *scratch) {
+    float *own = scratch, *w = own + n_vocab;
+    int32_t *ids = (int32_t *)(w + n_vocab);
     bool greedy = p->temperature <= 0;
     uint32_t k = greedy ? 1 : p->top_k > 0 ? SRN_MIN((uint32_t)p->top_k, n_vocab) : n_vocab;
-    float *own = penalty ? malloc(n_vocab * sizeof *own) : NULL;
-    int32_t *ids = malloc(k * sizeof *ids);
-    float *w = malloc(k * sizeof *w);
-    int code = SRN_OK;
-    if (!ids || !w || (penalty && !own)) {
-        code = srn_fail_nomem(err, n_vocab * sizeof *own);
-    } else {
-        if (penalty) {
-            memcpy(own, logits, n_vocab * sizeof *own);
-            penalise(own, n_vocab, p, history, n_history);
-            logits = own;
-        }
-        srn_top_k(logits, n_vocab, k, ids);
-        *ret = greedy ? ids[0] : draw(logits, k, p, position, ids, w);
+    if (p->repeat_penalty != 1.0f && p->repeat_last_n > 0) {
+        memcpy(own, logits, n_vocab * sizeof *own);
+        penalise(own, n_vocab, p, history, n_history);
+        logits = own;
     }
-    free(own);
-    free(ids);
-    free(w);
-    return code;
+    srn_top_k(logits, n_vocab, k, ids);
+    return greedy ? ids[0] : draw(logits, k, p, position, ids, w);
+}
+
+int srn_sample(const float *logits, uint32_t n_vocab, const srn_sampling *p, const int32_t *history,
+               size_t n_history, uint64_t position, int32_t *ret, srn_err *err) {
+    void *scratch = malloc(srn__sample_scratch_bytes(n_vocab));
+    if (!scratch) return srn_fail_nomem(err, srn__sample_scratch_bytes(n_vocab));
+    *ret = srn__sample_in(logits, n_vocab, p, history, n_history, position, scratch);
+    free(scratch);
+    return SRN_OK;
 }

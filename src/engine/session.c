@@ -9,6 +9,7 @@ struct srn_session {
     uint32_t n_held, length;
     int32_t *tokens; /* [n_ctx], the first `length` are set */
     float *logits;
+    void *sample_scratch;
 };
 
 int srn_session_new(srn_engine *e, srn_session **ret, srn_err *err) {
@@ -18,7 +19,8 @@ int srn_session_new(srn_engine *e, srn_session **ret, srn_err *err) {
     s->blocks = srn_calloc(e->n_blocks, sizeof *s->blocks);
     s->tokens = srn_calloc(e->n_ctx, sizeof *s->tokens);
     s->logits = srn_calloc(e->model->hp.n_vocab, sizeof *s->logits);
-    if (!s->blocks || !s->tokens || !s->logits) {
+    s->sample_scratch = srn_calloc(1, srn__sample_scratch_bytes(e->model->hp.n_vocab));
+    if (!s->blocks || !s->tokens || !s->logits || !s->sample_scratch) {
         srn_session_free(s);
         return srn_fail_nomem(err, e->model->hp.n_vocab * sizeof *s->logits);
     }
@@ -36,6 +38,7 @@ void srn_session_free(srn_session *s) {
     free(s->blocks);
     free(s->tokens);
     free(s->logits);
+    free(s->sample_scratch);
     free(s);
 }
 
@@ -135,4 +138,9 @@ int srn_session_feed_all(srn_session *s, const int32_t *tokens, uint32_t n, floa
     append(s, tokens, n);
     memcpy(s->logits, out + (n - 1) * vocab, vocab * sizeof *out);
     return SRN_OK;
+}
+
+int32_t srn__session_sample(srn_session *s, const srn_sampling *p) {
+    return srn__sample_in(s->logits, s->e->model->hp.n_vocab, p, s->tokens, s->length, s->length,
+                          s->sample_scratch);
 }
