@@ -228,11 +228,13 @@ static void check_window_pattern(reader *r) {
     uint32_t period = r->m->arch->window_period;
     if (!meta || r->code) return;
     bool same = true;
-    if (meta->type == SRN_META_ARR)
-        for (size_t i = 0; i < meta->count && meta->elem != SRN_META_STR && meta->elem != SRN_META_ARR; i++)
-            same = same && (srn_meta_elem_i64(meta, i) != 0) == (period == 0 || (i + 1) % period != 0);
-    else
+    if (meta->type != SRN_META_ARR)
         same = meta->type <= SRN_META_I32 && meta->v.u == period;
+    else if (meta->elem == SRN_META_STR || meta->elem == SRN_META_ARR)
+        same = false;
+    else
+        for (size_t i = 0; i < meta->count; i++)
+            same = same && (srn_meta_elem_i64(meta, i) != 0) == (period == 0 || (i + 1) % period != 0);
     if (!same)
         fail(r,
              srn_fail(r->err, SRN_EUNSUP,
@@ -267,11 +269,12 @@ int srn__hparams_read(srn_model *m, srn_err *err) {
     hp->n_ff = read_per_layer(r, "feed_forward_length", 0, 1u << 24, true);
     hp->norm_eps = (float)read_f64(r, "attention.layer_norm_rms_epsilon", 1e-5, 0.0, 1.0);
     if (r->code) return r->code;
-    hp->d_k = read_u32(r, "attention.key_length", hp->n_embd / hp->n_head, 1, 1u << 14, false);
-    hp->d_v = read_u32(r, "attention.value_length", hp->n_embd / hp->n_head, 1, 1u << 14, false);
+    uint32_t per_head = hp->n_embd / hp->n_head;
+    hp->d_k = read_u32(r, "attention.key_length", per_head, 1, 1u << 14, per_head == 0);
+    hp->d_v = read_u32(r, "attention.value_length", per_head, 1, 1u << 14, per_head == 0);
     hp->window = read_u32(r, "attention.sliding_window", 0, 0, 1u << 30, false);
     uint32_t scale_dim =
-        a->scale_by_embd_layers && hp->n_layer == a->scale_by_embd_layers ? hp->n_embd / hp->n_head : hp->d_k;
+        a->scale_by_embd_layers && hp->n_layer == a->scale_by_embd_layers ? per_head : hp->d_k;
     hp->attn_scale = (float)read_f64(r, "attention.scale", 1.0 / sqrt((double)scale_dim), 1e-6, 1e3);
     hp->attn_softcap = (float)read_f64(r, "attn_logit_softcapping", (double)a->attn_softcap, 0.0, 1e6);
     hp->final_softcap = (float)read_f64(r, "final_logit_softcapping", (double)a->final_softcap, 0.0, 1e6);

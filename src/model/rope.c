@@ -9,20 +9,26 @@ static double yarn_dim(double n_rot, double ctx_orig, double rotations, double b
     return n_rot * srn_log(ctx_orig / (rotations * 2.0 * 3.14159265358979323846)) / (2.0 * srn_log(base));
 }
 
-static double floor_of(double x) {
-    double t = (double)(int64_t)x;
-    return t > x ? t - 1 : t;
+/* x within [lo, hi]; lo for a NaN. */
+static double clamp(double x, double lo, double hi) {
+    return x > lo ? x < hi ? x : hi : lo;
 }
 
-static double clamp(double x, double lo, double hi) {
-    return x < lo ? lo : x > hi ? hi : x;
+static double floor_of(double x) { /* 0 <= x < 2^63 */
+    return (double)(uint64_t)x;
+}
+
+static double ceil_of(double x) {
+    double t = floor_of(x);
+    return t < x ? t + 1 : t;
 }
 
 static void yarn(const srn_hparams *hp, double base, double *freqs, double *factor) {
     double n_rot = hp->n_rot;
-    double low = clamp(floor_of(yarn_dim(n_rot, hp->rope_ctx_orig, hp->yarn_beta_fast, base)), 0, n_rot - 1);
-    double high =
-        clamp(-floor_of(-yarn_dim(n_rot, hp->rope_ctx_orig, hp->yarn_beta_slow, base)), 0, n_rot - 1);
+    double low = yarn_dim(n_rot, hp->rope_ctx_orig, hp->yarn_beta_fast, base);
+    double high = yarn_dim(n_rot, hp->rope_ctx_orig, hp->yarn_beta_slow, base);
+    low = floor_of(clamp(low, 0, n_rot - 1));
+    high = ceil_of(clamp(high, 0, n_rot - 1));
     double span = high - low > 0.001 ? high - low : 0.001;
     for (uint32_t i = 0; i < hp->n_rot / 2; i++) {
         double keep = (1.0 - clamp(((double)i - low) / span, 0, 1)) *

@@ -8,7 +8,6 @@ typedef struct mapper {
     srn_model *m;
     srn_err *err;
     uint8_t *used; /* per tensor of the directory */
-    uint32_t mats_cap;
 } mapper;
 
 static const srn_tensor *find(mapper *p, const char *name) {
@@ -50,6 +49,9 @@ static int map_mat(mapper *p, const char *name, uint32_t experts, uint32_t rows,
     if (!t) return required ? missing(p, name) : SRN_OK;
     if (t->ne[0] != cols || t->ne[1] != rows || t->ne[2] != experts || t->ne[3] != 1)
         return wrong_shape(p, t, cols, rows);
+    if ((uint64_t)rows * experts > UINT32_MAX)
+        return srn_fail(p->err, SRN_EUNSUP, "%s: tensor '%s' has %u x %u rows, and 2^32 - 1 is the most",
+                        srn_weights_path(p->m->weights), name, experts, rows);
     return add_mat(p, t, 0, rows * experts, cols, experts, ret);
 }
 
@@ -58,11 +60,12 @@ static int map_vec(mapper *p, const char *name, uint64_t n, bool required, const
     const srn_tensor *t = find(p, name);
     if (!t) return required ? missing(p, name) : SRN_OK;
     if (t->ne[0] != n || t->ne[1] * t->ne[2] * t->ne[3] != 1) return wrong_shape(p, t, n, 1);
+    const srn_type_info *info = srn_type_get((uint32_t)t->type);
+    if (info->form != SRN_FORM_FLOAT)
+        return srn_fail(p->err, SRN_EUNSUP, "%s: tensor '%s' is a vector and has type %s; it must be floats",
+                        srn_weights_path(p->m->weights), name, info->name);
     float *v = srn_arena_alloc(&p->m->arena, (size_t)n * sizeof *v);
     if (!v) return srn_fail_nomem(p->err, (size_t)n * sizeof *v);
-    if (srn_type_get((uint32_t)t->type)->block_elems != 1)
-        return srn_fail(p->err, SRN_EUNSUP, "%s: tensor '%s' is a vector and may not be quantised",
-                        srn_weights_path(p->m->weights), name);
     srn_dequant(t->type, t->data, v, (size_t)n);
     *ret = v;
     return SRN_OK;
@@ -153,6 +156,16 @@ static int map_ffn(mapper *p, uint32_t i, srn_layer *l) {
     return map_mat(p, blk(b, i, "ffn_down.weight"), 1, hp->n_embd, hp->n_ff, true, &l->down);
 }
 
+/* Divisors of the frequencies [n_rot/2], or NULL. The range keeps every angle one that srn_sincos can take.
+ */
+static int check_rope_factors(mapper *p, const float *f) {
+    for (uint32_t i = 0; f && i < p->m->hp.n_rot / 2; i++)
+        if (!(f[i] >= 1e-3f && f[i] <= 1e6f))
+            return srn_fail(p->err, SRN_EFORMAT, "%s: rope factor %u is %g, which is outside 0.001..1000000",
+                            srn_weights_path(p->m->weights), i, (double)f[i]);
+    return SRN_OK;
+}
+
 static int map_globals(mapper *p) {
     srn_model *m = p->m;
     srn_hparams *hp = &m->hp;
@@ -179,12 +192,8 @@ static int map_globals(mapper *p) {
         m->rope_factors = m->rope_factors_long = NULL;
         hp->rope_scaling = SRN_ROPE_NONE;
     }
-    for (uint32_t i = 0; i < half; i++)
-        if ((m->rope_factors && !(m->rope_factors[i] > 0)) ||
-            (m->rope_factors_long && !(m->rope_factors_long[i] > 0)))
-            return srn_fail(p->err, SRN_EFORMAT, "%s: rope factor %u is not positive",
-                            srn_weights_path(m->weights), i);
-    return SRN_OK;
+    TRY(check_rope_factors(p, m->rope_factors));
+    return check_rope_factors(p, m->rope_factors_long);
 }
 
 static int map_all(mapper *p) {

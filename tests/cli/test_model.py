@@ -55,6 +55,21 @@ REFUSED = {
     "a missing norm": ("qwen3", dict(drop_tensors=["blk.0.attn_q_norm.weight"]), ["blk.0.attn_q_norm.weight"]),
     "a tensor of the wrong shape": ("llama", dict(tensors={"blk.0.attn_q.weight": np.zeros((8, 8), np.float32)}),
                                     ["blk.0.attn_q.weight", "[8, 8"]),
+    "a pattern of windows that is words": ("gemma3", dict(keys={"gemma3.attention.sliding_window_pattern": (ARR, ["a", "b"])}),
+                                           ["sliding_window_pattern", "6"]),
+    "more heads than there is room for": ("llama", dict(keys={"llama.attention.head_count": (U32, 128),
+                                                              "llama.attention.head_count_kv": (U32, 128)}),
+                                          ["llama.attention.key_length", "missing"]),
+    "heads of an odd size": ("llama", dict(keys={"llama.attention.key_length": (U32, 13)}, drop_keys=["llama.rope.dimension_count"]),
+                             ["dimension_count", "13", "odd"]),
+    "a norm of integers": ("llama", dict(tensors={"blk.0.attn_norm.weight": np.ones(64, np.int32)}),
+                           ["blk.0.attn_norm.weight", "I32"]),
+    "a matrix of integers": ("llama", dict(tensors={"blk.0.attn_q.weight": np.ones((64, 64), np.int8)}),
+                             ["blk.0.attn_q.weight", "I8"]),
+    "a rope factor of nothing": ("llama-llama3", dict(tensors={"rope_freqs.weight": np.full(16, 1e-30, np.float32)}),
+                                 ["rope factor 0", "1e-30"]),
+    "a rope factor that is not a number": ("phi3-long", dict(tensors={"rope_factors_long.weight": np.full(12, np.nan, np.float32)}),
+                                           ["rope factor 0", "nan"]),
     "a tensor with no place": ("llama", dict(tensors={"blk.0.attn_q_norm.weight": np.zeros(16, np.float32)}),
                                ["blk.0.attn_q_norm.weight", "no place"]),
 }
@@ -94,6 +109,12 @@ def test_a_key_that_is_accepted_has_an_effect(golden, key, tmp_path):
     results = [score(path) for path in (plain, changed)]
     assert [r.returncode for r in results] == [0, 0], results
     assert results[0].stdout != results[1].stdout
+
+
+def test_yarn_on_a_base_of_one_is_defined(tmp_path):
+    """Every pair then turns equally often, and the dimension of equation 17 is infinite."""
+    done = score(edit(GOLDEN / "llama-yarn.gguf", tmp_path / "m.gguf", keys={"llama.rope.freq_base": (F32, 1.0)}))
+    assert done.returncode == 0, done.stderr
 
 
 def test_weights_that_overflow_fail_the_request(tmp_path):
