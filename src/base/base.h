@@ -116,6 +116,9 @@ size_t srn_utf8_get(const char *p, size_t n, uint32_t *ret_cp);
 size_t srn_utf8_put(uint32_t cp, char out[4]);
 
 /* ---- hashing ---- */
+/* For tables in memory: with a seed that is not known nobody can choose texts that collide. */
+uint64_t srn_hash(uint64_t seed, srn_str s);
+uint64_t srn_hash_seed(void); /* random */
 #define SRN_SHA256_BYTES 32
 typedef struct srn_sha256 srn_sha256;
 srn_sha256 *srn_sha256_new(void);

@@ -1,9 +1,10 @@
-/* Clock, whole-file reading, UTF-8 and SHA-256. */
+/* Clock, whole-file reading, UTF-8, the hash of tables and SHA-256. */
 #include "base/base.h"
 
 #include <errno.h>
 #include <openssl/evp.h>
 #include <stdlib.h>
+#include <sys/random.h>
 #include <time.h>
 
 uint64_t srn_now_us(void) {
@@ -80,6 +81,30 @@ size_t srn_utf8_put(uint32_t cp, char out[4]) {
     for (size_t i = len - 1; i > 0; i--, cp >>= 6) out[i] = (char)(0x80u | (cp & 0x3Fu));
     out[0] = (char)((0xF00u >> len & 0xFFu) | cp);
     return len;
+}
+
+/* The high half of a product depends on every bit of both factors, so both halves together hide the seed: no
+ * difference between two texts is undone by a later one, whatever the seed. */
+static uint64_t mix(uint64_t a, uint64_t b) {
+    unsigned __int128 r = (unsigned __int128)a * b;
+    return (uint64_t)r ^ (uint64_t)(r >> 64);
+}
+
+uint64_t srn_hash(uint64_t seed, srn_str s) {
+    uint64_t h = seed ^ 0x9E3779B97F4A7C15u, factor = (0xD6E8FEB86659FD93u ^ seed << 1) | 1;
+    for (size_t i = 0; i < s.len; i += 8) {
+        uint64_t word = 0;
+        memcpy(&word, s.ptr + i, SRN_MIN(s.len - i, (size_t)8));
+        h = mix(h ^ word, factor);
+    }
+    return mix(h ^ s.len, 0xA0761D6478BD642Fu);
+}
+
+uint64_t srn_hash_seed(void) {
+    uint64_t seed = 0;
+    if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) != (ssize_t)sizeof seed)
+        seed = srn_now_us() * 0x9E3779B97F4A7C15u ^ (uint64_t)(uintptr_t)&seed;
+    return seed;
 }
 
 struct srn_sha256 {

@@ -277,6 +277,7 @@ typedef struct srn__tok {
 typedef struct srn__names {
     const char **slots; /* interned, NUL-terminated, in the template's arena */
     size_t n, cap;
+    uint64_t seed;
 } srn__names;
 
 struct srn_template {

@@ -8,14 +8,8 @@ static srn__node *parse_body(srn__parser *p, const char *const *ends);
 
 /* ---- names ---- */
 
-static size_t name_hash(srn_str s) {
-    uint64_t h = 1469598103934665603u;
-    for (size_t i = 0; i < s.len; i++) h = (h ^ (unsigned char)s.ptr[i]) * 1099511628211u;
-    return (size_t)(h ^ h >> 32);
-}
-
 static size_t name_slot(const srn__names *names, srn_str s) {
-    size_t i = name_hash(s) & (names->cap - 1);
+    size_t i = (size_t)srn_hash(names->seed, s) & (names->cap - 1);
     while (names->slots[i] && !srn_str_eqz(s, names->slots[i])) i = (i + 1) & (names->cap - 1);
     return i;
 }
@@ -23,7 +17,9 @@ static size_t name_slot(const srn__names *names, srn_str s) {
 const char *srn__intern(srn_template *t, srn_str s, bool add) {
     srn__names *names = &t->names;
     if (add && (names->n + 1) * 2 > names->cap) {
-        srn__names bigger = {.n = names->n, .cap = names->cap ? names->cap * 2 : 64};
+        srn__names bigger = {.n = names->n,
+                             .cap = names->cap ? names->cap * 2 : 64,
+                             .seed = names->cap ? names->seed : srn_hash_seed()};
         bigger.slots = srn_arena_alloc(&t->arena, bigger.cap * sizeof *bigger.slots);
         if (!bigger.slots) return NULL;
         for (size_t i = 0; i < names->cap; i++)

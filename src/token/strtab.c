@@ -5,24 +5,6 @@
 
 #include <stdlib.h>
 
-/* Reads 8 bytes a step; the seed keeps a crafted vocabulary from choosing its collisions. */
-static uint64_t hash(uint64_t seed, srn_str s) {
-    uint64_t h = seed ^ (s.len * 0x9E3779B97F4A7C15u);
-    const char *p = s.ptr;
-    size_t n = s.len;
-    while (n > 0) {
-        uint64_t w = 0;
-        size_t k = SRN_MIN(n, sizeof w);
-        memcpy(&w, p, k);
-        h = (h ^ w) * 0xD6E8FEB86659FD93u;
-        h ^= h >> 32;
-        p += k;
-        n -= k;
-    }
-    h *= 0xD6E8FEB86659FD93u;
-    return h ^ h >> 32;
-}
-
 bool srn__strtab_init(srn__strtab *t, size_t n_max) {
     size_t slots = 16;
     while (slots < n_max * 2) slots *= 2;
@@ -30,7 +12,7 @@ bool srn__strtab_init(srn__strtab *t, size_t n_max) {
     t->id = srn_calloc(slots, sizeof *t->id);
     t->mask = (uint32_t)(slots - 1);
     t->n = 0;
-    t->seed = srn_now_us() * 0x9E3779B97F4A7C15u ^ (uint64_t)(uintptr_t)t->key;
+    t->seed = srn_hash_seed(); /* so that no vocabulary can be made to collide */
     return t->key && t->id;
 }
 
@@ -41,7 +23,7 @@ void srn__strtab_done(srn__strtab *t) {
 }
 
 static uint32_t slot_of(const srn__strtab *t, srn_str text) {
-    uint32_t i = (uint32_t)hash(t->seed, text) & t->mask;
+    uint32_t i = (uint32_t)srn_hash(t->seed, text) & t->mask;
     while (t->key[i].ptr && !srn_str_eq(t->key[i], text)) i = (i + 1) & t->mask;
     return i;
 }

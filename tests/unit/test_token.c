@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "token/token_internal.h"
 #include "unit/vocab_image.h"
 
 static loaded load_ok(image *g) {
@@ -397,6 +398,39 @@ static void invalid_ids_have_no_text(void **state) {
     loaded_done(&l);
 }
 
+/* ---- hostile vocabularies ---- */
+
+/* Texts of 13 pairs of words, each pair in one of two forms. Flipping the top bit of a word flips the top bit
+ * of its product with any odd number; where a hash then only folds that down, flipping bits 63 and 31 of the
+ * next word undoes it whatever the seed, and all 8192 texts are one. */
+static void texts_made_to_collide_do_not(void **state) {
+    (void)state;
+    enum { PAIRS = 13, BYTES = PAIRS * 16, TEXTS = 1 << PAIRS };
+    char *text = malloc((size_t)TEXTS * BYTES);
+    srn__strtab t = {0};
+    assert_non_null(text);
+    assert_true(srn__strtab_init(&t, TEXTS));
+    for (int32_t i = 0; i < TEXTS; i++) {
+        char *p = text + (size_t)i * BYTES;
+        memset(p, 'a', BYTES);
+        for (int k = 0; k < PAIRS; k++) {
+            if (!(i >> k & 1)) continue;
+            p[16 * k + 7] ^= (char)0x80;
+            p[16 * k + 11] ^= (char)0x80;
+            p[16 * k + 15] ^= (char)0x80;
+        }
+        assert_true(srn__strtab_put(&t, (srn_str){p, BYTES}, i));
+    }
+    uint32_t run = 0, longest = 0;
+    for (uint32_t i = 0; i <= t.mask; i++) {
+        run = t.key[i].ptr ? run + 1 : 0;
+        longest = SRN_MAX(longest, run);
+    }
+    if (longest > TEXTS / 8) fail_msg("%u of %d texts lie side by side", longest, TEXTS);
+    srn__strtab_done(&t);
+    free(text);
+}
+
 /* ---- one vocabulary, many threads ---- */
 
 static void *tokenize_often(void *arg) {
@@ -444,6 +478,7 @@ int main(void) {
         cmocka_unit_test(phi3_control_tokens_take_the_white_space_after_them),
         cmocka_unit_test(the_stream_never_gives_half_a_character),
         cmocka_unit_test(invalid_ids_have_no_text),
+        cmocka_unit_test(texts_made_to_collide_do_not),
         cmocka_unit_test(many_threads_share_a_vocabulary),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
