@@ -18,12 +18,15 @@ if(SERIN_SANITIZE)
   target_link_options(serin_flags INTERFACE -fsanitize=${SERIN_SANITIZE})
 endif()
 
+# Files in x86/ are compiled for that architecture only.
+set(SERIN_X86 OFF)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  set(SERIN_X86 ON)
+endif()
+
 # A file named *_avx2.c, *_avx512.c or *_avx512vnni.c is compiled for that ISA; it is reached only through a
 # kernel table that checked the CPU first.
 function(serin_isa_flags)
-  if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-    return()
-  endif()
   set(avx2 -mavx2 -mfma -mf16c)
   set(avx512 ${avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl)
   foreach(f ${ARGN})
