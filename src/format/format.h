@@ -108,7 +108,8 @@ bool srn_cache_path(const char *name, char *ret, size_t cap);
 
 /* SHA-256 of the file's bytes as 64 hex digits: for one file what sha256sum prints; for a split model the
  * SHA-256 of the sorted list of the parts' digests, each as hex and a newline. Cached by device, inode, size,
- * mtime and ctime in srn_cache_path("digests"); force skips the look-up. progress may be NULL. */
+ * mtime and ctime in srn_cache_path("digests"), in files that the user alone can write; force skips the
+ * look-up. progress may be NULL. */
 int srn_weights_id(const srn_weights *w, bool force, srn_progress_fn *progress, void *ctx, char ret_hex[65],
                    srn_err *err);
 

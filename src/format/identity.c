@@ -4,12 +4,14 @@
  *
  * The cache is a folder with one small file per hashed file, named by device and inode and replaced as a
  * whole, so that any number of processes can use it. A digest counts only while size, mtime and ctime are
- * what they were. A file changed within the last seconds is not entered, for it could change again within
- * the clock's grain; a cache that cannot be written costs time and is no error.
+ * what they were, and only from an entry that nobody else can have written. A file changed within the last
+ * seconds is not entered, for it could change again within the clock's grain; a cache that cannot be written
+ * costs time and is no error.
  */
 #include "format/format_internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <time.h>
@@ -50,12 +52,22 @@ static bool is_hex_digest(const char *s) {
     return strspn(s, "0123456789abcdef") == HEX_BYTES - 1;
 }
 
+/* In a folder that others can write to, an entry could be theirs. */
+static bool only_ours(const struct stat *st) {
+    return S_ISREG(st->st_mode) && (st->st_uid == geteuid() || st->st_uid == 0) && !(st->st_mode & 022);
+}
+
 static bool cache_get(const struct stat *st, char ret_hex[HEX_BYTES]) {
     char path[4096], stamp[160], line[256] = "";
     if (!entry_path(st, path, sizeof path)) return false;
-    FILE *f = fopen(path, "re");
-    if (!f) return false;
-    bool ok = fgets(line, sizeof line, f) != NULL;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    FILE *f = fd < 0 ? NULL : fdopen(fd, "r");
+    if (!f) {
+        if (fd >= 0) close(fd);
+        return false;
+    }
+    struct stat own;
+    bool ok = fstat(fd, &own) == 0 && only_ours(&own) && fgets(line, sizeof line, f) != NULL;
     fclose(f);
     entry_stamp(st, stamp, sizeof stamp);
     size_t n = strlen(stamp);

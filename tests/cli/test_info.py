@@ -109,6 +109,11 @@ def test_the_weights_id_is_the_sha256_and_is_cached(info, serin, cache, model):
     assert info(model)["weights_id"] == digest
     entry.write_text(entry.read_text().replace(digest, "ab" * 32))
     assert info(model)["weights_id"] == "ab" * 32, "the cached digest was not used"
+    assert entry.stat().st_mode & 0o777 == 0o600
+    entry.chmod(0o620)
+    assert info(model)["weights_id"] == digest, "a digest was believed that others could have written"
+    entry.write_text(entry.read_text().replace(digest, "ab" * 32))
+    assert info(model)["weights_id"] == "ab" * 32
     assert info(model, "--rehash")["weights_id"] == digest
     assert info(model, "--no-hash")["weights_id"] is None
     assert f"SHA-256         {digest}\n" in serin("info", model).stdout
