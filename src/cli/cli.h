@@ -58,8 +58,9 @@ typedef struct srn_cli_spec {
  * (0 after --help, 2 after an error that it has printed with the next command to try). */
 int srn_cli_parse(const srn_cli_spec *spec, int argc, char **argv, const char **operands, int *ret_n);
 
-/* Prints "serin COMMAND: sentence" on stderr and returns the exit code that belongs to err's code:
- * 2 for bad input (EINVAL, ENOENT, EFORMAT, EUNSUP, ELIMIT, ECONTEXT, EUSAGE), 130 for ECANCELLED, else 1. */
+/* Prints "serin COMMAND: sentence" on stderr, as srn_cli_put_text does, and returns the exit code that
+ * belongs to err's code: 2 for bad input (EINVAL, ENOENT, EFORMAT, EUNSUP, ELIMIT, ECONTEXT, EUSAGE), 130 for
+ * ECANCELLED, else 1. */
 int srn_cli_error(const char *command, const srn_err *err);
 
 /* Resolves MODEL: a path that exists, or the name of a model in the cache folder ($SERIN_CACHE, or
@@ -71,6 +72,15 @@ int srn_cli_model_path(const char *model, char *ret_path, size_t cap, srn_err *e
  * srn_progress_fn. Work of under 0.3 s shows none. SERIN_PROGRESS=always shows it at once, =never not at all.
  */
 void srn_cli_progress(void *ctx, const char *what, uint64_t done, uint64_t total);
+
+/* Text that came from a file, a model or an argument, in a line of a command's own: control and direction
+ * characters and malformed UTF-8 as \xNN, line breaks as \n, so that it cannot steer a terminal or pass for
+ * another line; past max_bytes it is cut. quoted: between double quotes, with \ before those inside. */
+void srn_cli_put_text(FILE *f, srn_str s, size_t max_bytes, bool quoted);
+
+/* Text that is the command's result, to standard output: as it is, but on a terminal control characters are
+ * shown as U+FFFD. */
+void srn_cli_put_result(srn_str s);
 
 /* Fails (with a message naming standard output) when what was printed could not be written, e.g. a full disk.
  */

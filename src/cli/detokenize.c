@@ -78,11 +78,11 @@ static int print_text(const request *r, const srn_vocab *v, const srn_tokens *id
     for (size_t i = 0; i < ids->n; i++) {
         srn_detok_add(&d, ids->ids[i], &b);
         if (b.len < 1 << 16) continue;
-        fwrite(b.data, 1, b.len, stdout);
+        srn_cli_put_result((srn_str){b.data, b.len});
         srn_buf_clear(&b);
     }
     srn_detok_end(&d, &b);
-    if (b.len) fwrite(b.data, 1, b.len, stdout);
+    if (b.len) srn_cli_put_result((srn_str){b.data, b.len});
     int code = b.failed ? srn_fail_nomem(err, b.len) : SRN_OK;
     srn_buf_done(&b);
     return code;

@@ -32,23 +32,7 @@ typedef struct report {
 /* ---- text ---- */
 
 static void print_text(srn_str s, size_t max_bytes) {
-    for (size_t i = 0; i < s.len;) {
-        if (i >= max_bytes) {
-            printf("... (%zu bytes)", s.len);
-            return;
-        }
-        uint32_t cp = 0;
-        size_t n = srn_utf8_get(s.ptr + i, s.len - i, &cp);
-        bool control = cp < 0x20 || (cp >= 0x7f && cp < 0xa0) || cp == 0x2028 || cp == 0x2029 ||
-                       (cp >= 0x202a && cp <= 0x202e) || (cp >= 0x2066 && cp <= 0x2069);
-        if (n && cp == '\n')
-            fputs("\\n", stdout);
-        else if (n && !control)
-            fwrite(s.ptr + i, 1, n, stdout);
-        else
-            for (size_t k = 0; k < SRN_MAX(n, (size_t)1); k++) printf("\\x%02x", (uint8_t)s.ptr[i + k]);
-        i += SRN_MAX(n, (size_t)1);
-    }
+    srn_cli_put_text(stdout, s, max_bytes, false);
 }
 
 static void print_row(const char *label, srn_str value) {

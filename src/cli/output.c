@@ -1,5 +1,6 @@
-/* cli: what commands say on standard output and error: failures with their exit code, the progress bar, and
- * the check that what was printed arrived. Main thread, but for the bar, which any one thread may draw.
+/* cli: what commands say on standard output and error: text that is not theirs, failures with their exit
+ * code, the progress bar, and the check that what was printed arrived. Main thread, but for the bar, which
+ * any one thread may draw.
  */
 #include "cli/cli.h"
 
@@ -9,9 +10,62 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+/* ---- text of others ---- */
+
+static bool is_control(uint32_t cp) {
+    return cp < 0x20 || (cp >= 0x7F && cp < 0xA0);
+}
+
+/* Also what has no width, parts lines or turns the direction of writing. */
+static bool is_hidden(uint32_t cp) {
+    return is_control(cp) || (cp >= 0x200B && cp <= 0x200F) || (cp >= 0x2028 && cp <= 0x202E) ||
+           (cp >= 0x2060 && cp <= 0x206F) || cp == 0xFEFF;
+}
+
+void srn_cli_put_text(FILE *f, srn_str s, size_t max_bytes, bool quoted) {
+    if (quoted) fputc('"', f);
+    for (size_t i = 0, k; i < s.len; i += k) {
+        if (i >= max_bytes) {
+            fprintf(f, "... (%zu bytes)", s.len);
+            break;
+        }
+        uint32_t cp = 0;
+        size_t n = srn_utf8_get(s.ptr + i, s.len - i, &cp);
+        k = n ? n : 1;
+        if (n && cp == '\n')
+            fputs("\\n", f);
+        else if (n && quoted && (cp == '"' || cp == '\\'))
+            fprintf(f, "\\%c", (char)cp);
+        else if (n && !is_hidden(cp))
+            fwrite(s.ptr + i, 1, n, f);
+        else
+            for (size_t j = 0; j < k; j++) fprintf(f, "\\x%02x", (unsigned)(uint8_t)s.ptr[i + j]);
+    }
+    if (quoted) fputc('"', f);
+}
+
+void srn_cli_put_result(srn_str s) {
+    if (!isatty(STDOUT_FILENO)) {
+        fwrite(s.ptr, 1, s.len, stdout);
+        return;
+    }
+    for (size_t i = 0, n; i < s.len; i += n) {
+        uint32_t cp = 0x7F;
+        n = SRN_MAX(srn_utf8_get(s.ptr + i, s.len - i, &cp), (size_t)1);
+        if (is_control(cp) && cp != '\n' && cp != '\t')
+            fputs("\xEF\xBF\xBD", stdout);
+        else
+            fwrite(s.ptr + i, 1, n, stdout);
+    }
+}
+
+/* ---- failures ---- */
+
 int srn_cli_error(const char *command, const srn_err *err) {
     fflush(stdout);
-    fprintf(stderr, "serin %s: %s\n", command, err->text[0] ? err->text : srn_err_name(err->code));
+    fprintf(stderr, "serin %s: ", command);
+    srn_cli_put_text(stderr, srn_str_of(err->text[0] ? err->text : srn_err_name(err->code)), SIZE_MAX, false);
+    fputc('\n', stderr);
     switch (err->code) {
     case SRN_EINVAL:
     case SRN_ENOENT:

@@ -135,7 +135,7 @@ static int print_json(const request *r, const work *k, srn_err *err) {
 static int print(const request *r, const work *k, srn_err *err) {
     if (r->json) return print_json(r, k, err);
     if (!r->tokens) {
-        fwrite(k->out.text.data, 1, k->out.text.len, stdout);
+        srn_cli_put_result((srn_str){k->out.text.data, k->out.text.len});
         return SRN_OK;
     }
     putchar('[');

@@ -28,27 +28,6 @@ int srn__cli_open_vocab(const char *model, srn_weights **ret_w, srn_vocab **ret_
     return code;
 }
 
-/* A token's bytes on one line: control characters and bytes that are no characters as \xXX. */
-static void print_bytes(srn_str s) {
-    putchar('"');
-    for (size_t i = 0, k; i < s.len; i += k) {
-        uint32_t cp = 0;
-        size_t n = srn_utf8_get(s.ptr + i, s.len - i, &cp);
-        k = n ? n : 1;
-        bool hidden = cp < 0x20 || (cp >= 0x7F && cp < 0xA0) || (cp >= 0x200B && cp <= 0x200F) ||
-                      (cp >= 0x2028 && cp <= 0x202E) || (cp >= 0x2060 && cp <= 0x206F) || cp == 0xFEFF;
-        if (n && cp == '\n')
-            fputs("\\n", stdout);
-        else if (n && (cp == '"' || cp == '\\'))
-            printf("\\%c", (char)cp);
-        else if (n && !hidden)
-            fwrite(s.ptr + i, 1, n, stdout);
-        else
-            for (size_t j = 0; j < k; j++) printf("\\x%02x", (unsigned)(uint8_t)s.ptr[i + j]);
-    }
-    putchar('"');
-}
-
 static const char *kind_of(const srn_vocab *v, int32_t id) {
     if (srn_vocab_is_eog(v, id)) return "  control, ends an answer";
     switch (srn_vocab_attr(v, id)) {
@@ -74,7 +53,7 @@ static void print_list(const srn_vocab *v, const srn_tokens *t) {
         srn_buf_clear(&b);
         srn_token_bytes(v, t->ids[i], true, &b);
         printf("%8d  ", t->ids[i]);
-        print_bytes((srn_str){b.data ? b.data : "", b.len});
+        srn_cli_put_text(stdout, (srn_str){b.data ? b.data : "", b.len}, SIZE_MAX, true);
         printf("%s\n", kind_of(v, t->ids[i]));
     }
     srn_buf_done(&b);
