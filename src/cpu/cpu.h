@@ -10,6 +10,11 @@
  * the CPU lacks. */
 int srn_cpu_device_new(const srn_model *m, const srn_device_opts *o, srn_device **ret, srn_err *err);
 
+/* Bytes that such a device will hold: matrices (packed, or in the file's form where they are read from
+ * there), KV blocks, work buffers; UINT64_MAX for what cannot be counted. Errors as above. */
+int srn_cpu_device_bytes(const srn_model *m, const srn_device_opts *o, uint64_t *ret_weights,
+                         uint64_t *ret_kv, uint64_t *ret_work, srn_err *err);
+
 /* Threads that the process may run on at once. */
 uint32_t srn_cpu_count(void);
 

@@ -17,8 +17,11 @@ static size_t kv_elem_bytes(srn_kv_type type) {
 }
 
 uint64_t srn_kv_bytes(const srn_model *m, srn_kv_type type, uint64_t n_blocks) {
-    return n_blocks * SRN_KV_BLOCK * m->hp.n_layer * m->hp.n_head_kv * (m->hp.d_k + m->hp.d_v) *
-           kv_elem_bytes(type);
+    const srn_hparams *hp = &m->hp;
+    uint64_t tiles = (uint64_t)hp->n_layer * hp->n_head_kv; /* at most 2^28, of at most 2^23 bytes */
+    uint64_t tile_bytes = (uint64_t)SRN_KV_BLOCK * (hp->d_k + hp->d_v) * kv_elem_bytes(type);
+    uint64_t bytes;
+    return srn_mul_u64(tiles * tile_bytes, n_blocks, &bytes) ? bytes : UINT64_MAX;
 }
 
 static void cpu_free(srn_device *d) {
@@ -42,6 +45,20 @@ static bool is_multiplied(const srn_model *m, const srn_mat *mat) {
     return mat != m->embd || m->head == m->embd;
 }
 
+/* Part e of a matrix, not packed yet. */
+static srn_packed packed_part(const srn_cpu *c, const srn_mat *mat, uint32_t e) {
+    uint64_t row_bytes = 0;
+    srn_type_bytes(mat->t->type, mat->cols, &row_bytes);
+    srn_packed w = {.type = mat->t->type,
+                    .form = srn_type_get((uint32_t)mat->t->type)->form,
+                    .rows = mat->rows / mat->parts,
+                    .cols = mat->cols,
+                    .row_bytes = (size_t)row_bytes};
+    w.raw = (const uint8_t *)mat->t->data + (mat->row0 + (uint64_t)e * w.rows) * row_bytes;
+    if (is_multiplied(c->m, mat)) w.panel_bytes = c->k.panel_bytes(w.type, w.cols);
+    return w;
+}
+
 static int describe_packed(srn_cpu *c, srn_err *err) {
     uint32_t n = 0;
     for (uint32_t i = 0; i < c->m->n_mats; i++) n += c->m->mats[i].parts;
@@ -51,19 +68,10 @@ static int describe_packed(srn_cpu *c, srn_err *err) {
     n = 0;
     for (uint32_t i = 0; i < c->m->n_mats; i++) {
         const srn_mat *mat = &c->m->mats[i];
-        uint64_t row_bytes = 0;
-        srn_type_bytes(mat->t->type, mat->cols, &row_bytes);
         c->first_packed[i] = n;
         for (uint32_t e = 0; e < mat->parts; e++) {
             srn_packed *w = &c->packed[n++];
-            w->type = mat->t->type;
-            w->form = srn_type_get((uint32_t)w->type)->form;
-            w->rows = mat->rows / mat->parts;
-            w->cols = mat->cols;
-            w->row_bytes = (size_t)row_bytes;
-            w->raw = (const uint8_t *)mat->t->data + (mat->row0 + (uint64_t)e * w->rows) * row_bytes;
-            if (!is_multiplied(c->m, mat)) continue;
-            w->panel_bytes = c->k.panel_bytes(w->type, w->cols);
+            *w = packed_part(c, mat, e);
             c->panels_bytes += w->panel_bytes * srn__panel_count(w);
         }
     }
@@ -135,11 +143,15 @@ static void *carve(carver *a, size_t n, size_t size) {
     return a->base ? a->base + at : NULL;
 }
 
+/* The longest row that a product reads, in whole groups. */
+static uint32_t widest_input(const srn_hparams *hp) {
+    uint32_t ff = SRN_MAX(hp->n_ff, hp->n_expert ? hp->n_ff_expert : 0);
+    return (uint32_t)srn_align_up(SRN_MAX(SRN_MAX(hp->n_embd, hp->n_head * hp->d_v), ff), SRN_GROUP);
+}
+
 static void carve_work(srn_cpu *c, carver *a) {
     const srn_hparams *hp = &c->m->hp;
     size_t t = c->o.max_batch, slots = t * hp->n_expert_used;
-    uint32_t ff = SRN_MAX(hp->n_ff, hp->n_expert ? hp->n_ff_expert : 0);
-    uint32_t widest = SRN_MAX(SRN_MAX(hp->n_embd, hp->n_head * hp->d_v), ff);
     srn_work *w = &c->w;
     w->x = carve(a, t * hp->n_embd, sizeof(float));
     w->xn = carve(a, t * hp->n_embd, sizeof(float));
@@ -159,21 +171,24 @@ static void carve_work(srn_cpu *c, carver *a) {
     w->cos = carve(a, 2 * t * hp->n_rot / 2, sizeof(float));
     w->sin = carve(a, 2 * t * hp->n_rot / 2, sizeof(float));
     w->pos = carve(a, t, sizeof(uint32_t));
-    w->act_wide = carve(a, c->k.act_bytes((uint32_t)srn_align_up(hp->n_embd, 32), (uint32_t)t, 2), 1);
-    w->act_narrow =
-        carve(a, c->k.act_bytes((uint32_t)srn_align_up(widest, 32), (uint32_t)SRN_MAX(t, slots), 1), 1);
+    w->act_wide = carve(a, c->k.act_bytes((uint32_t)srn_align_up(hp->n_embd, SRN_GROUP), (uint32_t)t, 2), 1);
+    w->act_narrow = carve(a, c->k.act_bytes(widest_input(hp), (uint32_t)SRN_MAX(t, slots), 1), 1);
 }
 
-static int alloc_work(srn_cpu *c, srn_err *err) {
+static void size_work(srn_cpu *c) {
     const srn_hparams *hp = &c->m->hp;
     carver sizing = {NULL, 0};
     carve_work(c, &sizing);
     c->work_bytes = sizing.used;
-    c->work_mem = srn_pages_alloc(c->work_bytes);
-    uint32_t widest = SRN_MAX(SRN_MAX(hp->n_embd, hp->n_head * hp->d_v), SRN_MAX(hp->n_ff, hp->n_ff_expert));
-    c->scratch_each = SRN_MAX(c->k.scratch_bytes((uint32_t)srn_align_up(widest, 32)),
-                              c->k.attn_scratch_bytes(hp->d_k, hp->d_v));
+    c->scratch_each =
+        SRN_MAX(c->k.scratch_bytes(widest_input(hp)), c->k.attn_scratch_bytes(hp->d_k, hp->d_v));
     c->scratch_each = (size_t)srn_align_up(c->scratch_each, 4096);
+}
+
+static int alloc_work(srn_cpu *c, srn_err *err) {
+    const srn_hparams *hp = &c->m->hp;
+    size_work(c);
+    c->work_mem = srn_pages_alloc(c->work_bytes);
     c->scratch = srn_aligned_calloc(srn__pool_threads(c->pool), c->scratch_each);
     c->freqs = srn_calloc(hp->n_rot, sizeof *c->freqs);
     if (!c->work_mem || !c->scratch || !c->freqs)
@@ -210,15 +225,41 @@ static const srn_device_ops cpu_ops = {.free = cpu_free,
                                        .memory = cpu_memory,
                                        .threads = cpu_threads};
 
-int srn_cpu_device_new(const srn_model *m, const srn_device_opts *o, srn_device **ret, srn_err *err) {
-    srn_cpu *c = srn_calloc(1, sizeof *c);
-    if (!c) return srn_fail_nomem(err, sizeof *c);
+/* What needs no memory of note: options and kernels. */
+static int describe(srn_cpu *c, const srn_model *m, const srn_device_opts *o, srn_err *err) {
     c->base.ops = &cpu_ops;
     c->m = m;
     c->o = *o;
     c->o.max_batch = SRN_MAX(o->max_batch, 1u);
-    int code = srn__kernels_select(o->cpu_limit, &c->k, err);
-    if (!code) code = srn__pool_new(o->threads ? o->threads : srn_cpu_count(), &c->pool, err);
+    c->o.threads = o->threads ? o->threads : srn_cpu_count();
+    return srn__kernels_select(o->cpu_limit, &c->k, err);
+}
+
+int srn_cpu_device_bytes(const srn_model *m, const srn_device_opts *o, uint64_t *ret_weights,
+                         uint64_t *ret_kv, uint64_t *ret_work, srn_err *err) {
+    srn_cpu c = {0};
+    int code = describe(&c, m, o, err);
+    if (code) return code;
+    uint64_t weights = 0;
+    for (uint32_t i = 0; i < m->n_mats; i++) {
+        const srn_mat *mat = &m->mats[i];
+        srn_packed part = packed_part(&c, mat, 0);
+        size_t bytes =
+            part.panel_bytes ? part.panel_bytes * srn__panel_count(&part) : part.rows * part.row_bytes;
+        weights += bytes * mat->parts;
+    }
+    size_work(&c);
+    *ret_weights = weights;
+    *ret_kv = srn_kv_bytes(m, o->kv_type, o->n_kv_blocks);
+    *ret_work = c.work_bytes + c.scratch_each * c.o.threads;
+    return SRN_OK;
+}
+
+int srn_cpu_device_new(const srn_model *m, const srn_device_opts *o, srn_device **ret, srn_err *err) {
+    srn_cpu *c = srn_calloc(1, sizeof *c);
+    if (!c) return srn_fail_nomem(err, sizeof *c);
+    int code = describe(c, m, o, err);
+    if (!code) code = srn__pool_new(c->o.threads, &c->pool, err);
     if (!code) code = pack_weights(c, err);
     if (!code) code = alloc_kv(c, err);
     if (!code) code = alloc_work(c, err);

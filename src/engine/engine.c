@@ -20,20 +20,19 @@ static uint64_t available_bytes(void) {
     return bytes;
 }
 
-static int check_memory(const srn_engine *e, srn_err *err) {
+static int check_memory(const srn_engine *e, const srn_device_opts *d, srn_err *err) {
     const double gib = 1024.0 * 1024.0 * 1024.0;
-    uint64_t weights = 0, have = available_bytes();
-    for (size_t i = 0; i < srn_weights_count(e->weights); i++)
-        weights += srn_weights_at(e->weights, i)->n_bytes;
-    uint64_t kv = srn_kv_bytes(e->model, e->kv_type, e->n_blocks);
-    if (weights + kv <= have) return SRN_OK;
-    return srn_fail(
-        err, SRN_ENOMEM,
-        "%s: %.1f GiB of weights and %.1f GiB of KV cache for %u positions are needed, and %.1f GiB of "
-        "memory are "
-        "available; %s",
-        srn_weights_path(e->weights), (double)weights / gib, (double)kv / gib, e->n_ctx, (double)have / gib,
-        weights < have ? "ask for a smaller context with --ctx" : "use a smaller model or quantisation");
+    uint64_t weights, kv, work, all, have = available_bytes();
+    int code = srn_cpu_device_bytes(e->model, d, &weights, &kv, &work, err);
+    if (code) return code;
+    if (srn_add_u64(weights, kv, &all) && srn_add_u64(all, work, &all) && all <= have) return SRN_OK;
+    return srn_fail(err, SRN_ENOMEM,
+                    "%s: %.1f GiB of weights, %.1f GiB of KV cache for %u positions and %.1f GiB of work "
+                    "buffers are needed, and %.1f GiB of memory are available; %s",
+                    srn_weights_path(e->weights), (double)weights / gib, (double)kv / gib, e->n_ctx,
+                    (double)work / gib, (double)have / gib,
+                    weights + work < have ? "ask for a smaller context with --ctx"
+                                          : "use a smaller model or quantisation");
 }
 
 static int read_opts(srn_engine *e, const srn_engine_opts *o, srn_err *err) {
@@ -81,19 +80,19 @@ static int open_all(srn_engine *e, const char *path, const srn_engine_opts *o, s
     if (!code) code = srn_weights_open(path, &open, &e->weights, err);
     if (!code) code = srn_model_new(e->weights, off, &e->model, err);
     if (!code) code = read_opts(e, o, err);
-    if (!code) code = check_memory(e, err);
-    if (!code && o->before_load) code = o->before_load(o->before_load_ctx, e, err);
     if (code) return code;
     const char *limit = o->cpu ? o->cpu : getenv("SERIN_CPU");
-    if (limit && !*limit) limit = NULL;
     srn_device_opts d = {.threads = o->threads,
-                         .cpu_limit = limit,
+                         .cpu_limit = limit && *limit ? limit : NULL,
                          .kv_type = e->kv_type,
                          .n_kv_blocks = e->n_blocks,
                          .max_batch = SRN_MIN(SRN_STEP_TOKENS, e->n_ctx),
                          .n_ctx = e->n_ctx,
                          .progress = o->progress,
                          .progress_ctx = o->progress_ctx};
+    code = check_memory(e, &d, err);
+    if (!code && o->before_load) code = o->before_load(o->before_load_ctx, e, err);
+    if (code) return code;
     code = srn_cpu_device_new(e->model, &d, &e->device, err);
     if (code) return code;
     snprintf(e->engine_id, sizeof e->engine_id, "serin-%s/numerics-%d/%s/kv-%s", srn_version(),

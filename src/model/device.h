@@ -55,7 +55,7 @@ struct srn_device {
     const srn_device_ops *ops;
 };
 
-/* Bytes of KV cache for n_blocks blocks of a model. */
+/* Bytes of KV cache for n_blocks blocks of a model; UINT64_MAX when they cannot be counted. */
 uint64_t srn_kv_bytes(const srn_model *m, srn_kv_type type, uint64_t n_blocks);
 
 #endif
