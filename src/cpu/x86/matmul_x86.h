@@ -76,10 +76,13 @@ static void panel_fused(const product *pr, const uint8_t *panel, const act_group
     }
 }
 
-/* Codes that the next expansion will read, fetched into L2 while tiles are computed. */
+/* What is fetched while tiles are computed: the codes that the next expansion will read, and before the last
+ * run is done the lines of y that the panel will be stored to, each on a page of its own. */
 typedef struct fetch {
     const uint8_t *at;
     uint32_t lines;
+    const float *y; /* NULL: not yet */
+    size_t y_stride;
 } fetch;
 
 /* n_groups expanded groups, the first of them g0, times all columns of the block. */
@@ -94,12 +97,13 @@ static void block_gemm(const product *pr, const srn__expanded *e, uint32_t g0, u
         for (uint32_t i = 0; i < tile; i++)
             at[i] = column[c + SRN_MIN(i, take - 1)] + (size_t)g0 * act_groups(pr->planes);
         for (uint32_t i = 0; i < lines_per_tile; i++, next.at += 64) _mm_prefetch(next.at, _MM_HINT_T1);
+        for (uint32_t i = 0; i < take && next.y; i++) __builtin_prefetch(next.y + (c + i) * next.y_stride, 1);
         family[take - 1](e, n_groups, at, first, acc + c * ACC_STRIDE, ACC_STRIDE);
     }
 }
 
 static void panel_expanded(const product *pr, uint32_t p, const act_group *const *column, uint32_t n,
-                           srn__x86_scratch *scratch) {
+                           const float *y, size_t y_stride, srn__x86_scratch *scratch) {
     const srn_packed *w = pr->w;
     uint32_t unit = srn_type_get((uint32_t)w->type)->block_elems / SRN_GROUP;
     const uint8_t *panel = w->panels + p * w->panel_bytes;
@@ -107,7 +111,8 @@ static void panel_expanded(const product *pr, uint32_t p, const act_group *const
         uint32_t g0 = pr->start[r] / SRN_GROUP, g1 = pr->start[r + 1] / SRN_GROUP;
         for (uint32_t g = g0; g < g1;) {
             uint32_t take = SRN_MIN(g1 - g, SRN__EXPAND_GROUPS / unit * unit), end = g + take;
-            fetch next = {0};
+            bool last = end == pr->groups;
+            fetch next = {.y = last ? y + (size_t)p * SRN_PANEL : NULL, .y_stride = y_stride};
             if (pr->layout.record_groups) {
                 natives[w->type].expand(panel, g, take, scratch->e);
                 next.at = end < pr->groups ? panel + srn__codes_at(pr->layout, end) : panel + w->panel_bytes;
@@ -151,7 +156,7 @@ static void block_codes(const product *pr, uint32_t p0, uint32_t p1, const srn_a
         if (pr->layout.record_groups && n * pr->planes <= FUSED_COLUMNS)
             panel_fused(pr, pr->w->panels + p * pr->w->panel_bytes, column, n, &scratch->acc[0][0][0]);
         else
-            panel_expanded(pr, p, column, n, scratch);
+            panel_expanded(pr, p, column, n, y, y_stride, scratch);
         store_panel(pr, p, &scratch->acc[0][0][0], n, y, y_stride);
     }
 }
