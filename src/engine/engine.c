@@ -143,9 +143,6 @@ srn_engine_info srn_engine_get_info(const srn_engine *e) {
 const srn_weights *srn_engine_weights(const srn_engine *e) {
     return e->weights;
 }
-const srn_model *srn_engine_model(const srn_engine *e) {
-    return e->model;
-}
 
 int srn_engine_vocab(srn_engine *e, const srn_vocab **ret, srn_err *err) {
     if (!e->vocab) {

@@ -12,7 +12,6 @@
 #define SRN_NUMERICS_ID 1
 
 const srn_weights *srn_engine_weights(const srn_engine *e);
-const srn_model *srn_engine_model(const srn_engine *e);
 srn_engine *srn_session_engine(const srn_session *s);
 /* The file's vocabulary, built on first use (a model whose tokenizer is unknown still computes) and owned by
  * the engine. Errors: those of srn_vocab_new. */

@@ -69,6 +69,28 @@ static void draws_depend_on_seed_and_position_alone(void **state) {
     assert_true(distinct > 32);
 }
 
+/* Of 1000 equal logits the token is floor(1000 u), u computed from the formula in docs/numerics.md: a change
+ * here would make every recorded call draw other tokens. */
+static void draws_are_those_of_the_numerics(void **state) {
+    (void)state;
+    static const struct {
+        uint64_t seed, position;
+        int32_t want;
+    } rows[] = {{0, 0, 789},
+                {0, 1, 913},
+                {0, 2, 886},
+                {1, 0, 920},
+                {42, 4095, 283},
+                {(1ull << 53) - 1, 1 << 20, 143},
+                {UINT64_MAX, UINT64_MAX, 420}};
+    for (int i = 0; i < N; i++) logits[i] = -3.0f;
+    srn_sampling p = {.temperature = 0.9f, .top_p = 1, .repeat_penalty = 1};
+    for (size_t i = 0; i < SRN_LEN(rows); i++) {
+        p.seed = rows[i].seed;
+        assert_int_equal(draw(&p, rows[i].position), rows[i].want);
+    }
+}
+
 static void frequencies_are_the_softmax_of_the_survivors(void **state) {
     (void)state;
     fill(5);
@@ -94,7 +116,15 @@ static void top_p_and_min_p_cut_the_tail(void **state) {
     for (int i = 0; i < N; i++) logits[i] = -20.0f;
     logits[4] = 2.0f, logits[9] = 1.9f, logits[2] = -3.0f;
     srn_sampling p = {.temperature = 1, .top_k = 0, .top_p = 0.9f, .min_p = 0, .repeat_penalty = 1};
-    for (uint64_t i = 0; i < 500; i++) assert_true(draw(&p, i) != 2);
+    int second = 0;
+    for (uint64_t i = 0; i < 500; i++) {
+        int32_t id = draw(&p, i);
+        assert_true(id == 4 || id == 9);
+        second += id == 9;
+    }
+    assert_true(second > 150); /* its share is 0.475 */
+    p.top_p = 0.52f;           /* 4 alone has 0.523 */
+    for (uint64_t i = 0; i < 500; i++) assert_int_equal(draw(&p, i), 4);
     p.top_p = 1, p.min_p = 0.95f; /* e^-0.1 is 0.905 */
     for (uint64_t i = 0; i < 500; i++) assert_int_equal(draw(&p, i), 4);
 }
@@ -129,10 +159,16 @@ static void bad_parameters_are_named(void **state) {
 
 static void log_sum_exp_is_right(void **state) {
     (void)state;
-    fill(9);
-    double sum = 0;
-    for (int i = 0; i < N; i++) sum += exp((double)logits[i]);
-    assert_true(fabs(srn_log_sum_exp(logits, N) - log(sum)) < 1e-6);
+    static float row[3 * 4096 + 5]; /* more than one chunk, and a tail */
+    const uint32_t sizes[] = {1, 2, 15, 16, 17, 4095, 4096, 4097, 8192, SRN_LEN(row)};
+    for (size_t k = 0; k < SRN_LEN(sizes); k++) {
+        double sum = 0;
+        for (uint32_t i = 0; i < sizes[k]; i++) {
+            row[i] = 90.0f + (float)((i * 7919) % 1000) / 100.0f;
+            sum += exp((double)row[i]);
+        }
+        assert_true(fabs(srn_log_sum_exp(row, sizes[k]) - log(sum)) < 1e-6);
+    }
 }
 
 int main(void) {
@@ -140,6 +176,7 @@ int main(void) {
         cmocka_unit_test(greedy_takes_the_greatest_and_the_lower_id_of_equals),
         cmocka_unit_test(top_k_equals_a_full_sort),
         cmocka_unit_test(draws_depend_on_seed_and_position_alone),
+        cmocka_unit_test(draws_are_those_of_the_numerics),
         cmocka_unit_test(frequencies_are_the_softmax_of_the_survivors),
         cmocka_unit_test(top_p_and_min_p_cut_the_tail),
         cmocka_unit_test(repeat_penalty_lowers_recent_tokens_once),
