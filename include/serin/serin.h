@@ -82,7 +82,7 @@ typedef struct srn_engine_info {
     const char *architecture;
     const char *engine_id; /* version, numerics, device class and cache type:
                               "serin-0.1.0/numerics-1/cpu-avx2/kv-f16" */
-    const char *device;    /* what computes: "cpu-avx2" */
+    const char *device;    /* what computes: "cpu-avx2"; NULL in before_load, as the bytes are 0 */
     uint32_t n_vocab, n_ctx, n_ctx_train, n_layer, n_embd, threads;
     uint64_t weights_bytes, kv_bytes, work_bytes; /* memory held */
 } srn_engine_info;
@@ -92,21 +92,24 @@ SRN_API srn_engine_info srn_engine_get_info(const srn_engine *e);
 /* ---- a session: one sequence of tokens. Sessions of one engine are used by one thread at a time. ---- */
 
 typedef struct srn_session srn_session;
+/* The sessions of an engine share a cache of n_ctx positions, taken in blocks of 64. Errors: SRN_ENOMEM. */
 SRN_API int srn_session_new(srn_engine *e, srn_session **ret, srn_err *err);
 SRN_API void srn_session_free(srn_session *s);
 SRN_API uint32_t srn_session_length(const srn_session *s);
 /* Forgets everything from index length on. */
 SRN_API void srn_session_truncate(srn_session *s, uint32_t length);
 /* Appends n tokens and computes the logits after the last one. Between chunks *cancel (may be NULL) is read;
- * when it is set: SRN_ECANCELLED, and the session has the length it had. SRN_ECONTEXT when they do not fit
- * (nothing done). */
+ * when it is set: SRN_ECANCELLED. Errors: SRN_EINVAL (no tokens, or an id outside the vocabulary) and
+ * SRN_ECONTEXT (they do not fit, or other sessions hold the cache) before anything is done, SRN_ENONFINITE.
+ * After any error the session has the length that it had. */
 SRN_API int srn_session_feed(srn_session *s, const int32_t *tokens, uint32_t n, const volatile int *cancel,
                              srn_err *err);
 /* [length]: the tokens that the session holds; valid until it is fed or freed. */
 SRN_API const int32_t *srn_session_tokens(const srn_session *s);
-/* [n_vocab] after the last token fed; valid until the next feed. */
+/* [n_vocab] after the last token fed; valid until the next feed, failed ones too, and not after truncate. */
 SRN_API const float *srn_session_logits(const srn_session *s);
-/* As feed, with the logits after every one of the n tokens, [n, n_vocab], into out. */
+/* As feed, with the logits after every one of the n tokens, [n, n_vocab], into out; on failure out holds
+ * nothing of use. */
 SRN_API int srn_session_feed_all(srn_session *s, const int32_t *tokens, uint32_t n, float *out, srn_err *err);
 
 /* ---- text ---- */
@@ -142,8 +145,9 @@ typedef struct srn_sampling {
 SRN_API srn_sampling srn_sampling_default(void);
 /* Checks ranges; names the field that is wrong. */
 SRN_API int srn_sampling_check(const srn_sampling *p, srn_err *err);
-/* Draws the token at `position` (its index in the sequence: the draw is keyed by seed and position). Penalty,
- * temperature, top-k, top-p, min-p, in this order. Errors: SRN_ENOMEM. */
+/* Draws the token at `position` (its index in the sequence: the draw is keyed by seed and position) from
+ * logits [n_vocab], finite as a session gives them, with n_vocab > 0. Penalty, temperature, top-k, top-p,
+ * min-p, in this order. p has passed srn_sampling_check. Any thread. Errors: SRN_ENOMEM. */
 SRN_API int srn_sample(const float *logits, uint32_t n_vocab, const srn_sampling *p, const int32_t *history,
                        size_t n_history, uint64_t position, int32_t *ret, srn_err *err);
 

@@ -52,14 +52,13 @@ static int read_token_ids(score *c, srn_err *err) {
 static int read_text(score *c, srn_err *err) {
     char *text;
     size_t len;
-    srn_vocab *v;
+    const srn_vocab *v;
     int code = srn_read_file(c->text_path, (size_t)256 << 20, &text, &len, err);
     if (code) return code;
-    code = srn_vocab_new(srn_engine_weights(c->e), &v, err);
+    code = srn_engine_vocab(c->e, &v, err);
     if (!code) {
         srn_span span = {{text, len}, false};
         code = srn_tokenize(v, &span, 1, 0, &c->tokens, err);
-        srn_vocab_free(v);
     }
     free(text);
     if (!code && c->tokens.n < 2)

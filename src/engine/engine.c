@@ -57,7 +57,8 @@ static int read_opts(srn_engine *e, const srn_engine_opts *o, srn_err *err) {
     return SRN_OK;
 }
 
-/* Features that a test switches off, by name: SERIN_TEST_OFF=rope,window. Unknown names are an error. */
+/* Features that a test switches off, by name: SERIN_TEST_OFF=rope,window. Unknown names are an error. The
+ * variable is for tests alone; an engine that it maimed says so in its id. */
 static int features_off(unsigned *ret, srn_err *err) {
     const char *list = getenv("SERIN_TEST_OFF");
     *ret = 0;
@@ -95,9 +96,11 @@ static int open_all(srn_engine *e, const char *path, const srn_engine_opts *o, s
     if (code) return code;
     code = srn_cpu_device_new(e->model, &d, &e->device, err);
     if (code) return code;
-    snprintf(e->engine_id, sizeof e->engine_id, "serin-%s/numerics-%d/%s/kv-%s", srn_version(),
+    char maimed[24] = "";
+    if (off) snprintf(maimed, sizeof maimed, "/test-off-%x", off);
+    snprintf(e->engine_id, sizeof e->engine_id, "serin-%s/numerics-%d/%s/kv-%s%s", srn_version(),
              SRN_NUMERICS_ID, e->device->ops->device_class(e->device),
-             e->kv_type == SRN_KV_F32 ? "f32" : "f16");
+             e->kv_type == SRN_KV_F32 ? "f32" : "f16", maimed);
     return SRN_OK;
 }
 

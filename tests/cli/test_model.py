@@ -147,3 +147,9 @@ def test_an_unknown_instruction_set_or_feature_is_named(tmp_path):
     assert "mmx" in score(path, env={"SERIN_CPU": "mmx"}).stderr
     assert "frob" in score(path, env={"SERIN_TEST_OFF": "rope,frob"}).stderr
     assert json.loads(score(path, "--json", env={"SERIN_CPU": "ref"}).stdout)["engine"].split("/")[2] == "cpu-ref"
+
+
+def test_an_engine_that_lacks_a_feature_for_a_test_has_another_id(tmp_path):
+    path = edit(GOLDEN / "llama.gguf", tmp_path / "m.gguf")
+    ids = [json.loads(score(path, "--json", env={"SERIN_TEST_OFF": off}).stdout)["engine"] for off in ("", "rope", "window")]
+    assert len(set(ids)) == 3 and "test-off" in ids[1] and "test-off" not in ids[0]
