@@ -15,8 +15,9 @@ uint64_t srn_now_us(void) {
 
 int srn_read_file(const char *path, size_t max_bytes, char **ret_data, size_t *ret_len, srn_err *err) {
     bool is_stdin = strcmp(path, "-") == 0;
+    const char *name = is_stdin ? "standard input" : path;
     FILE *f = is_stdin ? stdin : fopen(path, "rb");
-    if (!f) return srn_fail(err, errno == ENOENT ? SRN_ENOENT : SRN_EIO, "%s: %s", path, strerror(errno));
+    if (!f) return srn_fail(err, errno == ENOENT ? SRN_ENOENT : SRN_EIO, "%s: %s", name, strerror(errno));
     srn_buf b;
     srn_buf_init(&b, max_bytes);
     char chunk[16384];
@@ -25,9 +26,11 @@ int srn_read_file(const char *path, size_t max_bytes, char **ret_data, size_t *r
         if (!srn_buf_add(&b, chunk, n)) break;
     int code = SRN_OK;
     if (b.failed)
-        code = srn_fail(err, SRN_ELIMIT, "%s: longer than the limit of %zu bytes", path, max_bytes);
+        code = srn_fail(err, SRN_ELIMIT, "%s: longer than the limit of %zu bytes", name, max_bytes);
+    else if (ferror(f) && errno == EISDIR)
+        code = srn_fail(err, SRN_EINVAL, "%s: is a folder; give a file", name);
     else if (ferror(f))
-        code = srn_fail(err, SRN_EIO, "%s: %s", path, strerror(errno));
+        code = srn_fail(err, SRN_EIO, "%s: %s", name, strerror(errno));
     else if (!srn_buf_add(&b, "", 0))
         code = srn_fail_nomem(err, b.len + 1);
     if (!is_stdin) fclose(f);

@@ -103,6 +103,8 @@ static void read_file_names_what_is_missing_or_too_long(void **state) {
     assert_int_equal(srn_read_file(SRN_TEST_DIR "/CMakeLists.txt", 1 << 20, &data, &n, &e), SRN_OK);
     assert_int_equal(strlen(data), n);
     free(data);
+    assert_int_equal(srn_read_file(SRN_TEST_DIR, 10, &data, &n, &e), SRN_EINVAL);
+    assert_non_null(strstr(e.text, SRN_TEST_DIR ": is a folder"));
 }
 
 int main(void) {
