@@ -141,7 +141,8 @@ typedef struct srn_sampling {
     int32_t repeat_last_n;
     uint64_t seed;
 } srn_sampling;
-/* temperature 0.8, top_k 40, top_p 0.95, min_p 0.05, no penalty, seed 0. */
+/* What to start from, for a zeroed srn_sampling is refused: temperature 0.8, top_k 40, top_p 0.95, min_p
+ * 0.05, no penalty, seed 0. */
 SRN_API srn_sampling srn_sampling_default(void);
 /* Checks ranges; names the field that is wrong. */
 SRN_API int srn_sampling_check(const srn_sampling *p, srn_err *err);

@@ -106,6 +106,8 @@ static int open_all(srn_engine *e, const char *path, const srn_engine_opts *o, s
 
 int srn_engine_open(const char *path, const srn_engine_opts *opts, srn_engine **ret, srn_err *err) {
     srn_engine_opts none = {0};
+    if (!path)
+        return srn_fail(err, SRN_EINVAL, "the path of the model is NULL; give the path of a GGUF file");
     srn_engine *e = srn_calloc(1, sizeof *e);
     if (!e) return srn_fail_nomem(err, sizeof *e);
     int code = open_all(e, path, opts ? opts : &none, err);

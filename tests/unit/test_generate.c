@@ -228,6 +228,15 @@ static void a_caller_may_refuse_before_the_weights_are_packed(void **state) {
     assert_string_equal(err.text, "no");
 }
 
+static void a_missing_path_is_an_error(void **state) {
+    (void)state;
+    srn_engine *e = NULL;
+    srn_err err = {0};
+    assert_int_equal(srn_engine_open(NULL, NULL, &e, &err), SRN_EINVAL);
+    assert_null(e);
+    assert_non_null(strstr(err.text, "NULL"));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_a_session_holds_changes_no_token),
@@ -238,6 +247,7 @@ int main(void) {
         cmocka_unit_test(the_callback_and_the_flag_end_an_answer),
         cmocka_unit_test(bad_requests_leave_the_session_alone),
         cmocka_unit_test(a_caller_may_refuse_before_the_weights_are_packed),
+        cmocka_unit_test(a_missing_path_is_an_error),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
