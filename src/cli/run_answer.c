@@ -39,12 +39,15 @@ typedef struct stream {
     srn__screen screen;
     size_t shown; /* bytes of the answer's text that were written */
     bool to_screen, failed, no_memory;
+    int why; /* errno of the write that failed */
 } stream;
 
 static bool show(stream *s) {
     srn_buf *text = &s->answer->text;
     if (!s->to_screen || s->failed) return !s->failed;
+    errno = 0;
     s->failed = !srn__screen_add(&s->screen, (srn_str){text->data + s->shown, text->len - s->shown});
+    s->why = errno;
     s->shown = text->len;
     return !s->failed;
 }
@@ -79,10 +82,16 @@ int srn__run_answer(srn__run *r, const srn_tokens *prompt, bool thinking, srn__a
                            .progress = srn_cli_progress};
     int code = srn_generate(r->session, prompt->ids, (uint32_t)prompt->n, &o, &ret->g, err);
     srn_detok_end(&s.detok, &ret->text);
-    if (s.to_screen && show(&s)) s.failed = !srn__screen_end(&s.screen);
+    if (s.to_screen && show(&s)) {
+        errno = 0;
+        s.failed = !srn__screen_end(&s.screen);
+        s.why = errno;
+    }
     sigaction(SIGINT, &old, NULL);
     if (!code && s.no_memory) code = srn_fail_nomem(err, ret->text.len);
-    if (!code && s.failed) code = srn_fail(err, SRN_EIO, "standard output could not be written");
+    if (!code && s.failed)
+        code = srn_fail(err, SRN_EIO, "standard output could not be written: %s",
+                        s.why ? strerror(s.why) : "an earlier write failed");
     return code;
 }
 

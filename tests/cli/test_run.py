@@ -339,6 +339,15 @@ def test_ctrl_c_with_json_still_gives_the_object(env, smol):
     assert json.loads(out)["finish_reason"] == "cancelled"
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_a_full_disk_ends_the_answer_with_its_reason(env, smol):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([SERIN, "run", smol, "-p", "Hi", "-n", "3"], stdin=subprocess.DEVNULL, stdout=full,
+                              stderr=subprocess.PIPE, text=True, timeout=60, env=env)
+    assert done.returncode == 1
+    assert "standard output could not be written: No space left on device" in done.stderr
+
+
 def test_a_reader_that_left_ends_the_answer_with_1(env, smol):
     child = subprocess.Popen([SERIN, "run", smol, "-p", "Count to one thousand.", "--temp", "0", "-n", "4000"],
                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
