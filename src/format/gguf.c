@@ -225,7 +225,9 @@ static int read_meta(reader *r, srn_arena *arena, size_t i, srn_meta *m) {
 static int read_metas(reader *r, srn__gguf *g, uint64_t n) {
     enum { LEAST_BYTES = 8 + 1 + 4 + 1 }; /* the smallest key and value */
     if (n > SRN__MAX_KEYS)
-        return fail_at(r, SRN_ELIMIT, 16, "%" PRIu64 " keys are over the limit of %u", n, SRN__MAX_KEYS);
+        return fail_at(r, SRN_ELIMIT, 16,
+                       "%" PRIu64 " keys are over the limit of %u; it is damaged, download it again", n,
+                       SRN__MAX_KEYS);
     if (n > (r->len - r->at) / LEAST_BYTES) return fail_cut(r, n * LEAST_BYTES);
     g->metas = srn_arena_alloc(&g->arena, (size_t)n * sizeof *g->metas);
     if (!g->metas || !srn__index_init(&g->meta_index, (size_t)n)) return fail_memory(r, n * sizeof *g->metas);
@@ -334,7 +336,9 @@ static int read_tensors(reader *r, srn__gguf *g, uint64_t n) {
     enum { LEAST_BYTES = 8 + 1 + 4 + 4 + 8 }; /* a name of one letter and no dimensions */
     snprintf(r->what, sizeof r->what, "the table of tensors");
     if (n > SRN__MAX_TENSORS)
-        return fail_at(r, SRN_ELIMIT, 8, "%" PRIu64 " tensors are over the limit of %u", n, SRN__MAX_TENSORS);
+        return fail_at(r, SRN_ELIMIT, 8,
+                       "%" PRIu64 " tensors are over the limit of %u; it is damaged, download it again", n,
+                       SRN__MAX_TENSORS);
     if (n > (r->len - r->at) / LEAST_BYTES) return fail_cut(r, n * LEAST_BYTES);
     g->tensors = srn_arena_alloc(&g->arena, (size_t)n * sizeof *g->tensors);
     if (!g->tensors) return fail_memory(r, n * sizeof *g->tensors);
