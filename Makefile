@@ -5,7 +5,7 @@ all:      ; cmake --preset release && cmake --build --preset release
 demo:     ; ./demo
 check:    ; ./check
 bench: all; bench/side-by-side
-install:  ; DESTDIR=$(DESTDIR) cmake --install build/release --prefix $(PREFIX)
+install: all; DESTDIR=$(DESTDIR) cmake --install build/release --prefix $(PREFIX)
 lint: all ; tools/lint
 format:   ; find include src tests fuzz bench -name '*.[ch]' -print0 | xargs -0 clang-format -i
 clean:    ; rm -rf build

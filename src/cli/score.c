@@ -206,9 +206,9 @@ int srn__cmd_score(int argc, char **argv) {
     const srn_cli_spec spec = {
         .usage = "serin score MODEL (--tokens FILE.json | --text FILE) [options]",
         .about = "Log-probabilities (natural logarithms) of tokens given their predecessors, and perplexity.",
-        .examples = "serin score smollm2 --text README.md\n"
-                    "serin tokenize smollm2 --text 'The sky is' --json > t.json\n"
-                    "serin score smollm2 --tokens t.json --top 5 --json\n",
+        .examples = "  serin score smollm2 --text README.md\n"
+                    "  serin tokenize smollm2 --text 'The sky is' --json > t.json\n"
+                    "  serin score smollm2 --tokens t.json --top 5 --json\n",
         .opts = opts,
         .n_opts = SRN_LEN(opts),
         .min_operands = 1,
