@@ -5,13 +5,14 @@
 #include "cli/tokens.h"
 
 #include <errno.h>
+#include <jansson.h>
 #include <limits.h>
 #include <stdlib.h>
 
 enum { MAX_INPUT_BYTES = 1 << 28 };
 
 typedef struct request {
-    bool special;
+    bool special, json;
     const char *model;
     const char **words; /* after MODEL */
     int n_words;
@@ -70,6 +71,16 @@ static int read_ids(const request *r, const srn_vocab *v, srn_tokens *ids, srn_e
     return code;
 }
 
+/* One JSON string. */
+static int print_json(srn_str text, srn_err *err) {
+    json_t *j = json_stringn(text.ptr, text.len);
+    if (!j) return srn_fail_nomem(err, text.len);
+    int failed = json_dumpf(j, stdout, JSON_ENCODE_ANY);
+    json_decref(j);
+    putchar('\n');
+    return failed ? srn_fail(err, SRN_EIO, "standard output could not be written") : SRN_OK;
+}
+
 static int print_text(const request *r, const srn_vocab *v, const srn_tokens *ids, srn_err *err) {
     srn_detok d;
     srn_buf b;
@@ -77,13 +88,17 @@ static int print_text(const request *r, const srn_vocab *v, const srn_tokens *id
     srn_detok_init(&d, v, r->special);
     for (size_t i = 0; i < ids->n; i++) {
         srn_detok_add(&d, ids->ids[i], &b);
-        if (b.len < 1 << 16) continue;
+        if (r->json || b.len < 1 << 16) continue;
         srn_cli_put_result((srn_str){b.data, b.len});
         srn_buf_clear(&b);
     }
     srn_detok_end(&d, &b);
-    if (b.len) srn_cli_put_result((srn_str){b.data, b.len});
+    srn_str rest = {b.data ? b.data : "", b.len};
     int code = b.failed ? srn_fail_nomem(err, b.len) : SRN_OK;
+    if (!code && r->json)
+        code = print_json(rest, err);
+    else if (!code)
+        srn_cli_put_result(rest);
     srn_buf_done(&b);
     return code;
 }
@@ -108,9 +123,10 @@ int srn__cmd_detokenize(int argc, char **argv) {
          .kind = SRN_OPT_FLAG,
          .dest = &r.special,
          .help = "show control tokens as their text"},
+        {.name = "json", .kind = SRN_OPT_FLAG, .dest = &r.json, .help = "print one JSON string"},
     };
     const srn_cli_spec spec = {
-        .usage = "serin detokenize MODEL [IDS... | FILE | -] [--special]",
+        .usage = "serin detokenize MODEL [IDS... | FILE | -] [--special] [--json]",
         .about = "Turns token ids into text. Ids are a JSON array, or parted by white space or commas.\n"
                  "MODEL may be a file that holds a vocabulary and no tensors.",
         .examples = "  serin detokenize model.gguf 19556 665\n"

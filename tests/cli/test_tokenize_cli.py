@@ -70,6 +70,11 @@ def test_control_tokens_are_shown_only_when_asked_for(model):
     assert run("detokenize", model, "--special", "5", "4", "7", "6") == b"<|im_start|>ab<tool><|im_end|>"
 
 
+def test_json_is_one_string(model):
+    assert run("detokenize", model, "--json", "4", "11", "3") == b'"ab b\\n"\n'
+    assert run("detokenize", model, "--json", "[]") == b'""\n'
+
+
 @pytest.mark.parametrize("ids, words", [
     ("12", "there is no token 12; the vocabulary has 12, from 0 to 11"),
     ("[1, 4294967296]", "there is no token 4294967296"),
