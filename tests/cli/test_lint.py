@@ -165,6 +165,13 @@ def test_pages_that_point_at_nothing_are_found(tree):
                                    "docs/a.md:3: links: src/base/gone.c does not exist"]
 
 
+def test_a_page_that_the_index_leaves_out_is_found(tree):
+    tree("docs/a.md", "# A\n")
+    tree("docs/b.md", "# B, which names a.md\n")
+    assert lint(tree("docs/README.md", "[b](b.md), not a.md\n"), "links") == [
+        "docs/README.md:1: links: a.md is not listed"]
+
+
 def test_a_file_without_a_comment_at_its_top_is_found(tree):
     found = lint(tree("src/base/a.c", '#include "base/base.h"\n/* what it owns, too late */\n'), "tops")
     assert len(found) == 1 and found[0].startswith("src/base/a.c:1: tops: ")
