@@ -106,7 +106,7 @@ typedef struct srn_kernels {
      */
     bool (*quantize)(const srn_act *a, uint32_t c0, uint32_t c1, uint32_t g0, uint32_t g1);
 
-    /* Scratch that matmul needs per thread, for matrices of at most k columns. */
+    /* Scratch that matmul needs per thread, for matrices of at most k columns; 64-byte aligned. */
     size_t (*scratch_bytes)(uint32_t k);
     /* Rows of panels [p0, p1) times columns: y[i*y_stride + row] = row . column, where column i is cols[i],
      * or i itself when cols is NULL; n_cols of them. Writes no row at or beyond w->rows. */

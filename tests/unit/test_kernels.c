@@ -117,6 +117,11 @@ static void fill_weights(srn_type type, uint8_t *raw, size_t bytes, int kind) {
         return;
     }
     if (type == SRN_Q8_0 && below(4) == 0) memset(raw, 0x80, bytes);
+    if (type == SRN_Q6_K && below(4) == 0) /* least codes and scales: the greatest sums of all types */
+        for (size_t b = 0; b < bytes; b += t->block_bytes) {
+            memset(raw + b, 0, 192);
+            memset(raw + b + 192, 0x80, 16);
+        }
     for (size_t s = 0; s < SRN_LEN(scale_fields); s++)
         for (int f = 0; f < 2 && scale_fields[s].type == type; f++)
             for (size_t b = 0; b < bytes && scale_fields[s].at[f] >= 0; b += t->block_bytes) {
@@ -127,7 +132,18 @@ static void fill_weights(srn_type type, uint8_t *raw, size_t bytes, int kind) {
 
 /* ---- activations ---- */
 
-enum { ACT_GAUSSIAN, ACT_OUTLIERS, ACT_ZEROS, ACT_TINY, ACT_HUGE, ACT_TIES, ACT_EXTREME, ACT_MIXED, N_ACTS };
+enum {
+    ACT_GAUSSIAN,
+    ACT_OUTLIERS,
+    ACT_ZEROS,
+    ACT_TINY,
+    ACT_HUGE,
+    ACT_TIES,
+    ACT_EXTREME,
+    ACT_EQUAL,
+    ACT_MIXED,
+    N_ACTS
+};
 
 static float random_activation(int kind) {
     float g = gaussian(), sign = below(2) ? 1.0f : -1.0f;
@@ -144,6 +160,8 @@ static float random_activation(int kind) {
         return sign * ((float)below(128) + 0.5f * (float)below(2));
     case ACT_EXTREME:
         return sign * 3.0f;
+    case ACT_EQUAL:
+        return 3.0f;
     case ACT_MIXED:
         return ldexpf(g, (int)below(200) - 110);
     default:
@@ -426,6 +444,7 @@ static void the_ladder_refuses_unknown_levels(void **state) {
     assert_non_null(strstr(err.text, "sse9"));
     assert_int_equal(srn__kernels_select(NULL, &k, &err), 0);
     assert_string_equal(k.name, tables[n_tables - 1].name);
+    for (int i = 0; i < n_tables; i++) assert_string_equal(tables[i].name, srn__kernels_available()[i]);
 }
 
 int main(void) {
