@@ -73,6 +73,9 @@ void srn_aligned_free(void *p);
 char *srn_strndup(const char *p, size_t n);
 /* Zero pages that cost nothing until touched, with huge-page advice; NULL when they cannot be had. */
 void *srn_pages_alloc(size_t bytes);
+/* The same for memory of which little may ever be written, here and there: small pages, since the first touch
+ * of a huge one takes and clears 2 MiB. */
+void *srn_pages_alloc_sparse(size_t bytes);
 void srn_pages_free(void *p, size_t bytes); /* p may be NULL */
 
 /* ---- a growing byte buffer with a cap ---- */

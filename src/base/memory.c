@@ -31,12 +31,20 @@ void srn_aligned_free(void *p) {
     free(p);
 }
 
-void *srn_pages_alloc(size_t bytes) {
+static void *map_pages(size_t bytes, int advice) {
     if (bytes > SIZE_MAX / 2) return NULL;
     void *p = mmap(NULL, bytes ? bytes : 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED) return NULL;
-    if (bytes >= HUGE_PAGE_BYTES) madvise(p, bytes, MADV_HUGEPAGE); /* advice only */
+    if (bytes >= HUGE_PAGE_BYTES) madvise(p, bytes, advice); /* failure costs speed only */
     return p;
+}
+
+void *srn_pages_alloc(size_t bytes) {
+    return map_pages(bytes, MADV_HUGEPAGE);
+}
+
+void *srn_pages_alloc_sparse(size_t bytes) {
+    return map_pages(bytes, MADV_NOHUGEPAGE);
 }
 
 void srn_pages_free(void *p, size_t bytes) {

@@ -122,7 +122,7 @@ static int alloc_kv(srn_cpu *c, srn_err *err) {
     c->k_tile_bytes = (size_t)SRN_KV_BLOCK * hp->d_k * elem;
     c->v_tile_bytes = (size_t)SRN_KV_BLOCK * hp->d_v * elem;
     c->kv_bytes = (size_t)srn_kv_bytes(c->m, c->o.kv_type, c->o.n_kv_blocks);
-    c->kv = srn_pages_alloc(c->kv_bytes);
+    c->kv = srn_pages_alloc_sparse(c->kv_bytes); /* a short sequence writes a little of every layer's part */
     if (!c->kv)
         return srn_fail(
             err, SRN_ENOMEM,

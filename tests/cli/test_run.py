@@ -309,6 +309,18 @@ def test_models_that_are_not_there_or_not_models(run, tmp_path, env):
     assert run(tmp_path, "-p", "Hi").returncode == 2
 
 
+def test_a_short_answer_takes_little_of_a_large_cache(env, smol):
+    def peak_mib(ctx):
+        with subprocess.Popen([SERIN, "run", smol, "-p", "Hi", "-n", "2", "--ctx", str(ctx)], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env) as child:
+            _, status, used = os.wait4(child.pid, 0)
+            child.returncode = os.waitstatus_to_exitcode(status)
+        assert child.returncode == 0
+        return used.ru_maxrss / 1024
+
+    assert peak_mib(8192) - peak_mib(64) < 60  # the cache of 8192 tokens is 180 MiB
+
+
 # ---- interruption and closed pipes ----
 
 def wait_for_output(child: subprocess.Popen) -> bytes:
