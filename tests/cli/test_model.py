@@ -117,11 +117,30 @@ def test_yarn_on_a_base_of_one_is_defined(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_weights_that_overflow_fail_the_request(tmp_path):
-    shape = tensor("blk.0.attn_v.weight", "llama").shape
-    done = score(edit(GOLDEN / "llama.gguf", tmp_path / "m.gguf", tensors={"blk.0.attn_v.weight": np.full(shape, 3e38, np.float32)}))
+@pytest.mark.parametrize("golden, name, value", [
+    ("llama", "blk.0.attn_q.weight", 3e38), ("llama", "blk.0.attn_k.weight", 3e38), ("llama", "blk.0.attn_v.weight", 3e38),
+    ("llama", "blk.1.attn_output.weight", 3e38), ("llama", "blk.1.ffn_up.weight", 3e38), ("llama", "output.weight", 3e38),
+    ("llama", "token_embd.weight", np.inf), ("gemma2", "token_embd.weight", np.inf), ("gemma2", "blk.0.attn_q.weight", 3e38),
+    ("mixtral", "blk.0.ffn_gate_inp.weight", np.nan), ("mixtral", "blk.1.ffn_down_exps.weight", 3e38)])
+def test_weights_that_overflow_fail_the_request(golden, name, value, tmp_path):
+    shape = tensor(name, golden).shape
+    done = score(edit(GOLDEN / f"{golden}.gguf", tmp_path / "m.gguf", tensors={name: np.full(shape, value, np.float32)}))
     assert done.returncode == 1
     assert "infinite or not a number" in done.stderr
+
+
+def test_equal_router_logits_go_to_the_lower_experts(tmp_path):
+    """A router of zeros: the first two of four experts are taken, whatever the others hold."""
+    flat = {f"blk.{i}.ffn_gate_inp.weight": np.zeros_like(tensor(f"blk.{i}.ffn_gate_inp.weight", "mixtral")) for i in (0, 1)}
+    results = []
+    for changed in ([], [2, 3], [0], [1]):
+        down = tensor("blk.0.ffn_down_exps.weight", "mixtral").copy()
+        down[changed] *= -2
+        results.append(score(edit(GOLDEN / "mixtral.gguf", tmp_path / f"{changed}.gguf",
+                                  tensors={**flat, "blk.0.ffn_down_exps.weight": down}), "--json"))
+    assert [r.returncode for r in results] == [0] * 4
+    assert results[0].stdout == results[1].stdout
+    assert len({r.stdout for r in results}) == 3
 
 
 def test_a_nan_in_the_weights_fails_the_request(tmp_path):
