@@ -136,7 +136,7 @@ static void finish_head(const worker *t, const srn_layer *l, uint32_t layer, uin
         size_t row = ((l->local_rope ? (size_t)t->s->c->o.max_batch : 0) + token) * (hp->n_rot / 2);
         k->rope(x, t->w->cos + row, t->w->sin + row, hp->n_rot, t->c->m->arch->rope_neox);
     }
-    if (is_q) return flag(t, all_finite(x, hp->d_k));
+    if (is_q) return; /* one that is not finite shows in its scores */
     const srn_slice *s = slice_of(t->s->b, token);
     uint32_t pos = t->w->pos[token], block = s->blocks[pos / SRN_KV_BLOCK];
     size_t per_block = (size_t)block * hp->n_head_kv;

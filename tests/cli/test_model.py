@@ -129,6 +129,14 @@ def test_weights_that_overflow_fail_the_request(golden, name, value, tmp_path):
     assert "infinite or not a number" in done.stderr
 
 
+def test_a_score_that_overflows_fails_the_request(tmp_path):
+    """Queries and keys are finite, their product is not."""
+    shape = tensor("blk.0.attn_q.weight", "llama").shape
+    big = {"blk.0.attn_q.weight": np.full(shape, 1e36, np.float32), "blk.0.attn_k.weight": np.full(shape, 1e5, np.float32)}
+    done = score(edit(GOLDEN / "llama.gguf", tmp_path / "m.gguf", tensors=big))
+    assert done.returncode == 1 and "infinite or not a number" in done.stderr
+
+
 def test_equal_router_logits_go_to_the_lower_experts(tmp_path):
     """A router of zeros: the first two of four experts are taken, whatever the others hold."""
     flat = {f"blk.{i}.ffn_gate_inp.weight": np.zeros_like(tensor(f"blk.{i}.ffn_gate_inp.weight", "mixtral")) for i in (0, 1)}
