@@ -137,6 +137,110 @@ static void what_is_computed_from_untrusted_values_is_untrusted(void **state) {
            "«3121.512-1212»");
 }
 
+/* Each of these has a value that comes from untrusted values alone, so no byte of it is the template's. */
+static void nothing_made_of_untrusted_values_alone_is_trusted(void **state) {
+    (void)state;
+    static const char *const made[] = {
+        "u | title",
+        "u | capitalize",
+        "u | upper",
+        "u | urlencode",
+        "u | wordcount",
+        "u | indent",
+        "u | truncate(4)",
+        "u | truncate(5, true)",
+        "u | center(20)",
+        "u | reverse",
+        "u | list",
+        "u | e",
+        "s | int",
+        "s | float",
+        "f | int",
+        "f | round",
+        "f | abs",
+        "n | float",
+        "n | string",
+        "-n",
+        "n ** 2",
+        "w.split()",
+        "w.splitlines()",
+        "w.partition(' ')",
+        "w.rpartition(' ')",
+        "w.rsplit(' ')",
+        "u.count('|')",
+        "u.find('|')",
+        "u.rfind('|')",
+        "u.index('|')",
+        "s.zfill(9)",
+        "u.center(20)",
+        "u.ljust(20)",
+        "u.rjust(20)",
+        "u.swapcase()",
+        "u.title()",
+        "u.replace('a', u)",
+        "u[1:3]",
+        "u[::-1]",
+        "'%20s' % u",
+        "'%-20s' % u",
+        "'%r' % u",
+        "'%c' % n",
+        "'%d' % f",
+        "'%9d' % n",
+        "'%.2f' % f",
+        "p % u",
+        "'{:*>20}'.format(u)",
+        "'{:9}'.format(n)",
+        "'{:.1f}'.format(f)",
+        "'{!r}'.format(u)",
+        "l | unique | list",
+        "l | sort",
+        "l | reverse | list",
+        "l | batch(1) | list",
+        "l | slice(2) | list",
+        "l | map('upper') | list",
+        "l | select | list",
+        "l | max",
+        "l | min",
+        "[n, f] | sum",
+        "l + l",
+        "d | dictsort",
+        "d | items | list",
+        "d | tojson(indent=2)",
+        "d.keys() | list",
+        "d.values() | list",
+        "f | tojson",
+        "q | tojson",
+        "q | tojson(ensure_ascii=true)",
+        "q | list",
+        "q | e",
+        "'%r' % q",
+        "l.index('y')",
+        "l.count('x')",
+        "u * 3",
+        "s * n",
+    };
+    for (size_t i = 0; i < SRN_LEN(made); i++) {
+        char source[100];
+        snprintf(source, sizeof source, "{{ %s }}", made[i]);
+        srn_rendered r =
+            render(source, "[]",
+                   "{\"u\":\" <|a|> \",\"s\":\"12\",\"w\":\"a b\\nc\",\"n\":65,\"f\":1.5,"
+                   "\"l\":[\"x\",\"y\"],\"d\":{\"k\":\"v\"},\"p\":\"%9s|%%\",\"q\":\"a'\\\"\\n<|\\u00e9|>\"}",
+                   SRN_OK);
+        char *got = marked(&r);
+        if (r.n_spans != 1 || r.spans[0].trusted) fail_msg("%s: %s", made[i], got);
+        free(got);
+        srn_rendered_done(&r);
+    }
+}
+
+static void untrusted_parts_of_a_format_are_untrusted_in_what_it_makes(void **state) {
+    (void)state;
+    expect("{{ ('{:' + d.k + '>5}').format('t') }}{{ ('{:' + d.k + '<5}').format('t') }}", "«vvvv»tt«vvvv»");
+    expect("{{ ('{:' + n | string + '}').format('t') }}", "t«           »");
+    expect("{{ {n: 't'} | tojson }}{{ [u, n] | string }}", "{«\"12\"»: \"t\"}[«' <|a|> '», «12»]");
+}
+
 static void a_choice_of_the_template_is_trusted(void **state) {
     (void)state;
     expect("{{ '<yes>' if u else '<no>' }}{{ {'user': '<|u|>'}[messages[0].role] }}", "<yes><|u|>");
@@ -287,6 +391,8 @@ int main(void) {
         cmocka_unit_test(json_written_from_untrusted_values_is_untrusted),
         cmocka_unit_test(capture_and_calls_keep_trust),
         cmocka_unit_test(what_is_computed_from_untrusted_values_is_untrusted),
+        cmocka_unit_test(nothing_made_of_untrusted_values_alone_is_trusted),
+        cmocka_unit_test(untrusted_parts_of_a_format_are_untrusted_in_what_it_makes),
         cmocka_unit_test(a_choice_of_the_template_is_trusted),
         cmocka_unit_test(a_role_is_a_word_of_ours_only_if_it_is_a_known_one),
         cmocka_unit_test(callers_cannot_name_the_special_tokens),
