@@ -102,7 +102,8 @@ static double rate(uint32_t n, uint64_t us) {
 }
 
 double srn__run_prompt_rate(const srn_generation *g) {
-    return rate(g->n_prompt - g->n_cached, g->prompt_us);
+    return g->ttft_us ? rate(g->n_prompt - g->n_cached, g->prompt_us)
+                      : 0; /* else it was not read to its end */
 }
 
 double srn__run_output_rate(const srn_generation *g) {
@@ -120,11 +121,15 @@ void srn__run_figures(const srn__run *r, const srn__answer *a) {
     if (g->finish == SRN_FINISH_CANCELLED) snprintf(why, sizeof why, ", interrupted");
     if (r->sampling.temperature > 0) snprintf(drawn, sizeof drawn, "seed %" PRIu64, r->sampling.seed);
     srn__dim(stderr, true);
-    fprintf(stderr,
-            "[prompt %" PRIu32 " tokens%s at %.1f tok/s; answer %" PRIu32
-            " tokens%s%s; first token after %.0f ms; %s]",
-            g->n_prompt, cached, srn__run_prompt_rate(g), g->n_output, speed, why, (double)g->ttft_us / 1000,
-            drawn);
+    if (!g->ttft_us)
+        fprintf(stderr, "[prompt %" PRIu32 " tokens%s, interrupted while it was read; %s]", g->n_prompt,
+                cached, drawn);
+    else
+        fprintf(stderr,
+                "[prompt %" PRIu32 " tokens%s at %.1f tok/s; answer %" PRIu32
+                " tokens%s%s; first token after %.0f ms; %s]",
+                g->n_prompt, cached, srn__run_prompt_rate(g), g->n_output, speed, why,
+                (double)g->ttft_us / 1000, drawn);
     srn__dim(stderr, false);
     fputc('\n', stderr);
 }

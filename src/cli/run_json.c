@@ -23,11 +23,11 @@ static json_t *sampling_json(const srn__run *r) {
 }
 
 static json_t *timings_json(const srn__run *r, const srn_generation *g) {
-    return json_pack("{s:I, s:I, s:o, s:I, s:o, s:f, s:f, s:f}", "prompt_tokens", (json_int_t)g->n_prompt,
+    return json_pack("{s:I, s:I, s:o, s:I, s:o, s:o, s:f, s:f}", "prompt_tokens", (json_int_t)g->n_prompt,
                      "cached_tokens", (json_int_t)g->n_cached, "prompt_tok_per_s",
                      real_or_null(srn__run_prompt_rate(g)), "output_tokens", (json_int_t)g->n_output,
                      "output_tok_per_s", real_or_null(srn__run_output_rate(g)), "ttft_ms",
-                     (double)g->ttft_us / 1e3, "load_ms", (double)r->load_us / 1e3, "total_ms",
+                     real_or_null((double)g->ttft_us / 1e3), "load_ms", (double)r->load_us / 1e3, "total_ms",
                      (double)(srn_now_us() - r->started_us) / 1e3);
 }
 
