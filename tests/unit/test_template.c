@@ -147,7 +147,7 @@ static void nothing_made_of_untrusted_values_alone_is_trusted(void **state) {
         "u | urlencode",
         "u | wordcount",
         "u | indent",
-        "u | truncate(4)",
+        "u | truncate(4, true, leeway=0)",
         "u | truncate(5, true)",
         "u | center(20)",
         "u | reverse",
