@@ -101,10 +101,6 @@ static int open_all(srn_engine *e, const char *path, const srn_engine_opts *o, s
     snprintf(e->engine_id, sizeof e->engine_id, "serin-%s/numerics-%d/%s/kv-%s%s", srn_version(),
              SRN_NUMERICS_ID, e->device->ops->device_class(e->device),
              e->kv_type == SRN_KV_F32 ? "f32" : "f16", maimed);
-    if (off) { /* what a test left out is not the model's answer, and says so */
-        size_t n = strlen(e->engine_id);
-        snprintf(e->engine_id + n, sizeof e->engine_id - n, "/without-0x%x", off);
-    }
     return SRN_OK;
 }
 

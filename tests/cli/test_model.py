@@ -185,4 +185,4 @@ def test_an_engine_that_lacks_a_feature_for_a_test_has_another_id(tmp_path):
 def test_a_feature_left_out_for_a_test_is_in_the_engine_id(tmp_path):
     path = edit(GOLDEN / "llama.gguf", tmp_path / "m.gguf")
     ids = [json.loads(score(path, "--json", env={"SERIN_TEST_OFF": off}).stdout)["engine"] for off in ("", "rope")]
-    assert ids[1] == ids[0] + "/without-0x1"
+    assert ids[1] == ids[0] + "/test-off-1"
