@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # under the sanitizers test_exact_tiny.py and test_exact_shapes.py ask the same
+
 MODELS = Path(os.environ.get("SERIN_MODELS", Path.home() / ".cache/serin/models"))
 ROOT = Path(__file__).resolve().parents[2]
 FILES = {"smollm2": "SmolLM2-135M-Instruct.Q4_1.gguf", "gemma": "gemma-3-270m-q4_k_m.gguf"}
