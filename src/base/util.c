@@ -25,7 +25,9 @@ int srn_read_file(const char *path, size_t max_bytes, char **ret_data, size_t *r
     while ((n = fread(chunk, 1, sizeof chunk, f)) > 0)
         if (!srn_buf_add(&b, chunk, n)) break;
     int code = SRN_OK;
-    if (b.failed)
+    if (b.failed && n <= max_bytes - b.len)
+        code = srn_fail_nomem(err, b.len + n);
+    else if (b.failed)
         code = srn_fail(err, SRN_ELIMIT, "%s: longer than the limit of %zu bytes", name, max_bytes);
     else if (ferror(f) && errno == EISDIR)
         code = srn_fail(err, SRN_EINVAL, "%s: is a folder; give a file", name);
