@@ -33,7 +33,9 @@ extern "C" {
     X(ECONTEXT, 8, "the context is full")                                                                    \
     X(ENONFINITE, 9, "a value became infinite or not a number")                                              \
     X(ECANCELLED, 10, "cancelled")                                                                           \
-    X(EUSAGE, 11, "wrong usage")
+    X(EUSAGE, 11, "wrong usage")                                                                             \
+    X(EBUSY, 12, "no room for more work now")                                                                \
+    X(ETIMEOUT, 13, "a deadline passed")
 
 #define SRN_ERR_ENUM(name, number, text) SRN_##name = -(number),
 enum { SRN_OK = 0, SRN_ERRORS(SRN_ERR_ENUM) };
@@ -59,9 +61,12 @@ typedef struct srn_engine srn_engine;
 typedef void srn_progress_fn(void *ctx, const char *what, uint64_t done, uint64_t total);
 
 typedef struct srn_engine_opts {
-    uint32_t threads;    /* 0: as many as the process may run on; results never depend on it */
-    uint32_t n_ctx;      /* longest sequence in tokens; 0: what the model was trained for, at most 8192 */
-    const char *kv_type; /* "f16" (also NULL) or "f32" */
+    uint32_t threads;      /* 0: as many as the process may run on; results never depend on it */
+    uint32_t n_ctx;        /* longest sequence in tokens; 0: what the model was trained for, at most 8192 */
+    const char *kv_type;   /* "f16" (also NULL), "f32" or "q8_0" */
+    uint64_t cache_tokens; /* positions that the KV cache has in all; 0: n_ctx, for each of max_seqs while
+                              that stays within a quarter of the available memory */
+    uint32_t max_seqs;     /* sequences that may be computed in one step; 0: 1 */
     const char
         *cpu; /* highest instruction set to use: "ref", "avx2", "avx512", "avx512vnni"; NULL: the best */
     srn_progress_fn *progress; /* may be NULL */
@@ -137,12 +142,24 @@ typedef struct srn_sampling {
     int32_t top_k;        /* 0: all */
     float top_p;          /* 1: all */
     float min_p;          /* 0: all */
-    float repeat_penalty; /* 1: none; over the last repeat_last_n tokens of history */
+    float typical_p;      /* 1: all; locally typical sampling (Meister et al. 2022) */
+    float repeat_penalty; /* 1: none; over the last repeat_last_n tokens of prompt and answer */
     int32_t repeat_last_n;
+    float presence_penalty,
+        frequency_penalty; /* 0: none; over the answer's tokens, as the OpenAI API defines */
+    float dry_multiplier;  /* 0: none; DRY over the last dry_last_n tokens (-1: all) */
+    float dry_base;
+    int32_t dry_allowed_length, dry_last_n;
     uint64_t seed;
+    const struct srn_logit_bias *logit_bias; /* [n_logit_bias], ids ascending; added before everything else */
+    uint32_t n_logit_bias;
 } srn_sampling;
+typedef struct srn_logit_bias {
+    int32_t id;
+    float bias; /* -100 and below: never; +100 and above: always, if any */
+} srn_logit_bias;
 /* What to start from, for a zeroed srn_sampling is refused: temperature 0.8, top_k 40, top_p 0.95, min_p
- * 0.05, no penalty, seed 0. */
+ * 0.05, typical_p 1, no penalties (DRY base 1.75, allowed length 2, last_n -1), seed 0. */
 SRN_API srn_sampling srn_sampling_default(void);
 /* Checks ranges; names the field that is wrong. */
 SRN_API int srn_sampling_check(const srn_sampling *p, srn_err *err);

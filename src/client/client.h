@@ -1,0 +1,29 @@
+/* client: outgoing HTTP over libcurl. Downloads now; upstreams, webhooks and traces later. An object belongs
+ * to one thread.
+ */
+#ifndef SRN_CLIENT_CLIENT_H
+#define SRN_CLIENT_CLIENT_H
+
+#include "base/base.h"
+
+typedef struct srn_download_opts {
+    const char *url;
+    const char *path;   /* where the file shall be; appears there whole or not at all (PATH.part meanwhile) */
+    const char *sha256; /* expected, hex, or NULL: then as the server says it (X-Linked-ETag), if it does */
+    const char *bearer; /* token, sent to the URL's own host only, or NULL */
+    bool no_resume;
+    uint32_t retries; /* after a cut connection, from where it was cut; 0: 5 */
+    srn_progress_fn *progress;
+    void *progress_ctx;
+    const volatile int *cancel; /* may be NULL */
+} srn_download_opts;
+typedef struct srn_download {
+    uint64_t bytes, resumed_from;
+    char sha256[2 * SRN_SHA256_BYTES + 1];
+    bool verified; /* against an expected digest */
+} srn_download;
+/* Errors say what to do: SRN_EIO (no network, cut, wrong length), SRN_ENOENT (404), SRN_EFORMAT (digest),
+ * SRN_EINVAL (URL), SRN_ELIMIT (no room on the disk), SRN_ECANCELLED. */
+int srn_download_file(const srn_download_opts *o, srn_download *ret, srn_err *err);
+
+#endif

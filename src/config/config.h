@@ -1,0 +1,105 @@
+/* config: serin.yaml and the key file, as checked structs. Parsed by pure functions over bytes; reading files
+ * is the caller's, but for srn_config_load. Errors name file, line, column and key. Unknown and duplicate
+ * keys, anchors and aliases are errors.
+ */
+#ifndef SRN_CONFIG_CONFIG_H
+#define SRN_CONFIG_CONFIG_H
+
+#include "base/base.h"
+
+/* One model to serve. Strings belong to the config's arena; NULL or 0 means the default. */
+typedef struct srn_config_model {
+    const char *name; /* what clients ask for */
+    const char *path; /* file or name in the cache folder */
+    const char *const *aliases;
+    uint32_t n_aliases;
+    uint32_t ctx, parallel, threads;
+    uint64_t cache_tokens;
+    const char *kv_type;
+    uint32_t speculate; /* draft tokens a step by prompt look-up */
+    bool lazy;          /* not loaded at start, but by /v1/models/load */
+} srn_config_model;
+
+typedef struct srn_config_limits {
+    uint64_t body_bytes, header_bytes;                  /* 8 MiB, 64 KiB */
+    uint32_t json_depth;                                /* 64 */
+    uint32_t messages, tools, stops, choices, logprobs; /* 4096, 128, 16, 16, 20 */
+    uint32_t max_tokens;                                /* of one answer; 0: the context */
+    uint64_t schema_bytes;                              /* 256 KiB */
+    uint32_t queue;                                     /* waiting requests; 1024 */
+    uint32_t connections, connections_per_ip;           /* 1024, 0: no limit */
+    uint32_t header_timeout_ms, body_timeout_ms, request_timeout_ms,
+        idle_timeout_ms; /* 10 s, 60 s, 0: none, 75 s */
+} srn_config_limits;
+
+/* What a request is matched against: NULL matches anything. The first route that matches says what it gets.
+ */
+typedef struct srn_config_route {
+    const char *name;
+    const char *endpoint; /* "/v1/chat/completions" */
+    const char *key;      /* name of an API key */
+    const char *alias;    /* the model name that the client asked for */
+    const char *prompt;   /* id of a registered prompt */
+    const char *header, *header_value;
+    /* what it gets */
+    const char *model;   /* NULL: the one asked for */
+    uint32_t max_tokens; /* 0: the general limit */
+    uint32_t timeout_ms;
+    int32_t priority;
+} srn_config_route;
+
+typedef struct srn_config {
+    srn_arena arena;
+    const char *file;   /* for messages */
+    const char *listen; /* "127.0.0.1:8080", "[::1]:8080", "unix:/run/serin.sock" */
+    const char *keys_file, *tls_cert, *tls_key;
+    bool allow_open;          /* listen beyond loopback without keys */
+    const char *const *hosts; /* allowed Host headers; empty: those of the address, and localhost */
+    uint32_t n_hosts;
+    const char *const *cors; /* allowed origins; empty: none */
+    uint32_t n_cors;
+    const char *default_model;
+    bool metrics_open; /* /metrics needs no key */
+    uint32_t grace_ms; /* for running answers after SIGTERM; 30 s */
+    srn_config_model *models;
+    uint32_t n_models;
+    srn_config_route *routes;
+    uint32_t n_routes;
+    srn_config_limits limits;
+} srn_config;
+
+void srn_config_init(srn_config *c); /* the defaults */
+void srn_config_done(srn_config *c);
+/* Reads serin.yaml's bytes into *c (initialised). name is used in messages. */
+int srn_config_parse(srn_config *c, srn_str yaml, const char *name, srn_err *err);
+int srn_config_load(srn_config *c, const char *path, srn_err *err);
+/* What parsing one value cannot see: names used twice, routes to models that are not there, missing files, an
+ * open listener without keys. After flags were laid over the file. */
+int srn_config_check(const srn_config *c, srn_err *err);
+/* The route of a request, or NULL. */
+typedef struct srn_route_query {
+    const char *endpoint, *key, *alias, *prompt;
+    /* value of a header, NULL if there is none */
+    const char *(*header)(void *ctx, const char *name);
+    void *header_ctx;
+} srn_route_query;
+const srn_config_route *srn_config_route_of(const srn_config *c, const srn_route_query *q);
+
+/* ---- API keys ----
+ * One a line: NAME KEY [admin] [priority=N] [tenant=NAME]; '#' starts a comment. KEY is the secret itself or
+ * sha256:HEX of it. */
+typedef struct srn_key {
+    const char *name, *tenant; /* tenant: NAME unless said */
+    uint64_t tenant_id;        /* keyed hash of tenant; never 0 */
+    bool admin;
+    int32_t priority;
+} srn_key;
+typedef struct srn_keys srn_keys; /* immutable */
+int srn_keys_parse(srn_str text, const char *name, srn_keys **ret, srn_err *err);
+int srn_keys_load(const char *path, srn_keys **ret, srn_err *err);
+void srn_keys_free(srn_keys *k);
+/* The key that is equal to the secret, or NULL. Looks at every key, in a time that does not depend on how
+ * much of one is right. */
+const srn_key *srn_keys_find(const srn_keys *k, srn_str secret);
+
+#endif

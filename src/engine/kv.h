@@ -1,0 +1,63 @@
+/* KV blocks: which sequence holds which, what they contain, and which can be shared. Pure bookkeeping over
+ * block numbers; the device owns the memory. Owned by one thread (the scheduler's, or that of an engine's
+ * sessions).
+ *
+ * A cache has one pool of blocks per group of layers (model/device.h). A block of SRN_KV_BLOCK positions is
+ * addressed by content: a keyed 128-bit hash of (cache key, salt, parent block, its tokens), the tokens
+ * compared as well, so that a collision shares nothing. Blocks are shared by reference count; one that nobody
+ * holds stays findable until its memory is needed, the least recently used first. A block that is shared or
+ * findable is never written: who must write into one gets a copy.
+ */
+#ifndef SRN_ENGINE_KV_H
+#define SRN_ENGINE_KV_H
+
+#include "base/base.h"
+#include "model/device.h"
+
+typedef struct srn_kv srn_kv;
+typedef struct srn_kv_seq srn_kv_seq;
+
+typedef struct srn_kv_opts {
+    uint32_t n_groups;
+    srn_kv_group groups[SRN_KV_MAX_GROUPS];
+    uint32_t n_blocks[SRN_KV_MAX_GROUPS];
+    uint32_t n_ctx;  /* longest sequence */
+    uint8_t key[16]; /* random: nobody outside can construct hashes */
+    /* Copies a block's memory: positions [0, n_positions) of `from` into `to`. */
+    void (*copy)(void *ctx, uint32_t group, uint32_t from, uint32_t to, uint32_t n_positions);
+    void *copy_ctx;
+} srn_kv_opts;
+int srn_kv_new(const srn_kv_opts *o, srn_kv **ret, srn_err *err);
+void srn_kv_free(srn_kv *kv); /* its sequences must be gone */
+
+/* An empty sequence. salt separates tenants: only sequences of one salt share. */
+int srn_kv_seq_new(srn_kv *kv, uint64_t salt, srn_kv_seq **ret, srn_err *err);
+void srn_kv_seq_free(srn_kv_seq *s); /* gives its blocks back; full and partial ones stay findable */
+/* How many of the tokens the cache holds, without taking them: the longest prefix for which every group holds
+ * what it needs. */
+uint32_t srn_kv_lookup(const srn_kv *kv, uint64_t salt, const int32_t *tokens, uint32_t n);
+/* Takes the longest cached prefix, at most `most` tokens, into an empty sequence; returns its length. The
+ * last block may be taken in part (by a copy). */
+uint32_t srn_kv_seq_take(srn_kv_seq *s, const int32_t *tokens, uint32_t n, uint32_t most);
+/* Blocks for positions up to n: all or nothing, evicting what nobody holds; also makes the block at the
+ * current end writable. False when the pool is exhausted. */
+bool srn_kv_seq_reserve(srn_kv_seq *s, uint32_t n);
+/* Positions up to n now hold K and V of tokens[0..n): full blocks become findable, blocks that fell out of
+ * every window are given back. */
+void srn_kv_seq_commit(srn_kv_seq *s, const int32_t *tokens, uint32_t n);
+/* Forgets positions from n on. A window group may no longer hold what a shorter sequence needs: returns the
+ * length that remains usable (n, or less), to be computed again from there. */
+uint32_t srn_kv_seq_truncate(srn_kv_seq *s, uint32_t n);
+uint32_t srn_kv_seq_length(const srn_kv_seq *s);
+/* [blocks of n_ctx] of a group, for srn_slice; entries outside the window are SRN_KV_NONE. */
+const uint32_t *srn_kv_seq_table(const srn_kv_seq *s, uint32_t group);
+
+typedef struct srn_kv_stats {
+    uint32_t n_blocks, n_held, n_cached; /* of all groups; cached: held by nobody, findable */
+    uint64_t evictions, copies;
+} srn_kv_stats;
+srn_kv_stats srn_kv_get_stats(const srn_kv *kv);
+/* Makes everything that nobody holds unfindable (tests, operators). */
+void srn_kv_forget(srn_kv *kv);
+
+#endif

@@ -1,0 +1,123 @@
+/* serve, inside: one HTTP exchange (srn_call), the table of routes, the models in memory. */
+#ifndef SRN_SERVE_SERVE_INTERNAL_H
+#define SRN_SERVE_SERVE_INTERNAL_H
+
+#include <stdatomic.h>
+
+#include "chat/chat.h"
+#include "chat/reply.h"
+#include "serve/serve.h"
+
+/* ---- models in memory (models.c) ---- */
+
+/* One loaded model with all that its requests need. Immutable but for its reference count. */
+typedef struct srn__served {
+    const char *name; /* as configured */
+    srn_engine *engine;
+    const srn_vocab *vocab;
+    srn_token_trie *trie;
+    srn_template *chat, *chat_tools; /* NULL: the file has none */
+    srn_str bos, eos;
+    const srn_reply_format *format;
+    srn_pooling pooling;
+    char weights_id[2 * SRN_SHA256_BYTES + 1];
+    int64_t loaded_unix;
+    const srn_config_model *config;
+    atomic_uint refs;
+} srn__served;
+
+typedef struct srn__models srn__models;
+int srn__models_new(const srn_config *c, srn_scheduler *s, srn__models **ret, srn_err *err);
+void srn__models_free(srn__models *m);
+/* Loads every model of the config that is not lazy. */
+int srn__models_load_all(srn__models *m, srn_progress_fn *progress, void *progress_ctx, srn_err *err);
+/* A hold on a model by name or alias; NULL or "" is the default one. SRN_ENOENT lists what there is;
+ * SRN_EBUSY: known but not loaded now. */
+int srn__models_get(srn__models *m, const char *name, srn__served **ret, srn_err *err);
+void srn__served_put(srn__served *v);
+/* Loads and unloads at run time; a failed load leaves everything as it was. Blocks; worker threads call it.
+ */
+int srn__models_load(srn__models *m, const char *name, const char *path, srn_err *err);
+int srn__models_unload(srn__models *m, const char *name, uint64_t grace_us, srn_err *err);
+/* For /v1/models and metrics: calls fn for each known model; v is NULL where it is not loaded. */
+void srn__models_each(srn__models *m, void (*fn)(void *ctx, const srn_config_model *c, srn__served *v),
+                      void *ctx);
+
+/* ---- one exchange (call.c) ---- */
+
+typedef struct srn__call srn__call;
+
+/* The form of error objects. */
+typedef enum srn__dialect { SRN__OPENAI, SRN__ANTHROPIC } srn__dialect;
+
+enum {
+    SRN__ROUTE_OPEN = 1,   /* no key needed: health */
+    SRN__ROUTE_ADMIN = 2,  /* an admin key */
+    SRN__ROUTE_METRICS = 4 /* open when the config says so */
+};
+/* A row of the routing table (routes.c); the handler runs on a worker and replies exactly once. A path may
+ * end in
+ * "/{id}": the rest of the path is the id. */
+typedef struct srn__route {
+    const char *method, *path;
+    void (*handle)(srn__call *c);
+    unsigned flags;
+    srn__dialect dialect;
+} srn__route;
+extern const srn__route srn__routes[];
+extern const size_t srn__n_routes;
+
+srn_server *srn__call_server(const srn__call *c);
+srn__models *srn__call_models(const srn__call *c);
+srn_scheduler *srn__call_scheduler(const srn__call *c);
+const srn_config *srn__call_config(const srn__call *c);
+const char *srn__call_id(const srn__call *c);      /* the x-serin-call header */
+const char *srn__call_path_id(const srn__call *c); /* what stood for {id}, or NULL */
+const char *srn__call_header(const srn__call *c, const char *name);
+const char *srn__call_query(const srn__call *c, const char *name); /* ?name=value */
+const srn_key *srn__call_key(const srn__call *c);                  /* NULL where none is needed */
+srn_str srn__call_body(const srn__call *c);
+/* The body as JSON object under the caps of size, depth and valid UTF-8; NULL: an error was replied. Owned by
+ * the call. */
+json_t *srn__call_json(srn__call *c);
+/* Headers of the reply; before it. */
+void srn__call_set_header(srn__call *c, const char *name, const char *value);
+
+/* Replies. The JSON reference is taken. */
+void srn__call_reply_json(srn__call *c, int status, json_t *body);
+void srn__call_reply_text(srn__call *c, int status, const char *content_type, srn_str body);
+/* An error in the route's dialect. param: the field that is wrong, or NULL. */
+void srn__call_fail(srn__call *c, int status, const char *type, const char *param, const char *code,
+                    const char *fmt, ...) SRN_PRINTF(6, 7);
+/* The status, type and Retry-After that belong to an srn_err. */
+void srn__call_fail_err(srn__call *c, const char *param, const srn_err *err);
+
+/* A reply that comes as it is computed. */
+typedef struct srn__source_ops {
+    /* Appends what is ready to out; 0: more will come (it will wake the call), 1: that was all. For a reply
+     * that is not streamed nothing is sent before 1, and *status is what it then is sent with (preset to
+     * 200). Listener thread. */
+    int (*pull)(void *source, srn_buf *out, int *status);
+    /* The client is gone, or the server stops: end the work soon. Any thread, perhaps during pull, more than
+     * once. */
+    void (*cancel)(void *source);
+    void (*free)(void *source); /* the last call */
+} srn__source_ops;
+/* streamed: text/event-stream, sent as it comes, status 200; else one body of content_type. */
+void srn__call_reply_source(srn__call *c, bool streamed, const char *content_type, const srn__source_ops *ops,
+                            void *source);
+/* Something is ready to be pulled: any thread, cheap, also before srn__call_reply_source. The call is kept
+ * alive by srn__call_hold until srn__call_drop. */
+void srn__call_wake(srn__call *c);
+void srn__call_hold(srn__call *c);
+void srn__call_drop(srn__call *c);
+/* For the log line and the metrics, set once by the handler. */
+typedef struct srn__call_facts {
+    char model[128];
+    uint32_t prompt_tokens, cached_tokens, output_tokens;
+    uint64_t queue_us, ttft_us;
+    char finish[24];
+} srn__call_facts;
+srn__call_facts *srn__call_get_facts(srn__call *c);
+
+#endif
