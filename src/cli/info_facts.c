@@ -251,8 +251,12 @@ int srn__info_kv(const srn__info *info, uint64_t ctx, srn__kv_need *ret, srn_err
         int code = add_layer(info, i, &n, err);
         if (code) return code;
     }
-    if (info->model) /* what the engine will ask for; the sum above has shown that it does not overflow */
-        n.kv_bytes = srn_kv_bytes(info->model, SRN_KV_F16, (ctx + SRN_KV_BLOCK - 1) / SRN_KV_BLOCK);
+    if (info->model) { /* what the engine will ask for; the sum above has shown that it does not overflow */
+        srn_kv_group groups[SRN_KV_MAX_GROUPS];
+        n.kv_bytes = 0;
+        for (uint32_t g = 0, n_groups = srn_kv_groups(info->model, groups); g < n_groups; g++)
+            n.kv_bytes += srn_kv_bytes(info->model, SRN_KV_F16, g, (ctx + SRN_KV_BLOCK - 1) / SRN_KV_BLOCK);
+    }
     if (!srn_add_u64(n.kv_bytes, info->tensor_bytes, &n.total_bytes))
         return srn_fail(err, SRN_ELIMIT, "%s: the memory needed overflows", srn_weights_path(info->w));
     *ret = n;

@@ -12,16 +12,13 @@ uint32_t srn_cpu_count(void) {
     return n > 0 ? (uint32_t)n : 1;
 }
 
-static size_t kv_elem_bytes(srn_kv_type type) {
-    return type == SRN_KV_F32 ? 4 : 2;
-}
-
-uint64_t srn_kv_bytes(const srn_model *m, srn_kv_type type, uint64_t n_blocks) {
-    const srn_hparams *hp = &m->hp;
-    uint64_t tiles = (uint64_t)hp->n_layer * hp->n_head_kv; /* at most 2^28, of at most 2^23 bytes */
-    uint64_t tile_bytes = (uint64_t)SRN_KV_BLOCK * (hp->d_k + hp->d_v) * kv_elem_bytes(type);
-    uint64_t bytes;
-    return srn_mul_u64(tiles * tile_bytes, n_blocks, &bytes) ? bytes : UINT64_MAX;
+/* Bytes of all groups; UINT64_MAX when they cannot be counted. */
+static uint64_t all_kv_bytes(const srn_model *m, const srn_device_opts *o) {
+    srn_kv_group groups[SRN_KV_MAX_GROUPS];
+    uint64_t sum = 0;
+    for (uint32_t g = 0, n = srn_kv_groups(m, groups); g < n; g++)
+        if (!srn_add_u64(sum, srn_kv_bytes(m, o->kv_type, g, o->n_kv_blocks[g]), &sum)) return UINT64_MAX;
+    return sum;
 }
 
 static void cpu_free(srn_device *d) {
@@ -118,16 +115,21 @@ static int pack_weights(srn_cpu *c, srn_err *err) {
 
 static int alloc_kv(srn_cpu *c, srn_err *err) {
     const srn_hparams *hp = &c->m->hp;
-    size_t elem = kv_elem_bytes(c->o.kv_type);
-    c->k_tile_bytes = (size_t)SRN_KV_BLOCK * hp->d_k * elem;
-    c->v_tile_bytes = (size_t)SRN_KV_BLOCK * hp->d_v * elem;
-    c->kv_bytes = (size_t)srn_kv_bytes(c->m, c->o.kv_type, c->o.n_kv_blocks);
-    c->kv = srn_pages_alloc_sparse(c->kv_bytes); /* a short sequence writes a little of every layer's part */
+    c->k_tile_bytes = (size_t)srn_kv_tile_bytes(c->o.kv_type, hp->d_k);
+    c->v_tile_bytes = (size_t)srn_kv_tile_bytes(c->o.kv_type, hp->d_v);
+    c->kv_bytes = (size_t)all_kv_bytes(c->m, &c->o);
+    c->kv = srn_pages_alloc(c->kv_bytes);
     if (!c->kv)
-        return srn_fail(
-            err, SRN_ENOMEM,
-            "the KV cache for %llu positions needs %zu bytes of memory; ask for a smaller context (--ctx)",
-            (unsigned long long)c->o.n_kv_blocks * SRN_KV_BLOCK, c->kv_bytes);
+        return srn_fail(err, SRN_ENOMEM,
+                        "the KV cache of %zu bytes cannot be had; ask for a smaller context (--ctx)",
+                        c->kv_bytes);
+    srn_kv_group groups[SRN_KV_MAX_GROUPS];
+    uint8_t *at = c->kv;
+    for (uint32_t g = 0, n = srn_kv_groups(c->m, groups); g < n; g++) {
+        c->kv_group[g] = at;
+        c->kv_block_bytes[g] = (size_t)srn_kv_bytes(c->m, c->o.kv_type, g, 1);
+        at += c->kv_block_bytes[g] * c->o.n_kv_blocks[g];
+    }
     return SRN_OK;
 }
 
@@ -219,11 +221,40 @@ static uint32_t cpu_threads(const srn_device *d) {
     return srn__pool_threads(((const srn_cpu *)d)->pool);
 }
 
+static void cpu_copy_block(srn_device *d, uint32_t group, uint32_t from, uint32_t to, uint32_t n_positions) {
+    srn_cpu *c = (srn_cpu *)d;
+    (void)n_positions; /* the positions of a block lie spread over its tiles */
+    size_t bytes = c->kv_block_bytes[group];
+    memcpy(c->kv_group[group] + to * bytes, c->kv_group[group] + from * bytes, bytes);
+}
+
+typedef struct shared_work {
+    void (*fn)(void *ctx, uint32_t i);
+    void *ctx;
+    uint32_t n;
+    atomic_uint next;
+} shared_work;
+
+static void take_work(void *ctx, uint32_t thread, uint32_t n_threads) {
+    shared_work *w = ctx;
+    (void)thread, (void)n_threads;
+    uint32_t i;
+    while ((i = atomic_fetch_add_explicit(&w->next, 1, memory_order_relaxed)) < w->n) w->fn(w->ctx, i);
+}
+
+static void cpu_parallel(srn_device *d, void (*fn)(void *ctx, uint32_t i), void *ctx, uint32_t n) {
+    shared_work w = {.fn = fn, .ctx = ctx, .n = n};
+    if (n == 1) return fn(ctx, 0);
+    if (n) srn__pool_run(((srn_cpu *)d)->pool, take_work, &w);
+}
+
 static const srn_device_ops cpu_ops = {.free = cpu_free,
                                        .forward = srn__cpu_forward,
                                        .device_class = cpu_device_class,
                                        .memory = cpu_memory,
-                                       .threads = cpu_threads};
+                                       .threads = cpu_threads,
+                                       .copy_block = cpu_copy_block,
+                                       .parallel = cpu_parallel};
 
 /* What needs no memory of note: options and kernels. */
 static int describe(srn_cpu *c, const srn_model *m, const srn_device_opts *o, srn_err *err) {
@@ -250,7 +281,7 @@ int srn_cpu_device_bytes(const srn_model *m, const srn_device_opts *o, uint64_t 
     }
     size_work(&c);
     *ret_weights = weights;
-    *ret_kv = srn_kv_bytes(m, o->kv_type, o->n_kv_blocks);
+    *ret_kv = all_kv_bytes(m, o);
     *ret_work = c.work_bytes + c.scratch_each * c.o.threads;
     return SRN_OK;
 }

@@ -47,8 +47,10 @@ typedef struct srn_cpu {
     uint8_t *panels;        /* all packed panels */
     size_t panels_bytes;
 
-    uint8_t *kv; /* per layer K [block][kv head] tiles, then V likewise */
-    size_t kv_bytes, k_tile_bytes, v_tile_bytes;
+    /* Per group [block][layer of the group], each K [kv head] tiles, then V likewise: a block's memory is one
+     * piece. */
+    uint8_t *kv, *kv_group[SRN_KV_MAX_GROUPS];
+    size_t kv_bytes, k_tile_bytes, v_tile_bytes, kv_block_bytes[SRN_KV_MAX_GROUPS];
 
     uint8_t *work_mem;
     size_t work_bytes;

@@ -106,14 +106,14 @@ static void project_qkv(const worker *t, const srn_layer *l, const srn_act *a) {
     product_part(t, v, a, l->v_bias, t->w->v, nq + nk, p0, p1);
 }
 
-/* Block tile of a layer's K (or V) for KV head h of block 0. */
-static uint8_t *k_tiles(const srn_cpu *c, uint32_t layer, uint32_t h) {
-    size_t per_block = (c->k_tile_bytes + c->v_tile_bytes) * c->m->hp.n_head_kv;
-    return c->kv + (size_t)layer * c->o.n_kv_blocks * per_block + h * c->k_tile_bytes;
+/* Tiles of a layer's KV head in block 0 of its group; those of other blocks lie kv_block_bytes apart. */
+static uint8_t *k_tiles(const srn_cpu *c, const srn_layer *l, uint32_t h) {
+    return c->kv_group[l->kv_group] +
+           (size_t)l->kv_index * c->m->hp.n_head_kv * (c->k_tile_bytes + c->v_tile_bytes) +
+           h * c->k_tile_bytes;
 }
-static uint8_t *v_tiles(const srn_cpu *c, uint32_t layer, uint32_t h) {
-    return k_tiles(c, layer, 0) + (size_t)c->o.n_kv_blocks * c->m->hp.n_head_kv * c->k_tile_bytes +
-           h * c->v_tile_bytes;
+static uint8_t *v_tiles(const srn_cpu *c, const srn_layer *l, uint32_t h) {
+    return k_tiles(c, l, 0) + c->m->hp.n_head_kv * c->k_tile_bytes + h * c->v_tile_bytes;
 }
 
 static const srn_slice *slice_of(const srn_batch *b, uint32_t token) {
@@ -123,7 +123,7 @@ static const srn_slice *slice_of(const srn_batch *b, uint32_t token) {
 }
 
 /* Norm and rope of one head of one token, and for a KV head its rounding into the cache. */
-static void finish_head(const worker *t, const srn_layer *l, uint32_t layer, uint32_t token, uint32_t head) {
+static void finish_head(const worker *t, const srn_layer *l, uint32_t token, uint32_t head) {
     const srn_hparams *hp = t->hp;
     const srn_kernels *k = &t->c->k;
     bool is_q = head < hp->n_head;
@@ -138,17 +138,16 @@ static void finish_head(const worker *t, const srn_layer *l, uint32_t layer, uin
     }
     if (is_q) return; /* one that is not finite shows in its scores */
     const srn_slice *s = slice_of(t->s->b, token);
-    uint32_t pos = t->w->pos[token], block = s->blocks[pos / SRN_KV_BLOCK];
-    size_t per_block = (size_t)block * hp->n_head_kv;
+    uint32_t pos = t->w->pos[token];
+    size_t at = s->blocks[l->kv_group][pos / SRN_KV_BLOCK] * t->c->kv_block_bytes[l->kv_group];
     flag(t, k->kv_store(t->c->o.kv_type, x, t->w->v + ((size_t)token * hp->n_head_kv + h) * hp->d_v, hp->d_k,
-                        hp->d_v, pos % SRN_KV_BLOCK, k_tiles(t->c, layer, h) + per_block * t->c->k_tile_bytes,
-                        v_tiles(t->c, layer, h) + per_block * t->c->v_tile_bytes));
+                        hp->d_v, pos % SRN_KV_BLOCK, k_tiles(t->c, l, h) + at, v_tiles(t->c, l, h) + at));
 }
 
-static void finish_qk(const worker *t, const srn_layer *l, uint32_t layer) {
+static void finish_qk(const worker *t, const srn_layer *l) {
     uint32_t heads = t->hp->n_head + t->hp->n_head_kv, a, b;
     part(t, t->n * heads, 1, &a, &b);
-    for (uint32_t i = a; i < b; i++) finish_head(t, l, layer, i / heads, i % heads);
+    for (uint32_t i = a; i < b; i++) finish_head(t, l, i / heads, i % heads);
 }
 
 #define QUERY_TILE 32
@@ -172,8 +171,7 @@ static attn_plan plan_attention(const worker *t) {
     return p;
 }
 
-static void attention_item(const worker *t, const srn_layer *l, uint32_t layer, const attn_plan *p,
-                           uint32_t item) {
+static void attention_item(const worker *t, const srn_layer *l, const attn_plan *p, uint32_t item) {
     const srn_hparams *hp = t->hp;
     const srn_batch *b = t->s->b;
     uint32_t group = hp->n_head / hp->n_head_kv, per_tile = hp->n_head_kv * p->head_parts;
@@ -189,11 +187,11 @@ static void attention_item(const worker *t, const srn_layer *l, uint32_t layer, 
              h1 = group * (hp_i + 1) / p->head_parts;
     size_t token = s->first + q0, head = kv_head * group + h0;
     srn_attn a = {.kv_type = t->c->o.kv_type,
-                  .k = k_tiles(t->c, layer, kv_head),
-                  .v = v_tiles(t->c, layer, kv_head),
-                  .k_block_stride = t->c->k_tile_bytes * hp->n_head_kv,
-                  .v_block_stride = t->c->v_tile_bytes * hp->n_head_kv,
-                  .blocks = s->blocks,
+                  .k = k_tiles(t->c, l, kv_head),
+                  .v = v_tiles(t->c, l, kv_head),
+                  .k_block_stride = t->c->kv_block_bytes[l->kv_group],
+                  .v_block_stride = t->c->kv_block_bytes[l->kv_group],
+                  .blocks = s->blocks[l->kv_group],
                   .block_len = SRN_KV_BLOCK,
                   .d_k = hp->d_k,
                   .d_v = hp->d_v,
@@ -211,11 +209,11 @@ static void attention_item(const worker *t, const srn_layer *l, uint32_t layer, 
 }
 
 /* Items are taken from a counter, longest first, since later queries see more positions. */
-static void attend(const worker *t, const srn_layer *l, uint32_t layer) {
+static void attend(const worker *t, const srn_layer *l) {
     attn_plan p = plan_attention(t);
     uint32_t i;
     while ((i = atomic_fetch_add_explicit(&t->c->next_item, 1, memory_order_relaxed)) < p.n_items)
-        attention_item(t, l, layer, &p, p.n_items - 1 - i);
+        attention_item(t, l, &p, p.n_items - 1 - i);
 }
 
 static void attention_block(const worker *t, uint32_t layer) {
@@ -225,9 +223,9 @@ static void attention_block(const worker *t, uint32_t layer) {
     if (t->thread == 0) atomic_store_explicit(&t->c->next_item, 0, memory_order_relaxed);
     project_qkv(t, l, &in);
     barrier(t);
-    finish_qk(t, l, layer);
+    finish_qk(t, l);
     barrier(t);
-    attend(t, l, layer);
+    attend(t, l);
     barrier(t);
     prepare_shared(t, &mid);
     barrier(t);
@@ -379,7 +377,11 @@ static void head(const worker *t, const float *post_norm) {
     barrier(t);
     for (uint32_t i = a; i < e; i++)
         memcpy(t->w->out + (size_t)i * n, t->w->xn + (size_t)b->wanted[i] * n, n * sizeof(float));
+    if (b->hidden)
+        for (uint32_t i = a; i < e; i++)
+            memcpy(b->hidden + (size_t)i * n, t->w->out + (size_t)i * n, n * sizeof(float));
     barrier(t);
+    if (!b->logits) return;
     srn_act in = act_of(t->w->out, n, b->n_wanted, 2, t->w->act_wide);
     prepare_shared(t, &in);
     barrier(t);

@@ -37,11 +37,8 @@ static int check_memory(const srn_engine *e, const srn_device_opts *d, srn_err *
 
 static int read_opts(srn_engine *e, const srn_engine_opts *o, srn_err *err) {
     const srn_hparams *hp = &e->model->hp;
-    if (!o->kv_type || strcmp(o->kv_type, "f16") == 0)
-        e->kv_type = SRN_KV_F16;
-    else if (strcmp(o->kv_type, "f32") == 0)
-        e->kv_type = SRN_KV_F32;
-    else
+    e->kv_type = SRN_KV_F16;
+    if (o->kv_type && (!srn_kv_type_by_name(o->kv_type, &e->kv_type) || e->kv_type == SRN_KV_Q8_0))
         return srn_fail(err, SRN_EINVAL, "the KV cache type '%s' is not known; use f16 or f32", o->kv_type);
     e->n_ctx = o->n_ctx ? o->n_ctx : SRN_MIN(hp->n_ctx_train, DEFAULT_CTX);
     if (e->n_ctx > hp->n_ctx_train)
@@ -86,8 +83,9 @@ static int open_all(srn_engine *e, const char *path, const srn_engine_opts *o, s
     srn_device_opts d = {.threads = o->threads,
                          .cpu_limit = limit && *limit ? limit : NULL,
                          .kv_type = e->kv_type,
-                         .n_kv_blocks = e->n_blocks,
+                         .n_kv_blocks = {e->n_blocks, e->n_blocks},
                          .max_batch = SRN_MIN(SRN_STEP_TOKENS, e->n_ctx),
+                         .max_wanted = SRN_MIN(SRN_STEP_TOKENS, e->n_ctx),
                          .n_ctx = e->n_ctx,
                          .progress = o->progress,
                          .progress_ctx = o->progress_ctx};
@@ -99,8 +97,7 @@ static int open_all(srn_engine *e, const char *path, const srn_engine_opts *o, s
     char maimed[24] = "";
     if (off) snprintf(maimed, sizeof maimed, "/test-off-%x", off);
     snprintf(e->engine_id, sizeof e->engine_id, "serin-%s/numerics-%d/%s/kv-%s%s", srn_version(),
-             SRN_NUMERICS_ID, e->device->ops->device_class(e->device),
-             e->kv_type == SRN_KV_F32 ? "f32" : "f16", maimed);
+             SRN_NUMERICS_ID, e->device->ops->device_class(e->device), srn_kv_type_name(e->kv_type), maimed);
     return SRN_OK;
 }
 

@@ -87,7 +87,7 @@ static int reserve(srn_session *s, const int32_t *tokens, uint32_t n, srn_err *e
 /* One step over n <= SRN_STEP_TOKENS tokens at index `past`. */
 static int step(srn_session *s, uint32_t past, const int32_t *tokens, uint32_t n, const uint32_t *wanted,
                 uint32_t n_wanted, float *logits, srn_err *err) {
-    srn_slice slice = {.blocks = s->blocks, .n_past = past, .n_tokens = n, .first = 0};
+    srn_slice slice = {.blocks = {s->blocks, s->blocks}, .n_past = past, .n_tokens = n, .first = 0};
     srn_batch b = {.tokens = tokens,
                    .n_tokens = n,
                    .slices = &slice,

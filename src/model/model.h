@@ -91,6 +91,7 @@ typedef struct srn_layer {
     const srn_mat *gate, *up, *down;                         /* dense */
     const srn_mat *router, *gate_exps, *up_exps, *down_exps; /* experts, one part each */
     uint32_t window;                                         /* 0: full attention */
+    uint32_t kv_group, kv_index; /* its group of the KV cache (model/device.h) and its place in there */
     bool local_rope;
 } srn_layer;
 

@@ -196,6 +196,18 @@ static int map_globals(mapper *p) {
     return check_rope_factors(p, m->rope_factors_long);
 }
 
+/* Layers with full attention are group 0, those with a window the next (0 where none is full). */
+static void group_layers(srn_model *m) {
+    uint32_t in_group[2] = {0, 0};
+    bool any_full = false;
+    for (uint32_t i = 0; i < m->hp.n_layer; i++) any_full = any_full || !m->layers[i].window;
+    for (uint32_t i = 0; i < m->hp.n_layer; i++) {
+        srn_layer *l = &m->layers[i];
+        l->kv_group = l->window && any_full;
+        l->kv_index = in_group[l->kv_group]++;
+    }
+}
+
 static int map_all(mapper *p) {
     srn_model *m = p->m;
     TRY(map_globals(p));
@@ -207,6 +219,7 @@ static int map_all(mapper *p) {
         l->window = full ? 0 : m->hp.window;
         l->local_rope = !full && m->hp.local_rope;
     }
+    group_layers(m);
     for (size_t i = 0; i < srn_weights_count(m->weights); i++) {
         const srn_tensor *t = srn_weights_at(m->weights, i);
         if (!p->used[i])

@@ -46,7 +46,7 @@ static void a_device_holds_what_was_foretold(void **state) {
                 fixture f = open_golden(goldens[i], (srn_device_opts){.threads = 3,
                                                                       .cpu_limit = *level,
                                                                       .kv_type = kv ? SRN_KV_F32 : SRN_KV_F16,
-                                                                      .n_kv_blocks = 5,
+                                                                      .n_kv_blocks = {5, 5},
                                                                       .max_batch = 100,
                                                                       .n_ctx = 300});
                 uint64_t weights, cache, work, held, held_cache, held_work;
@@ -69,9 +69,11 @@ static void a_device_holds_what_was_foretold(void **state) {
 
 static void a_cache_beyond_counting_is_not_counted_small(void **state) {
     (void)state;
-    srn_model m = {.hp = {.n_layer = 1u << 14, .n_head_kv = 1u << 14, .d_k = 1u << 14, .d_v = 1u << 14}};
-    assert_true(srn_kv_bytes(&m, SRN_KV_F32, 1u << 24) == UINT64_MAX);
-    assert_true(srn_kv_bytes(&m, SRN_KV_F32, 1) == 1ull << 51);
+    srn_layer last = {.kv_index = (1u << 14) - 1};
+    srn_model m = {.hp = {.n_layer = 1, .n_head_kv = 1u << 14, .d_k = 1u << 14, .d_v = 1u << 14},
+                   .layers = &last};
+    assert_true(srn_kv_bytes(&m, SRN_KV_F32, 0, 1u << 24) == UINT64_MAX);
+    assert_true(srn_kv_bytes(&m, SRN_KV_F32, 0, 1) == 1ull << 51);
 }
 
 /* ---- steps ---- */
@@ -100,7 +102,8 @@ static void step(fixture *f, const sequence *const *s, uint32_t n, const uint32_
     uint32_t wanted[2], at = 0;
     for (uint32_t i = 0; i < n; i++) {
         uint32_t count = to[i] - from[i];
-        slices[i] = (srn_slice){.blocks = s[i]->blocks, .n_past = from[i], .n_tokens = count, .first = at};
+        slices[i] = (srn_slice){
+            .blocks = {s[i]->blocks, s[i]->blocks}, .n_past = from[i], .n_tokens = count, .first = at};
         memcpy(tokens + at, s[i]->tokens + from[i], count * sizeof *tokens);
         at += count;
         wanted[i] = at - 1;
@@ -121,7 +124,7 @@ static void sequences_that_share_a_step_do_not_disturb_each_other(void **state) 
     for (size_t i = 0; i < SRN_LEN(goldens); i++) {
         fixture f = open_golden(
             goldens[i],
-            (srn_device_opts){.threads = 3, .n_kv_blocks = 12, .max_batch = 2 * MOST, .n_ctx = 300});
+            (srn_device_opts){.threads = 3, .n_kv_blocks = {12, 12}, .max_batch = 2 * MOST, .n_ctx = 300});
         assert_int_equal(f.model->hp.n_vocab, N_VOCAB);
         static float alone[2][N_VOCAB], shared[2][N_VOCAB];
         sequence a, b;
