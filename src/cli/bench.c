@@ -3,6 +3,7 @@
  * tokens beyond the model's context.
  */
 #include "cli/cli.h"
+#include "format/format.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -126,7 +127,7 @@ static void print_table(const bench *b, const figures *f, size_t n) {
 static int run(bench *b, const char *model, srn_err *err) {
     if (b->pp == 0 && b->tg == 0)
         return srn_fail(err, SRN_EUSAGE, "--pp and --tg are both 0, so there is nothing to measure");
-    int code = srn_cli_model_path(model, b->path, sizeof b->path, err);
+    int code = srn_weights_locate(model, b->path, sizeof b->path, err);
     srn_engine_opts o = {.threads = (uint32_t)b->threads,
                          .n_ctx = (uint32_t)SRN_MAX(b->pp, b->tg),
                          .kv_type = b->kv,

@@ -63,11 +63,6 @@ int srn_cli_parse(const srn_cli_spec *spec, int argc, char **argv, const char **
  * ECANCELLED, else 1. */
 int srn_cli_error(const char *command, const srn_err *err);
 
-/* Resolves MODEL: a path that exists, or the name of a model in the cache folder ($SERIN_CACHE, or
- * $XDG_CACHE_HOME/serin, or ~/.cache/serin; then models/NAME or models/NAME.gguf, case-insensitively, and a
- * unique prefix). The error lists what the cache holds. path: at least 4096 bytes. */
-int srn_cli_model_path(const char *model, char *ret_path, size_t cap, srn_err *err);
-
 /* A progress bar with rate and time left on stderr when it is a terminal, nothing otherwise; pass as
  * srn_progress_fn. Work of under 0.3 s shows none. SERIN_PROGRESS=always shows it at once, =never not at all.
  */

@@ -430,7 +430,7 @@ static int open_and_examine(const request *q, const char *command, srn_err *err)
     srn_open_opts opts = {.progress = srn_cli_progress, .vocab_only = true};
     srn_weights *w = NULL;
     report r = {0};
-    int code = srn_cli_model_path(q->model, path, sizeof path, err);
+    int code = srn_weights_locate(q->model, path, sizeof path, err);
     if (!code) code = srn_weights_open(path, &opts, &w, err);
     if (code) return srn_cli_error(command, err);
     code = examine(q, w, &r, command, err);

@@ -63,7 +63,7 @@ static int before_load(void *ctx, srn_engine *e, srn_err *err) {
 }
 
 static int open_model(srn__run *r, const char *model, srn_err *err) {
-    int code = srn_cli_model_path(model, r->path, sizeof r->path, err);
+    int code = srn_weights_locate(model, r->path, sizeof r->path, err);
     if (code) return code;
     uint64_t start = srn_now_us();
     srn_engine_opts o = {.threads = (uint32_t)r->threads,

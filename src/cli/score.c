@@ -162,7 +162,7 @@ static int run(score *c, const char *model, srn_err *err) {
     char path[4096];
     if (!c->tokens_path == !c->text_path)
         return srn_fail(err, SRN_EUSAGE, "give either --tokens FILE.json or --text FILE");
-    int code = srn_cli_model_path(model, path, sizeof path, err);
+    int code = srn_weights_locate(model, path, sizeof path, err);
     if (!code && c->tokens_path) code = read_token_ids(c, err);
     srn_engine_opts o = {.threads = (uint32_t)c->threads,
                          .n_ctx = (uint32_t)c->ctx,

@@ -63,7 +63,7 @@ int srn__cli_template_vars(const srn_str_list *set, json_t **ret, srn_err *err) 
 
 static int open_model(const request *r, work *k, srn_err *err) {
     char path[4096];
-    int code = srn_cli_model_path(r->model, path, sizeof path, err);
+    int code = srn_weights_locate(r->model, path, sizeof path, err);
     if (!code) code = srn_weights_open(path, &(srn_open_opts){.vocab_only = true}, &k->w, err);
     if (!code && r->tokens) code = srn_vocab_new(k->w, &k->v, err);
     return code;

@@ -17,7 +17,7 @@ typedef struct request {
 
 int srn__cli_open_vocab(const char *model, srn_weights **ret_w, srn_vocab **ret_v, srn_err *err) {
     char path[4096];
-    int code = srn_cli_model_path(model, path, sizeof path, err);
+    int code = srn_weights_locate(model, path, sizeof path, err);
     srn_weights *w = NULL;
     if (code == SRN_OK) code = srn_weights_open(path, &(srn_open_opts){.vocab_only = true}, &w, err);
     if (code == SRN_OK) code = srn_vocab_new(w, ret_v, err);

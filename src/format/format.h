@@ -101,6 +101,14 @@ int srn_meta_strs(const srn_weights *w, const char *key, const srn_str **ret, si
 double srn_meta_elem_f64(const srn_meta *m, size_t i);
 int64_t srn_meta_elem_i64(const srn_meta *m, size_t i);
 
+/* ---- where models are ---- */
+
+/* Resolves what a person calls a model: a path that exists, or the name of a model in the cache folder
+ * ($SERIN_CACHE, or $XDG_CACHE_HOME/serin, or ~/.cache/serin; then models/NAME or models/NAME.gguf,
+ * case-insensitively, and a unique prefix). The error lists what the cache holds. path: at least 4096 bytes.
+ */
+int srn_weights_locate(const char *model, char *ret_path, size_t cap, srn_err *err);
+
 /* ---- identity ---- */
 /* A path in the user's cache folder: $SERIN_CACHE/NAME, else $XDG_CACHE_HOME/serin/NAME, else
  * ~/.cache/serin/NAME; nothing is made. False when there is no home or the path is longer than cap. */

@@ -10,6 +10,9 @@
 
 /* ---- models in memory (models.c) ---- */
 
+/* Requests of one model that run at once, where nothing else is said. */
+#define SRN__PARALLEL 16
+
 /* One loaded model with all that its requests need. Immutable but for its reference count. */
 typedef struct srn__served {
     const char *name; /* as configured */

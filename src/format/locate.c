@@ -1,7 +1,6 @@
-/* cli: MODEL on the command line to a path: a file that exists, or a model in the cache folder by name, by
+/* What a person calls a model to a path: a file that exists, or a model in the cache folder by name, by
  * name without case, or by an unambiguous beginning. Refuses with the list of what the cache holds.
  */
-#include "cli/cli.h"
 #include "format/format.h"
 
 #include <dirent.h>
@@ -84,7 +83,7 @@ static int choose(const choice *c, const char *dir, const char *model, char *ret
                     model, dir, c->all.data);
 }
 
-int srn_cli_model_path(const char *model, char *ret_path, size_t cap, srn_err *err) {
+int srn_weights_locate(const char *model, char *ret_path, size_t cap, srn_err *err) {
     struct stat st;
     if (model[0] && stat(model, &st) == 0) {
         int n = snprintf(ret_path, cap, "%s", model);

@@ -1,0 +1,301 @@
+/* The models in memory: names and aliases to engines that the scheduler runs, loaded at start and at run
+ * time. Worker threads look models up and load them; a reply holds its model until it is sent. One lock
+ * guards the list and the states; loading happens outside it, one at a time, so that running models are never
+ * held up. Refuses unknown names with the list of those that there are.
+ */
+#include <pthread.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "serve/serve_internal.h"
+
+typedef enum state { UNLOADED, LOADING, LOADED, UNLOADING } state;
+
+typedef struct entry {
+    srn_config_model config; /* strings belong to the server's config, or to own */
+    srn_arena own;           /* strings of a model that was added at run time */
+    state state;
+    srn__served *served; /* while LOADED: the list's own hold */
+} entry;
+
+struct srn__models {
+    const srn_config *config;
+    srn_scheduler *scheduler;
+    pthread_mutex_t lock; /* guards everything below */
+    pthread_cond_t changed;
+    entry **entries;
+    uint32_t n;
+    bool loading; /* one model is loaded at a time */
+};
+
+int srn__models_new(const srn_config *c, srn_scheduler *s, srn__models **ret, srn_err *err) {
+    srn__models *m = srn_calloc(1, sizeof *m);
+    if (!m) return srn_fail_nomem(err, sizeof *m);
+    m->config = c;
+    m->scheduler = s;
+    pthread_mutex_init(&m->lock, NULL);
+    pthread_cond_init(&m->changed, NULL);
+    m->entries = srn_calloc(c->n_models + 1, sizeof(entry *));
+    for (uint32_t i = 0; m->entries && i < c->n_models; i++) {
+        entry *e = srn_calloc(1, sizeof *e);
+        if (!e) break;
+        e->config = c->models[i];
+        m->entries[m->n++] = e;
+    }
+    if (!m->entries || m->n < c->n_models) {
+        srn__models_free(m);
+        return srn_fail_nomem(err, (c->n_models + 1) * sizeof(entry));
+    }
+    *ret = m;
+    return SRN_OK;
+}
+
+/* ---- one loaded model ---- */
+
+static void served_free(srn__served *v) {
+    if (!v) return;
+    srn_template_free(v->chat);
+    srn_template_free(v->chat_tools);
+    srn_token_trie_free(v->trie);
+    srn_engine_close(v->engine);
+    free(v);
+}
+
+void srn__served_put(srn__served *v) {
+    if (v && atomic_fetch_sub(&v->refs, 1) == 1) served_free(v);
+}
+
+static srn_pooling pooling_of(const srn_weights *w, const char *architecture) {
+    char key[128];
+    uint64_t type = 0;
+    snprintf(key, sizeof key, "%s.pooling_type", architecture);
+    if (srn_meta_u64(w, key, &type, NULL)) return SRN_POOL_LAST;
+    return type == 1 ? SRN_POOL_MEAN : type == 2 ? SRN_POOL_CLS : SRN_POOL_LAST;
+}
+
+static int open_templates(srn__served *v, const srn_weights *w, srn_err *err) {
+    srn_err why;
+    for (int tools = 0; tools < 2; tools++) {
+        int code = srn_template_of(w, tools, tools ? &v->chat_tools : &v->chat, &why);
+        if (code && code != SRN_ENOENT) {
+            *err = why;
+            return srn_fail_prefix(err, code, "the chat template of %s", srn_weights_path(w));
+        }
+    }
+    srn_str source = {"", 0};
+    srn_meta_str(w, "tokenizer.chat_template", &source, NULL);
+    v->format = srn_reply_format_of(source);
+    srn_template_specials(w, &v->bos, &v->eos);
+    return SRN_OK;
+}
+
+/* Everything but handing the engine to the scheduler. */
+static int served_open(const srn_config_model *c, srn_progress_fn *progress, void *ctx, srn__served *v,
+                       srn_err *err) {
+    char path[4096];
+    srn_engine_opts o = {.threads = c->threads,
+                         .n_ctx = c->ctx,
+                         .kv_type = c->kv_type,
+                         .cache_tokens = c->cache_tokens,
+                         .max_seqs = c->parallel ? c->parallel : SRN__PARALLEL,
+                         .progress = progress,
+                         .progress_ctx = ctx};
+    int code = srn_weights_locate(c->path, path, sizeof path, err);
+    if (!code) code = srn_engine_open(path, &o, &v->engine, err);
+    if (code) return code;
+    const srn_weights *w = srn_engine_weights(v->engine);
+    code = srn_engine_vocab(v->engine, &v->vocab, err);
+    if (!code) code = srn_token_trie_new(v->vocab, &v->trie, err);
+    if (!code) code = open_templates(v, w, err);
+    if (!code) code = srn_weights_id(w, false, progress, ctx, v->weights_id, err);
+    if (code) return code;
+    v->pooling = pooling_of(w, srn_engine_get_info(v->engine).architecture);
+    v->config = c;
+    v->name = c->name;
+    v->loaded_unix = (int64_t)time(NULL);
+    atomic_init(&v->refs, 1);
+    return SRN_OK;
+}
+
+static int served_new(srn__models *m, const srn_config_model *c, srn_progress_fn *progress, void *ctx,
+                      srn__served **ret, srn_err *err) {
+    srn__served *v = srn_calloc(1, sizeof *v);
+    if (!v) return srn_fail_nomem(err, sizeof *v);
+    int code = served_open(c, progress, ctx, v, err);
+    if (!code) code = srn_scheduler_add(m->scheduler, v->engine, err);
+    if (code) {
+        served_free(v);
+        return code;
+    }
+    *ret = v;
+    return SRN_OK;
+}
+
+void srn__models_free(srn__models *m) {
+    if (!m) return;
+    for (uint32_t i = 0; i < m->n; i++) {
+        entry *e = m->entries[i];
+        if (e->served) srn_scheduler_remove(m->scheduler, e->served->engine, 0);
+        srn__served_put(e->served);
+        srn_arena_done(&e->own);
+        free(e);
+    }
+    free(m->entries);
+    pthread_mutex_destroy(&m->lock);
+    pthread_cond_destroy(&m->changed);
+    free(m);
+}
+
+/* ---- look-up; the lock is held ---- */
+
+static entry *find(const srn__models *m, const char *name) {
+    for (uint32_t i = 0; i < m->n; i++)
+        if (strcmp(m->entries[i]->config.name, name) == 0) return m->entries[i];
+    for (uint32_t i = 0; i < m->n; i++)
+        for (uint32_t k = 0; k < m->entries[i]->config.n_aliases; k++)
+            if (strcmp(m->entries[i]->config.aliases[k], name) == 0) return m->entries[i];
+    return NULL;
+}
+
+static int unknown(const srn__models *m, const char *name, srn_err *err) {
+    srn_buf list;
+    srn_buf_init(&list, 600);
+    for (uint32_t i = 0; i < m->n; i++)
+        srn_buf_addf(&list, "%s%s", i ? ", " : "", m->entries[i]->config.name);
+    int code = srn_fail(err, SRN_ENOENT, "there is no model '%.200s'; this server has: %s", name,
+                        list.len ? list.data : "none");
+    srn_buf_done(&list);
+    return code;
+}
+
+int srn__models_get(srn__models *m, const char *name, srn__served **ret, srn_err *err) {
+    int code = SRN_OK;
+    if (!name || !*name) name = m->config->default_model ? m->config->default_model : NULL;
+    pthread_mutex_lock(&m->lock);
+    entry *e = name ? find(m, name) : m->n ? m->entries[0] : NULL;
+    if (!e)
+        code = unknown(m, name ? name : "", err);
+    else if (e->state != LOADED)
+        code = srn_fail(err, SRN_EBUSY, "the model '%s' is not loaded now; POST /v1/models/load loads it",
+                        e->config.name);
+    else {
+        atomic_fetch_add(&e->served->refs, 1);
+        *ret = e->served;
+    }
+    pthread_mutex_unlock(&m->lock);
+    return code;
+}
+
+void srn__models_each(srn__models *m, void (*fn)(void *ctx, const srn_config_model *c, srn__served *v),
+                      void *ctx) {
+    pthread_mutex_lock(&m->lock);
+    for (uint32_t i = 0; i < m->n; i++)
+        fn(ctx, &m->entries[i]->config, m->entries[i]->state == LOADED ? m->entries[i]->served : NULL);
+    pthread_mutex_unlock(&m->lock);
+}
+
+/* ---- loading and unloading ---- */
+
+/* Loads an entry whose state is LOADING. */
+static int load_entry(srn__models *m, entry *e, srn_progress_fn *progress, void *ctx, srn_err *err) {
+    srn__served *v = NULL;
+    pthread_mutex_lock(&m->lock);
+    while (m->loading) pthread_cond_wait(&m->changed, &m->lock);
+    m->loading = true;
+    pthread_mutex_unlock(&m->lock);
+    int code = served_new(m, &e->config, progress, ctx, &v, err);
+    pthread_mutex_lock(&m->lock);
+    m->loading = false;
+    e->served = v;
+    e->state = code ? UNLOADED : LOADED;
+    pthread_cond_broadcast(&m->changed);
+    pthread_mutex_unlock(&m->lock);
+    return code;
+}
+
+int srn__models_load_all(srn__models *m, srn_progress_fn *progress, void *progress_ctx, srn_err *err) {
+    for (uint32_t i = 0; i < m->n; i++) {
+        if (m->entries[i]->config.lazy) continue;
+        m->entries[i]->state = LOADING;
+        int code = load_entry(m, m->entries[i], progress, progress_ctx, err);
+        if (code) return srn_fail_prefix(err, code, "model '%s'", m->entries[i]->config.name);
+    }
+    return SRN_OK;
+}
+
+/* A new entry for a model that the config does not name; the lock is held. */
+static entry *add_entry(srn__models *m, const char *name, const char *path) {
+    entry **grown = srn_realloc_array(m->entries, m->n + 1, sizeof(entry *));
+    if (!grown) return NULL;
+    m->entries = grown;
+    entry *e = srn_calloc(1, sizeof *e);
+    if (!e) return NULL;
+    srn_arena_init(&e->own, 16384);
+    e->config.name = srn_arena_strndup(&e->own, name, strlen(name));
+    e->config.path = srn_arena_strndup(&e->own, path, strlen(path));
+    if (!e->config.name || !e->config.path) {
+        srn_arena_done(&e->own);
+        free(e);
+        return NULL;
+    }
+    return m->entries[m->n++] = e;
+}
+
+static void remove_entry(srn__models *m, entry *e) {
+    pthread_mutex_lock(&m->lock);
+    for (uint32_t i = 0; i < m->n; i++)
+        if (m->entries[i] == e) memmove(&m->entries[i], &m->entries[i + 1], (--m->n - i) * sizeof(entry *));
+    pthread_mutex_unlock(&m->lock);
+    srn_arena_done(&e->own);
+    free(e);
+}
+
+int srn__models_load(srn__models *m, const char *name, const char *path, srn_err *err) {
+    int code = SRN_OK;
+    bool added = false;
+    pthread_mutex_lock(&m->lock);
+    entry *e = find(m, name);
+    if (e && path && strcmp(path, e->config.path) != 0)
+        code = srn_fail(err, SRN_EINVAL,
+                        "the model '%s' is configured with another file, %s; choose another name", name,
+                        e->config.path);
+    else if (e && e->state != UNLOADED)
+        code = srn_fail(err, SRN_EBUSY, "the model '%s' is %s", name,
+                        e->state == LOADED    ? "loaded already"
+                        : e->state == LOADING ? "being loaded"
+                                              : "being unloaded");
+    else if (!e && !path)
+        code = unknown(m, name, err);
+    else if (!e && (added = true) && !(e = add_entry(m, name, path)))
+        code = srn_fail_nomem(err, sizeof *e);
+    if (!code) e->state = LOADING;
+    pthread_mutex_unlock(&m->lock);
+    if (code) return code;
+    code = load_entry(m, e, NULL, NULL, err);
+    if (code && added) remove_entry(m, e);
+    return code;
+}
+
+int srn__models_unload(srn__models *m, const char *name, uint64_t grace_us, srn_err *err) {
+    int code = SRN_OK;
+    srn__served *v = NULL;
+    pthread_mutex_lock(&m->lock);
+    entry *e = find(m, name);
+    if (!e)
+        code = unknown(m, name, err);
+    else if (e->state != LOADED)
+        code = srn_fail(err, SRN_EBUSY, "the model '%s' is not loaded", name);
+    else {
+        e->state = UNLOADING;
+        v = e->served;
+    }
+    pthread_mutex_unlock(&m->lock);
+    if (code) return code;
+    srn_scheduler_remove(m->scheduler, v->engine, grace_us);
+    pthread_mutex_lock(&m->lock);
+    e->served = NULL;
+    e->state = UNLOADED;
+    pthread_mutex_unlock(&m->lock);
+    srn__served_put(v); /* replies that are still being sent hold it a little longer */
+    return SRN_OK;
+}
