@@ -143,13 +143,15 @@ typedef struct srn_sampling {
     float top_p;          /* 1: all */
     float min_p;          /* 0: all */
     float typical_p;      /* 1: all; locally typical sampling (Meister et al. 2022) */
-    float repeat_penalty; /* 1: none; over the last repeat_last_n tokens of prompt and answer */
+    float repeat_penalty; /* 1: none; over the last repeat_last_n tokens of prompt and answer (-1: all) */
     int32_t repeat_last_n;
     float presence_penalty,
         frequency_penalty; /* 0: none; over the answer's tokens, as the OpenAI API defines */
-    float dry_multiplier;  /* 0: none; DRY over the last dry_last_n tokens (-1: all) */
+    float dry_multiplier;  /* 0: none; DRY over the last dry_last_n tokens of prompt and answer (-1: all) */
     float dry_base;
     int32_t dry_allowed_length, dry_last_n;
+    const int32_t *dry_breakers; /* [n_dry_breakers], ids ascending; no repetition reaches over one of them */
+    uint32_t n_dry_breakers;
     uint64_t seed;
     const struct srn_logit_bias *logit_bias; /* [n_logit_bias], ids ascending; added before everything else */
     uint32_t n_logit_bias;
@@ -159,13 +161,15 @@ typedef struct srn_logit_bias {
     float bias; /* -100 and below: never; +100 and above: always, if any */
 } srn_logit_bias;
 /* What to start from, for a zeroed srn_sampling is refused: temperature 0.8, top_k 40, top_p 0.95, min_p
- * 0.05, typical_p 1, no penalties (DRY base 1.75, allowed length 2, last_n -1), seed 0. */
+ * 0.05, typical_p 1, no penalties (last_n 64; DRY base 1.75, allowed length 2, last_n -1), seed 0. */
 SRN_API srn_sampling srn_sampling_default(void);
 /* Checks ranges; names the field that is wrong. */
 SRN_API int srn_sampling_check(const srn_sampling *p, srn_err *err);
 /* Draws the token at `position` (its index in the sequence: the draw is keyed by seed and position) from
- * logits [n_vocab], finite as a session gives them, with n_vocab > 0. Penalty, temperature, top-k, top-p,
- * min-p, in this order. p has passed srn_sampling_check. Any thread. Errors: SRN_ENOMEM. */
+ * logits [n_vocab], finite as a session gives them, with n_vocab > 0. All of history counts as the answer's.
+ * Logit bias, repetition, presence and frequency penalties, DRY, temperature, top-k, typical, top-p, min-p,
+ * in this order. p has passed srn_sampling_check. Any thread. Errors: SRN_EINVAL (the logit bias leaves no
+ * token), SRN_ENOMEM. */
 SRN_API int srn_sample(const float *logits, uint32_t n_vocab, const srn_sampling *p, const int32_t *history,
                        size_t n_history, uint64_t position, int32_t *ret, srn_err *err);
 

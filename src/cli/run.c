@@ -33,12 +33,13 @@ static int name_option(int code, srn_err *err) {
 }
 
 static int check_sampling(srn__run *r, srn_err *err) {
-    r->sampling = (srn_sampling){.temperature = (float)r->temperature,
-                                 .top_k = (int32_t)r->top_k,
-                                 .top_p = (float)r->top_p,
-                                 .min_p = (float)r->min_p,
-                                 .repeat_penalty = (float)r->repeat_penalty,
-                                 .repeat_last_n = (int32_t)r->repeat_last_n};
+    r->sampling = srn_sampling_default();
+    r->sampling.temperature = (float)r->temperature;
+    r->sampling.top_k = (int32_t)r->top_k;
+    r->sampling.top_p = (float)r->top_p;
+    r->sampling.min_p = (float)r->min_p;
+    r->sampling.repeat_penalty = (float)r->repeat_penalty;
+    r->sampling.repeat_last_n = (int32_t)r->repeat_last_n;
     int code = name_option(srn_sampling_check(&r->sampling, err), err);
     if (!code) code = pick_seed(r, &r->sampling.seed, err);
     return code;

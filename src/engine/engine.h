@@ -28,4 +28,12 @@ double srn_log_sum_exp(const float *logits, uint32_t n);
 /* The k greatest logits in descending order, ties to the lower id; k <= n. ids: [k]. */
 void srn_top_k(const float *logits, uint32_t n, uint32_t k, int32_t *ids);
 
+typedef struct srn_top_token {
+    int32_t id;
+    float logprob;
+} srn_top_token;
+
+/* What a request's logit bias and DRY breakers need besides srn_sampling_check: ids of the vocabulary. */
+int srn_sampling_check_ids(const srn_sampling *p, uint32_t n_vocab, srn_err *err);
+
 #endif

@@ -72,7 +72,8 @@ static int decode(srn_session *s, const srn_vocab *vocab, const srn_generate_opt
     srn_engine_info info = srn_engine_get_info(srn_session_engine(s));
     for (;;) {
         uint32_t index = srn_session_length(s);
-        int32_t token = srn__session_sample(s, &o->sampling);
+        int32_t token = srn__session_draw(s, &o->sampling, g->n_prompt, NULL);
+        if (token < 0) return srn__draw_fail(err);
         if (g->n_output == 0) g->ttft_us = srn_now_us() - start;
         if (vocab && srn_vocab_is_eog(vocab, token)) {
             g->end_token = token;
@@ -98,6 +99,8 @@ int srn_generate(srn_session *s, const int32_t *prompt, uint32_t n_prompt, const
     const srn_vocab *vocab = NULL;
     int code = srn_generate_check(srn_session_engine(s), prompt, n_prompt, err);
     if (!code) code = srn_sampling_check(&o.sampling, err);
+    if (!code)
+        code = srn_sampling_check_ids(&o.sampling, srn_engine_get_info(srn_session_engine(s)).n_vocab, err);
     if (!code && !o.ignore_eog) code = srn_engine_vocab(srn_session_engine(s), &vocab, err);
     if (code) return code;
     srn_generation g = {

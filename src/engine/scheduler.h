@@ -110,10 +110,6 @@ typedef struct srn_out_token {
     uint64_t text_end;
     uint64_t at_us;
 } srn_out_token;
-typedef struct srn_top_token {
-    int32_t id;
-    float logprob;
-} srn_top_token;
 
 /* Appends the answer's text from byte text_from on to text (may be NULL), and copies tokens from index
  * token_from on, at most cap of them, into tokens (may be NULL), and their n_top alternatives, most likely

@@ -19,7 +19,7 @@ int srn_session_new(srn_engine *e, srn_session **ret, srn_err *err) {
     s->blocks = srn_calloc(e->n_blocks, sizeof *s->blocks);
     s->tokens = srn_calloc(e->n_ctx, sizeof *s->tokens);
     s->logits = srn_calloc(e->model->hp.n_vocab, sizeof *s->logits);
-    s->sample_scratch = srn_calloc(1, srn__sample_scratch_bytes(e->model->hp.n_vocab));
+    s->sample_scratch = srn_calloc(1, srn__draw_scratch_bytes(e->model->hp.n_vocab));
     if (!s->blocks || !s->tokens || !s->logits || !s->sample_scratch) {
         srn_session_free(s);
         return srn_fail_nomem(err, e->model->hp.n_vocab * sizeof *s->logits);
@@ -140,7 +140,14 @@ int srn_session_feed_all(srn_session *s, const int32_t *tokens, uint32_t n, floa
     return SRN_OK;
 }
 
-int32_t srn__session_sample(srn_session *s, const srn_sampling *p) {
-    return srn__sample_in(s->logits, s->e->model->hp.n_vocab, p, s->tokens, s->length, s->length,
-                          s->sample_scratch);
+int32_t srn__session_draw(srn_session *s, const srn_sampling *p, uint32_t n_prompt, const uint64_t *allowed) {
+    return srn__draw(&(srn__draw_in){.logits = s->logits,
+                                     .n_vocab = s->e->model->hp.n_vocab,
+                                     .params = p,
+                                     .history = s->tokens,
+                                     .n_prompt = n_prompt,
+                                     .n_history = s->length,
+                                     .position = s->length,
+                                     .allowed = allowed,
+                                     .scratch = s->sample_scratch});
 }

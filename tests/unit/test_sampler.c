@@ -84,7 +84,7 @@ static void draws_are_those_of_the_numerics(void **state) {
                 {(1ull << 53) - 1, 1 << 20, 143},
                 {UINT64_MAX, UINT64_MAX, 420}};
     for (int i = 0; i < N; i++) logits[i] = -3.0f;
-    srn_sampling p = {.temperature = 0.9f, .top_p = 1, .repeat_penalty = 1};
+    srn_sampling p = {.temperature = 0.9f, .top_p = 1, .typical_p = 1, .repeat_penalty = 1};
     for (size_t i = 0; i < SRN_LEN(rows); i++) {
         p.seed = rows[i].seed;
         assert_int_equal(draw(&p, rows[i].position), rows[i].want);
@@ -95,7 +95,7 @@ static void frequencies_are_the_softmax_of_the_survivors(void **state) {
     (void)state;
     fill(5);
     srn_sampling p = {
-        .temperature = 0.7f, .top_k = 8, .top_p = 1, .min_p = 0, .repeat_penalty = 1, .seed = 11};
+        .temperature = 0.7f, .top_k = 8, .top_p = 1, .typical_p = 1, .repeat_penalty = 1, .seed = 11};
     int32_t ids[8];
     srn_top_k(logits, N, 8, ids);
     double w[8], sum = 0;
@@ -115,7 +115,7 @@ static void top_p_and_min_p_cut_the_tail(void **state) {
     (void)state;
     for (int i = 0; i < N; i++) logits[i] = -20.0f;
     logits[4] = 2.0f, logits[9] = 1.9f, logits[2] = -3.0f;
-    srn_sampling p = {.temperature = 1, .top_k = 0, .top_p = 0.9f, .min_p = 0, .repeat_penalty = 1};
+    srn_sampling p = {.temperature = 1, .top_k = 0, .top_p = 0.9f, .typical_p = 1, .repeat_penalty = 1};
     int second = 0;
     for (uint64_t i = 0; i < 500; i++) {
         int32_t id = draw(&p, i);
@@ -134,7 +134,8 @@ static void repeat_penalty_lowers_recent_tokens_once(void **state) {
     for (int i = 0; i < N; i++) logits[i] = -1.0f;
     logits[4] = 2.0f, logits[9] = 1.5f;
     int32_t history[] = {4, 4, 9}, id;
-    srn_sampling p = {.temperature = 0, .top_p = 1, .repeat_penalty = 1.2f, .repeat_last_n = 2};
+    srn_sampling p = {
+        .temperature = 0, .top_p = 1, .typical_p = 1, .repeat_penalty = 1.2f, .repeat_last_n = 2};
     assert_int_equal(srn_sample(logits, N, &p, history, 3, 0, &id, NULL), SRN_OK);
     assert_int_equal(
         id, 4); /* 2/1.2 = 1.67 beats 1.5/1.2; twice would be 1.39, still first; 1.5 unpenalised would not */
