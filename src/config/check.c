@@ -1,0 +1,116 @@
+/* What one value of a configuration cannot show: names used twice, references to what is not there, an open
+ * door. And the match of a request against the routes. srn_config_check looks whether files are there; the
+ * rest is pure.
+ */
+#include <unistd.h>
+
+#include "config/config.h"
+
+static bool answers_to(const srn_config_model *m, const char *name) {
+    if (strcmp(m->name, name) == 0) return true;
+    for (uint32_t i = 0; i < m->n_aliases; i++)
+        if (strcmp(m->aliases[i], name) == 0) return true;
+    return false;
+}
+
+static bool has_model(const srn_config *c, const char *name) {
+    for (uint32_t i = 0; i < c->n_models; i++)
+        if (answers_to(&c->models[i], name)) return true;
+    return false;
+}
+
+/* How many models answer to a name. */
+static uint32_t claims(const srn_config *c, const char *name) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < c->n_models; i++) {
+        n += strcmp(c->models[i].name, name) == 0;
+        for (uint32_t k = 0; k < c->models[i].n_aliases; k++) n += strcmp(c->models[i].aliases[k], name) == 0;
+    }
+    return n;
+}
+
+static int check_models(const srn_config *c, srn_err *err) {
+    static const char *const kv_types[] = {"f16", "f32", "q8_0"};
+    if (!c->n_models)
+        return srn_fail(err, SRN_EINVAL, "%s: there is no model to serve; name one: serin serve MODEL",
+                        c->file);
+    for (uint32_t i = 0; i < c->n_models; i++) {
+        const srn_config_model *m = &c->models[i];
+        const char *twice = claims(c, m->name) > 1 ? m->name : NULL;
+        for (uint32_t k = 0; k < m->n_aliases && !twice; k++)
+            if (claims(c, m->aliases[k]) > 1) twice = m->aliases[k];
+        if (twice)
+            return srn_fail(err, SRN_EINVAL, "%s: models: the name '%s' is used more than once", c->file,
+                            twice);
+        bool known = !m->kv_type;
+        for (size_t k = 0; k < SRN_LEN(kv_types) && !known; k++) known = strcmp(m->kv_type, kv_types[k]) == 0;
+        if (!known)
+            return srn_fail(err, SRN_EINVAL, "%s: models: '%s': kv: '%s' is not known; use f16, q8_0 or f32",
+                            c->file, m->name, m->kv_type);
+    }
+    if (c->default_model && !has_model(c, c->default_model))
+        return srn_fail(err, SRN_EINVAL, "%s: default_model: there is no model '%s'", c->file,
+                        c->default_model);
+    return SRN_OK;
+}
+
+static int check_routes(const srn_config *c, srn_err *err) {
+    for (uint32_t i = 0; i < c->n_routes; i++) {
+        const srn_config_route *r = &c->routes[i];
+        for (uint32_t k = 0; k < i; k++)
+            if (strcmp(r->name, c->routes[k].name) == 0)
+                return srn_fail(err, SRN_EINVAL, "%s: routes: the name '%s' is used twice", c->file, r->name);
+        if (r->model && !has_model(c, r->model))
+            return srn_fail(err, SRN_EINVAL, "%s: routes: '%s': model: there is no model '%s'", c->file,
+                            r->name, r->model);
+        if (r->endpoint && r->endpoint[0] != '/')
+            return srn_fail(err, SRN_EINVAL,
+                            "%s: routes: '%s': endpoint: '%s' is no path; it begins with '/'", c->file,
+                            r->name, r->endpoint);
+    }
+    return SRN_OK;
+}
+
+static int check_file(const srn_config *c, const char *key, const char *path, srn_err *err) {
+    if (!path || access(path, R_OK) == 0) return SRN_OK;
+    return srn_fail(err, SRN_ENOENT, "%s: %s: the file %s cannot be read", c->file, key, path);
+}
+
+/* Whether an address is reached from this machine alone. */
+static bool is_loopback(const char *listen) {
+    return strncmp(listen, "127.", 4) == 0 || strncmp(listen, "[::1]", 5) == 0 ||
+           strncmp(listen, "localhost", 9) == 0 || strncmp(listen, "unix:", 5) == 0;
+}
+
+int srn_config_check(const srn_config *c, srn_err *err) {
+    int code = check_models(c, err);
+    if (!code) code = check_routes(c, err);
+    if (!code && !c->tls_cert != !c->tls_key)
+        code = srn_fail(err, SRN_EINVAL, "%s: tls: cert and key belong together; %s is missing", c->file,
+                        c->tls_cert ? "key" : "cert");
+    if (!code) code = check_file(c, "tls.cert", c->tls_cert, err);
+    if (!code) code = check_file(c, "tls.key", c->tls_key, err);
+    if (!code) code = check_file(c, "keys", c->keys_file, err);
+    if (!code && !is_loopback(c->listen) && !c->keys_file && !c->allow_open)
+        code = srn_fail(
+            err, SRN_EINVAL,
+            "%s: listen: %s can be reached from other machines and there are no API keys; name a file "
+            "with keys (--keys FILE), or say that anybody may use it (--allow-open)",
+            c->file, c->listen);
+    return code;
+}
+
+static bool matches(const char *want, const char *have) {
+    return !want || (have && strcmp(want, have) == 0);
+}
+
+const srn_config_route *srn_config_route_of(const srn_config *c, const srn_route_query *q) {
+    for (uint32_t i = 0; i < c->n_routes; i++) {
+        const srn_config_route *r = &c->routes[i];
+        const char *value = r->header && q->header ? q->header(q->header_ctx, r->header) : NULL;
+        if (matches(r->endpoint, q->endpoint) && matches(r->key, q->key) && matches(r->alias, q->alias) &&
+            matches(r->prompt, q->prompt) && (!r->header || (value && strcmp(value, r->header_value) == 0)))
+            return r;
+    }
+    return NULL;
+}

@@ -1,0 +1,25 @@
+/* config, inside: YAML as a tree of nodes with their places. */
+#ifndef SRN_CONFIG_CONFIG_INTERNAL_H
+#define SRN_CONFIG_CONFIG_INTERNAL_H
+
+#include "config/config.h"
+
+typedef enum srn__node_kind { SRN__SCALAR, SRN__LIST, SRN__MAP } srn__node_kind;
+
+/* A value; the items of a list, or the entries of a mapping in the file's order, hang on first/next. */
+typedef struct srn__node {
+    srn__node_kind kind;
+    const char *key;       /* of a mapping's entry */
+    uint32_t line, column; /* from 1 */
+    uint32_t key_line;     /* where the key stands */
+    srn_str text;          /* of a scalar; NUL-terminated */
+    bool quoted;           /* a scalar in quotes is never null */
+    uint32_t n;
+    struct srn__node *first, *next;
+} srn__node;
+
+/* Parses one document without anchors, aliases and tags, with string keys, none twice, at most 16 deep. An
+ * empty document is an empty mapping. Nodes live in the arena. */
+int srn__yaml_parse(srn_arena *a, srn_str text, const char *name, srn__node **ret, srn_err *err);
+
+#endif

@@ -1,0 +1,257 @@
+/* serin.yaml and the key file: what is read, what is refused and how it is named, and which route a request
+ * gets. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "config/config.h"
+
+static const char full[] = "listen: '[::1]:9000'\n"
+                           "keys: k.txt\n"
+                           "tls: {cert: c.pem, key: k.pem}\n"
+                           "hosts: [a.example, b.example]\n"
+                           "cors: []\n"
+                           "metrics_open: true\n"
+                           "grace: 5s\n"
+                           "default_model: small\n"
+                           "models:\n"
+                           "  - name: small\n"
+                           "    path: small.gguf\n"
+                           "    aliases: [gpt-4o, default]\n"
+                           "    ctx: 4096\n"
+                           "    parallel: 8\n"
+                           "    kv: q8_0\n"
+                           "    speculate: 4\n"
+                           "  - {name: large, path: large.gguf, lazy: true}\n"
+                           "limits:\n"
+                           "  body: 2 MiB\n"
+                           "  request_timeout: 2min\n"
+                           "routes:\n"
+                           "  - name: batch\n"
+                           "    match: {endpoint: /v1/completions, header: {X-Job: night}}\n"
+                           "    model: large\n"
+                           "    priority: -3\n"
+                           "    timeout: 250ms\n"
+                           "  - name: rest\n";
+
+static srn_config parsed(const char *yaml) {
+    srn_config c;
+    srn_err err = {0};
+    srn_config_init(&c);
+    if (srn_config_parse(&c, srn_str_of(yaml), "serin.yaml", &err)) fail_msg("%s", err.text);
+    return c;
+}
+
+static void every_key_is_read(void **state) {
+    (void)state;
+    srn_config c = parsed(full);
+    assert_string_equal(c.listen, "[::1]:9000");
+    assert_string_equal(c.tls_key, "k.pem");
+    assert_int_equal(c.n_hosts, 2);
+    assert_string_equal(c.hosts[1], "b.example");
+    assert_int_equal(c.n_cors, 0);
+    assert_true(c.metrics_open);
+    assert_int_equal(c.grace_ms, 5000);
+    assert_int_equal(c.n_models, 2);
+    assert_int_equal(c.models[0].n_aliases, 2);
+    assert_string_equal(c.models[0].aliases[0], "gpt-4o");
+    assert_int_equal(c.models[0].ctx, 4096);
+    assert_int_equal(c.models[0].speculate, 4);
+    assert_string_equal(c.models[0].kv_type, "q8_0");
+    assert_true(c.models[1].lazy);
+    assert_int_equal(c.limits.body_bytes, 2u << 20);
+    assert_int_equal(c.limits.request_timeout_ms, 120000);
+    assert_int_equal(c.limits.json_depth, 64); /* not named: the default */
+    assert_int_equal(c.n_routes, 2);
+    assert_string_equal(c.routes[0].header, "X-Job");
+    assert_int_equal(c.routes[0].priority, -3);
+    assert_int_equal(c.routes[0].timeout_ms, 250);
+    srn_config_done(&c);
+}
+
+static void an_empty_file_is_the_defaults(void **state) {
+    (void)state;
+    static const char *const empty[] = {"", "# nothing\n", "{}", "---\n"};
+    for (size_t i = 0; i < SRN_LEN(empty); i++) {
+        srn_config c = parsed(empty[i]);
+        assert_string_equal(c.listen, "127.0.0.1:8080");
+        assert_int_equal(c.limits.body_bytes, 8u << 20);
+        srn_config_done(&c);
+    }
+}
+
+static void what_is_wrong_is_named_with_its_place(void **state) {
+    (void)state;
+    static const struct {
+        const char *yaml, *message;
+    } cases[] = {
+        {"listen: a\nlisten: b\n", "serin.yaml:2:1: the key 'listen' stands here for the second time"},
+        {"models:\n  - name: a\n    pth: x\n", "serin.yaml:3:10: models.pth: there is no such key"},
+        {"limits:\n  body: 9 YiB\n", "serin.yaml:2:9: body: needs bytes"},
+        {"limits: {body: 1}\n", "serin.yaml:1:16: body: must be from 1024"},
+        {"limits: {queue: -1}\n", "queue: needs a whole number"},
+        {"limits: {queue: 99999999999999999999999}\n", "queue: needs a whole number"},
+        {"grace: 5\n", "grace: needs a time"},
+        {"metrics_open: yes\n", "needs true or false"},
+        {"hosts: a\n", "needs a list of texts"},
+        {"listen: [a]\n", "needs one value, not a list"},
+        {"a: &x 1\nb: *x\n", "anchors and aliases are not allowed"},
+        {"hosts: [&x a, *x]\n", "anchors and aliases are not allowed"},
+        {"listen: !!str a\n", "tags are not allowed"},
+        {"listen: a\n---\nlisten: b\n", "a second document"},
+        {"[1]\n", "a configuration is a mapping"},
+        {"? [a]\n: b\n", "a key must be a name"},
+        {"listen: \"\x01\"\n", "serin.yaml"},
+        {"listen: 'a\n", "serin.yaml:"},
+        {"nope: 1\n", "known are: listen, keys"},
+        {"models: [{path: a.gguf}]\n", "name is missing"},
+        {"models: [{name: a}]\n", "path is missing"},
+        {"routes: [{model: a}]\n", "name is missing"},
+        {"routes: [{name: a, match: {header: x}}]\n", "needs one header and its value"},
+        {"routes: [{name: a, match: {nope: x}}]\n", "routes.match.nope"},
+        {"routes: [{name: a, priority: high}]\n", "priority: needs a whole number"},
+        {"hosts: [[[[[[[[[[[[[[[[[[[[[a]]]]]]]]]]]]]]]]]]]]]\n", "serin.yaml:1"},
+    };
+    for (size_t i = 0; i < SRN_LEN(cases); i++) {
+        srn_config c;
+        srn_err err = {0};
+        srn_config_init(&c);
+        if (!srn_config_parse(&c, srn_str_of(cases[i].yaml), "serin.yaml", &err))
+            fail_msg("accepted: %s", cases[i].yaml);
+        if (!strstr(err.text, cases[i].message)) fail_msg("%s\nsays: %s", cases[i].yaml, err.text);
+        srn_config_done(&c);
+    }
+}
+
+static void what_does_not_fit_together_is_refused(void **state) {
+    (void)state;
+    static const struct {
+        const char *yaml, *message;
+    } cases[] = {
+        {"", "there is no model to serve"},
+        {"models: [{name: a, path: x}, {name: a, path: y}]", "'a' is used more than once"},
+        {"models: [{name: a, path: x, aliases: [b]}, {name: b, path: y}]", "'b' is used more than once"},
+        {"models: [{name: a, path: x, kv: q3}]", "kv: 'q3' is not known"},
+        {"models: [{name: a, path: x}]\ndefault_model: b", "there is no model 'b'"},
+        {"models: [{name: a, path: x}]\nroutes: [{name: r, model: b}]", "there is no model 'b'"},
+        {"models: [{name: a, path: x}]\nroutes: [{name: r}, {name: r}]", "'r' is used twice"},
+        {"models: [{name: a, path: x}]\nroutes: [{name: r, match: {endpoint: v1}}]", "is no path"},
+        {"models: [{name: a, path: x}]\ntls: {cert: c}", "cert and key belong together; key is missing"},
+        {"models: [{name: a, path: x}]\nkeys: /nowhere/keys", "cannot be read"},
+        {"models: [{name: a, path: x}]\nlisten: 0.0.0.0:80", "there are no API keys"},
+    };
+    for (size_t i = 0; i < SRN_LEN(cases); i++) {
+        srn_config c = parsed(cases[i].yaml);
+        srn_err err = {0};
+        if (!srn_config_check(&c, &err)) fail_msg("accepted: %s", cases[i].yaml);
+        if (!strstr(err.text, cases[i].message)) fail_msg("%s\nsays: %s", cases[i].yaml, err.text);
+        srn_config_done(&c);
+    }
+    static const char *const good[] = {"", "allow_open: true\nlisten: 0.0.0.0:80", "listen: '[::1]:0'",
+                                       "listen: unix:/run/s"};
+    for (size_t i = 0; i < SRN_LEN(good); i++) {
+        char yaml[300];
+        snprintf(yaml, sizeof yaml, "models: [{name: a, path: x, aliases: [b]}]\ndefault_model: b\n%s",
+                 good[i]);
+        srn_config c = parsed(yaml);
+        srn_err err = {0};
+        if (srn_config_check(&c, &err)) fail_msg("%s", err.text);
+        srn_config_done(&c);
+    }
+}
+
+static const char *night(void *ctx, const char *name) {
+    (void)ctx;
+    return strcmp(name, "X-Job") == 0 ? "night" : NULL;
+}
+
+static void the_first_route_that_matches_is_taken(void **state) {
+    (void)state;
+    srn_config c = parsed(full);
+    srn_route_query q = {.endpoint = "/v1/completions", .header = night};
+    assert_string_equal(srn_config_route_of(&c, &q)->name, "batch");
+    q.header = NULL;
+    assert_string_equal(srn_config_route_of(&c, &q)->name, "rest");
+    q = (srn_route_query){.endpoint = "/v1/chat/completions", .header = night};
+    assert_string_equal(srn_config_route_of(&c, &q)->name, "rest");
+    srn_config_done(&c);
+    c = parsed("models: [{name: a, path: x}]\nroutes: [{name: r, match: {key: k, alias: m, prompt: p}}]");
+    q = (srn_route_query){.endpoint = "/", .key = "k", .alias = "m"};
+    assert_null(srn_config_route_of(&c, &q));
+    q.prompt = "p";
+    assert_non_null(srn_config_route_of(&c, &q));
+    srn_config_done(&c);
+}
+
+/* ---- keys ---- */
+
+static const char key_file[] =
+    "# who may\n"
+    "alice sk-0123456789abcdef admin priority=-5\n"
+    "\n"
+    "bob\tsk-fedcba9876543210 tenant=team # comment\r\n"
+    "carol sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 "
+    "tenant=team";
+
+static void a_secret_finds_its_key(void **state) {
+    (void)state;
+    srn_keys *k;
+    srn_err err = {0};
+    if (srn_keys_parse(srn_str_of(key_file), "keys", &k, &err)) fail_msg("%s", err.text);
+    const srn_key *alice = srn_keys_find(k, SRN_STR("sk-0123456789abcdef")),
+                  *bob = srn_keys_find(k, SRN_STR("sk-fedcba9876543210")),
+                  *carol = srn_keys_find(k, SRN_STR("test"));
+    assert_non_null(alice);
+    assert_true(alice->admin);
+    assert_int_equal(alice->priority, -5);
+    assert_string_equal(bob->tenant, "team");
+    assert_false(bob->admin);
+    assert_string_equal(carol->name, "carol");
+    assert_true(bob->tenant_id == carol->tenant_id && alice->tenant_id != bob->tenant_id && alice->tenant_id);
+    assert_null(srn_keys_find(k, SRN_STR("sk-0123456789abcdee")));
+    assert_null(srn_keys_find(k, SRN_STR("sk-0123456789abcde")));
+    assert_null(srn_keys_find(k, SRN_STR("")));
+    srn_keys_free(k);
+}
+
+static void a_wrong_key_file_is_refused_without_showing_secrets(void **state) {
+    (void)state;
+    static const struct {
+        const char *text, *message;
+    } cases[] = {
+        {"", "there is no key in it"},
+        {"# only this\n", "there is no key in it"},
+        {"alice\n", "keys:1: the key is missing"},
+        {"alice secret\n", "keys:1: the key is shorter than 16"},
+        {"a sk-0123456789abcdef\na sk-0123456789abcdeX\n", "keys:2: this name was used before"},
+        {"a sk-0123456789abcdef\nb sk-0123456789abcdef\n", "keys:2: this key was used before"},
+        {"a/b sk-0123456789abcdef\n", "a name has letters"},
+        {"a sha256:12\n", "64 hexadecimal digits"},
+        {"a sk-0123456789abcdef adm\n", "only admin, priority=N and tenant=NAME"},
+        {"a sk-0123456789abcdef priority=x\n", "priority: a number"},
+        {"a sk-0123456789abcdef tenant=a/b\n", "tenant: letters"},
+    };
+    for (size_t i = 0; i < SRN_LEN(cases); i++) {
+        srn_keys *k;
+        srn_err err = {0};
+        if (!srn_keys_parse(srn_str_of(cases[i].text), "keys", &k, &err))
+            fail_msg("accepted: %s", cases[i].text);
+        if (!strstr(err.text, cases[i].message)) fail_msg("%s\nsays: %s", cases[i].text, err.text);
+        assert_null(strstr(err.text, "0123456789"));
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_key_is_read),
+        cmocka_unit_test(an_empty_file_is_the_defaults),
+        cmocka_unit_test(what_is_wrong_is_named_with_its_place),
+        cmocka_unit_test(what_does_not_fit_together_is_refused),
+        cmocka_unit_test(the_first_route_that_matches_is_taken),
+        cmocka_unit_test(a_secret_finds_its_key),
+        cmocka_unit_test(a_wrong_key_file_is_refused_without_showing_secrets),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
