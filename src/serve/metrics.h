@@ -1,0 +1,28 @@
+/* Metrics: what an operator watches, as Prometheus text. Where the meaning is equal the names are those that
+ * dashboards know from vLLM; the others begin with serin_. Labels have few values: configured models, the
+ * routing table's paths, HTTP statuses, finish reasons. One lock guards all counters; any thread.
+ */
+#ifndef SRN_SERVE_METRICS_H
+#define SRN_SERVE_METRICS_H
+
+#include "serve/serve_internal.h"
+
+typedef struct srn__metrics srn__metrics;
+
+int srn__metrics_new(srn__metrics **ret, srn_err *err);
+void srn__metrics_free(srn__metrics *m);
+
+/* One request has ended. route NULL: none matched. */
+void srn__metrics_call(srn__metrics *m, const srn__route *route, int status, const srn__call_facts *f,
+                       uint64_t total_us);
+/* The time between two tokens of an answer. */
+void srn__metrics_gap(srn__metrics *m, const char *model, uint64_t gap_us);
+/* A client left before its answer was complete. */
+void srn__metrics_gone(srn__metrics *m);
+
+/* Everything, as the text format 0.0.4. models and scheduler give the gauges; open_connections is the
+ * listener's. */
+void srn__metrics_text(srn__metrics *m, srn__models *models, srn_scheduler *s, uint32_t open_connections,
+                       srn_buf *out);
+
+#endif
