@@ -153,7 +153,7 @@ int srn__cmd_bench(int argc, char **argv) {
         {"pp", 0, SRN_OPT_INT, &b.pp, 0, 1 << 24, "N", "tokens of the prefill test; 0 leaves it out (512)"},
         {"tg", 0, SRN_OPT_INT, &b.tg, 0, 1 << 24, "N", "tokens of the decode test; 0 leaves it out (128)"},
         {"reps", 'r', SRN_OPT_INT, &b.reps, 1, MAX_REPS, "N", "timed runs of each test (3)"},
-        {"kv", 0, SRN_OPT_STR, &b.kv, 0, 0, "TYPE", "type of the KV cache: f16 (default) or f32"},
+        {"kv", 0, SRN_OPT_STR, &b.kv, 0, 0, "TYPE", "type of the KV cache: f16 (default), q8_0 or f32"},
         {"threads", 't', SRN_OPT_INT, &b.threads, 1, 1024, "N", "threads (all CPUs)"},
         {"json", 0, SRN_OPT_FLAG, &b.json, 0, 0, NULL, "one JSON object"},
     };

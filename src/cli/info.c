@@ -19,11 +19,12 @@ enum {
 typedef struct request {
     bool json, tensors, meta, no_hash, rehash;
     int64_t ctx;
-    const char *model;
+    const char *model, *kv;
 } request;
 
 typedef struct report {
     srn__info info;
+    srn_kv_type kv_type;
     srn__kv_need needs[MAX_NEEDS];
     size_t n_needs;
     char id[65]; /* empty with --no-hash */
@@ -129,8 +130,8 @@ static void print_needs(const report *r) {
     if (!r->n_needs) return;
     printf("memory at a context of\n");
     for (size_t i = 0; i < r->n_needs; i++) print_need(&r->info, &r->needs[i]);
-    printf("  keys and values in f16; working memory, which grows with the batch, comes on top%s\n",
-           r->info.recurrent ? ", and so do recurrent states" : "");
+    printf("  keys and values in %s; working memory, which grows with the batch, comes on top%s\n",
+           srn_kv_type_name(r->kv_type), r->info.recurrent ? ", and so do recurrent states" : "");
 }
 
 static void print_tensors(const srn_weights *w) {
@@ -284,7 +285,7 @@ static json_t *json_needs(const report *r) {
                             "weights_bytes", json_u64(r->info.tensor_bytes), "kv_bytes",
                             json_u64(n->kv_bytes), "total_bytes", json_u64(n->total_bytes), "kv_read_bytes",
                             json_u64(n->read_bytes), "layers", json_u64(n->layers), "window_layers",
-                            json_u64(n->window_layers), "kv_type", "F16"));
+                            json_u64(n->window_layers), "kv_type", srn_kv_type_name(r->kv_type)));
     }
     return list;
 }
@@ -404,7 +405,7 @@ static int find_needs(report *r, int64_t asked, srn_err *err) {
         if (f->context) wanted[n++] = f->context;
     }
     for (size_t i = 0; i < n; i++) {
-        int code = srn__info_kv(f, wanted[i], &r->needs[i], err);
+        int code = srn__info_kv(f, wanted[i], r->kv_type, &r->needs[i], err);
         if (code) return code;
     }
     r->n_needs = n;
@@ -429,7 +430,11 @@ static int open_and_examine(const request *q, const char *command, srn_err *err)
     char path[4096];
     srn_open_opts opts = {.progress = srn_cli_progress, .vocab_only = true};
     srn_weights *w = NULL;
-    report r = {0};
+    report r = {.kv_type = SRN_KV_F16};
+    if (q->kv && !srn_kv_type_by_name(q->kv, &r.kv_type)) {
+        srn_fail(err, SRN_EINVAL, "the KV cache type '%s' is not known; use f16, q8_0 or f32", q->kv);
+        return srn_cli_error(command, err);
+    }
     int code = srn_weights_locate(q->model, path, sizeof path, err);
     if (!code) code = srn_weights_open(path, &opts, &w, err);
     if (code) return srn_cli_error(command, err);
@@ -451,6 +456,11 @@ int srn__cmd_info(int argc, char **argv) {
          .max = 1e12,
          .arg = "N",
          .help = "memory needed at a context of N tokens"},
+        {.name = "kv",
+         .kind = SRN_OPT_STR,
+         .dest = &q.kv,
+         .arg = "TYPE",
+         .help = "with keys and values in f16 (default), q8_0 or f32"},
         {.name = "tensors", .kind = SRN_OPT_FLAG, .dest = &q.tensors, .help = "list every tensor"},
         {.name = "meta", .kind = SRN_OPT_FLAG, .dest = &q.meta, .help = "list the metadata"},
         {.name = "no-hash", .kind = SRN_OPT_FLAG, .dest = &q.no_hash, .help = "leave the SHA-256 out"},
@@ -460,14 +470,15 @@ int srn__cmd_info(int argc, char **argv) {
          .help = "compute the SHA-256 even if it is cached"},
     };
     const srn_cli_spec spec = {
-        .usage = "serin info MODEL [--json] [--ctx N] [--tensors] [--meta] [--no-hash | --rehash]",
+        .usage =
+            "serin info MODEL [--json] [--ctx N] [--kv TYPE] [--tensors] [--meta] [--no-hash | --rehash]",
         .about =
             "Tells what a model file holds: architecture, quantisation as found in its tensors, vocabulary,\n"
             "the SHA-256 that identifies the weights, and the memory needed at a context. MODEL is the path "
             "of\n"
             "a GGUF file (of a split model: its first part) or the name of a model in the cache.",
         .examples = "  serin info model.gguf\n"
-                    "  serin info smollm2 --ctx 8192\n"
+                    "  serin info smollm2 --ctx 8192 --kv q8_0\n"
                     "  serin info model.gguf --json | jq .weights_id\n"
                     "  serin info big-00001-of-00003.gguf --tensors --no-hash\n",
         .opts = opts,

@@ -30,7 +30,7 @@ typedef struct srn__info {
     char refusal[1024];     /* then why */
 } srn__info;
 
-/* Memory at a context, keys and values in f16. */
+/* Memory at a context, with a type of the KV cache. */
 typedef struct srn__kv_need {
     uint64_t ctx;
     uint64_t layers, window_layers; /* that have keys and values at all; that read only the window's */
@@ -42,6 +42,6 @@ typedef struct srn__kv_need {
 /* The weights must outlive the result. */
 int srn__info_gather(const srn_weights *w, srn__info *ret, srn_err *err);
 void srn__info_done(srn__info *info);
-int srn__info_kv(const srn__info *info, uint64_t ctx, srn__kv_need *ret, srn_err *err);
+int srn__info_kv(const srn__info *info, uint64_t ctx, srn_kv_type type, srn__kv_need *ret, srn_err *err);
 
 #endif

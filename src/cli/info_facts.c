@@ -207,9 +207,15 @@ static int layer_is_windowed(const srn__info *f, uint64_t layer, bool *ret, srn_
     return SRN_OK;
 }
 
-/* f16 bytes that one position takes in one layer: keys and values of each KV head, or the latent and its
- * rope part where the architecture caches those (multi-head latent attention). */
-static int position_bytes(const srn__info *f, uint64_t layer, uint64_t *ret, srn_err *err) {
+/* Bytes of d values of a position; false when they overflow. */
+static bool value_bytes(srn_kv_type type, uint64_t d, uint64_t *ret) {
+    if (type == SRN_KV_Q8_0) return srn_add_u64(d, 2 * (d / 32 + (d % 32 != 0)), ret);
+    return srn_mul_u64(d, type == SRN_KV_F32 ? 4 : 2, ret);
+}
+
+/* Bytes that one position takes in one layer: keys and values of each KV head, or the latent and its rope
+ * part where the architecture caches those (multi-head latent attention). */
+static int position_bytes(const srn__info *f, uint64_t layer, srn_kv_type type, uint64_t *ret, srn_err *err) {
     uint64_t heads = 0, latent = 0, rope = 0, interval = 0;
     int code = layer_hparam(f, "attention.head_count", layer, &heads, err);
     uint64_t kv_heads = heads, key = heads ? f->embedding / heads : 0, value = key, sum = 0;
@@ -222,7 +228,8 @@ static int position_bytes(const srn__info *f, uint64_t layer, uint64_t *ret, srn
     if (code) return code;
     if (interval && (layer + 1) % interval) return *ret = 0, SRN_OK; /* a recurrent layer */
     if (latent) kv_heads = 1, key = latent, value = rope;
-    if (!srn_add_u64(key, value, &sum) || !srn_mul_u64(sum, kv_heads, &sum) || !srn_mul_u64(sum, 2, &sum))
+    if (!value_bytes(type, key, &key) || !value_bytes(type, value, &value) ||
+        !srn_add_u64(key, value, &sum) || !srn_mul_u64(sum, kv_heads, &sum))
         return srn_fail(err, SRN_ELIMIT,
                         "%s: the size of the KV cache overflows; its hyper-parameters are damaged",
                         srn_weights_path(f->w));
@@ -230,10 +237,10 @@ static int position_bytes(const srn__info *f, uint64_t layer, uint64_t *ret, srn
     return SRN_OK;
 }
 
-static int add_layer(const srn__info *f, uint64_t layer, srn__kv_need *n, srn_err *err) {
+static int add_layer(const srn__info *f, uint64_t layer, srn_kv_type type, srn__kv_need *n, srn_err *err) {
     uint64_t bytes = 0, kept = 0, blocks_end = srn_align_up(n->ctx, SRN_KV_BLOCK);
     bool windowed = false;
-    int code = position_bytes(f, layer, &bytes, err);
+    int code = position_bytes(f, layer, type, &bytes, err);
     if (!code) code = layer_is_windowed(f, layer, &windowed, err);
     if (code || bytes == 0) return code;
     n->layers++;
@@ -245,17 +252,17 @@ static int add_layer(const srn__info *f, uint64_t layer, srn__kv_need *n, srn_er
     return SRN_OK;
 }
 
-int srn__info_kv(const srn__info *info, uint64_t ctx, srn__kv_need *ret, srn_err *err) {
+int srn__info_kv(const srn__info *info, uint64_t ctx, srn_kv_type type, srn__kv_need *ret, srn_err *err) {
     srn__kv_need n = {.ctx = ctx};
     for (uint64_t i = 0; i < info->layers; i++) {
-        int code = add_layer(info, i, &n, err);
+        int code = add_layer(info, i, type, &n, err);
         if (code) return code;
     }
     if (info->model) { /* what the engine will ask for; the sum above has shown that it does not overflow */
         srn_kv_group groups[SRN_KV_MAX_GROUPS];
         n.kv_bytes = 0;
         for (uint32_t g = 0, n_groups = srn_kv_groups(info->model, groups); g < n_groups; g++)
-            n.kv_bytes += srn_kv_bytes(info->model, SRN_KV_F16, g, (ctx + SRN_KV_BLOCK - 1) / SRN_KV_BLOCK);
+            n.kv_bytes += srn_kv_bytes(info->model, type, g, (ctx + SRN_KV_BLOCK - 1) / SRN_KV_BLOCK);
     }
     if (!srn_add_u64(n.kv_bytes, info->tensor_bytes, &n.total_bytes))
         return srn_fail(err, SRN_ELIMIT, "%s: the memory needed overflows", srn_weights_path(info->w));

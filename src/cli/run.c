@@ -133,7 +133,7 @@ static int parse(srn__run *r, int argc, char **argv, const char **operands, int 
          "context in tokens (what the model was trained for, at most 8192)"},
         {"threads", 't', SRN_OPT_INT, &r->threads, 1, 1024, "N",
          "threads (all CPUs); the result never depends on it"},
-        {"kv", 0, SRN_OPT_STR, &r->kv, 0, 0, "TYPE", "type of the KV cache: f16 (default) or f32"},
+        {"kv", 0, SRN_OPT_STR, &r->kv, 0, 0, "TYPE", "type of the KV cache: f16 (default), q8_0 or f32"},
         {"raw", 0, SRN_OPT_FLAG, &r->raw, 0, 0, NULL,
          "complete the text as it stands, without chat template"},
         {"special", 0, SRN_OPT_FLAG, &r->special, 0, 0, NULL,

@@ -196,7 +196,7 @@ int srn__cmd_score(int argc, char **argv) {
          "tokens computed at once; the result never depends on it"},
         {"logits", 0, SRN_OPT_STR, &c.logits_path, 0, 0, "FILE",
          "also write all logits, little-endian f32 [tokens, vocabulary]"},
-        {"kv", 0, SRN_OPT_STR, &c.kv, 0, 0, "TYPE", "type of the KV cache: f16 (default) or f32"},
+        {"kv", 0, SRN_OPT_STR, &c.kv, 0, 0, "TYPE", "type of the KV cache: f16 (default), q8_0 or f32"},
         {"ctx", 0, SRN_OPT_INT, &c.ctx, 1, 1 << 30, "N",
          "context in tokens (what the model was trained for, at most 8192)"},
         {"threads", 't', SRN_OPT_INT, &c.threads, 1, 1024, "N",

@@ -67,12 +67,40 @@ typedef struct srn_act {
     void *q;         /* act_bytes(k, n, planes), 64-byte aligned */
 } srn_act;
 
+/* ---- the cache ---- */
+
+/* Tiles of type q8_0 are made of pieces of 16 positions. Of K: for each group of 32 dimensions the scales
+ * [16], then the codes [dimensions of the group][16]. Of V: the scales [groups][16], then the codes
+ * [16][d_v]. A scale is the upper half of a binary32 number, a code an int8; the product of the two is exact.
+ */
+#define SRN_KV_GROUP 32
+
+static inline uint32_t srn__q8_groups(uint32_t d) {
+    return (d + SRN_KV_GROUP - 1) / SRN_KV_GROUP;
+}
+static inline size_t srn__q8_piece_bytes(uint32_t d) {
+    return 32 * (size_t)srn__q8_groups(d) + 16 * (size_t)d;
+}
+/* Where group g's scales begin in a piece of K; its codes follow them. */
+static inline size_t srn__q8_k_group(uint32_t g) {
+    return g * (size_t)(32 + 16 * SRN_KV_GROUP);
+}
+static inline float srn__q8_scale(uint16_t bits) {
+    return srn_f32_bits((uint32_t)bits << 16);
+}
+/* The scale of a group whose greatest magnitude is amax: amax/127, up to the next number of 8 significant
+ * bits. No code is then beyond 127. 0: all codes are 0. */
+static inline uint16_t srn__q8_scale_bits(float amax) {
+    return amax < 0x1p-100f ? 0 : (uint16_t)((srn_bits_f32(amax / 127.0f) + 0xffffu) >> 16);
+}
+
 /* ---- attention ---- */
 
 /* One sequence, one KV head, some of the query heads that share it, queries [0, n_queries) at consecutive
  * indices n_past, n_past+1, ... Query i sees the positions j <= n_past+i, and with a window only
  * j > n_past+i - window. Position j lies in block blocks[j / block_len] of the cache, where K is
- * [block_len/16][d_k][16] (a lane is a position) and V is [block_len][d_v]. */
+ * [block_len/16][d_k][16] (a lane is a position) and V is [block_len][d_v]; of type q8_0 both are
+ * block_len/16 pieces (above). Blocks of positions that no query sees are not looked at. */
 typedef struct srn_attn {
     srn_kv_type kv_type;
     const uint8_t *k, *v;                  /* this layer's and KV head's part of block 0 */

@@ -38,8 +38,9 @@ static int check_memory(const srn_engine *e, const srn_device_opts *d, srn_err *
 static int read_opts(srn_engine *e, const srn_engine_opts *o, srn_err *err) {
     const srn_hparams *hp = &e->model->hp;
     e->kv_type = SRN_KV_F16;
-    if (o->kv_type && (!srn_kv_type_by_name(o->kv_type, &e->kv_type) || e->kv_type == SRN_KV_Q8_0))
-        return srn_fail(err, SRN_EINVAL, "the KV cache type '%s' is not known; use f16 or f32", o->kv_type);
+    if (o->kv_type && !srn_kv_type_by_name(o->kv_type, &e->kv_type))
+        return srn_fail(err, SRN_EINVAL, "the KV cache type '%s' is not known; use f16, q8_0 or f32",
+                        o->kv_type);
     e->n_ctx = o->n_ctx ? o->n_ctx : SRN_MIN(hp->n_ctx_train, DEFAULT_CTX);
     if (e->n_ctx > hp->n_ctx_train)
         return srn_fail(err, SRN_EINVAL,

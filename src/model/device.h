@@ -9,7 +9,8 @@
 /* Positions per KV block: a multiple of 16 that divides the attention segment of 256. */
 #define SRN_KV_BLOCK 64
 
-/* q8_0: per position and head, and per 32 dimensions, a scale and int8 codes (docs/numerics.md). */
+/* q8_0: per position and head, and per 32 dimensions (the last may be fewer), a scale of 16 bits and int8
+ * codes (docs/numerics.md). */
 typedef enum srn_kv_type { SRN_KV_F16, SRN_KV_F32, SRN_KV_Q8_0 } srn_kv_type;
 /* "f16", "f32", "q8_0"; false if there is no such type. */
 bool srn_kv_type_by_name(const char *name, srn_kv_type *ret);

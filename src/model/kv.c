@@ -25,9 +25,9 @@ uint32_t srn_kv_groups(const srn_model *m, srn_kv_group ret[SRN_KV_MAX_GROUPS]) 
     return n;
 }
 
-/* Bytes of one head's keys or values of one block. */
 uint64_t srn_kv_tile_bytes(srn_kv_type type, uint32_t d) {
-    return (uint64_t)SRN_KV_BLOCK * d * (type == SRN_KV_F32 ? 4 : 2);
+    uint64_t values = (uint64_t)SRN_KV_BLOCK * d, scales = (uint64_t)SRN_KV_BLOCK * (((uint64_t)d + 31) / 32);
+    return type == SRN_KV_Q8_0 ? values + 2 * scales : values * (type == SRN_KV_F32 ? 4 : 2);
 }
 
 uint64_t srn_kv_bytes(const srn_model *m, srn_kv_type type, uint32_t group, uint64_t n_blocks) {

@@ -90,8 +90,11 @@ def test_a_different_token_gives_different_logits(tokens):
 
 
 def test_the_cache_type_is_a_different_result_and_says_so(tokens):
-    assert run("smollm2", tokens["smollm2"], "--kv", "f32") != run("smollm2", tokens["smollm2"])
-    done = subprocess.run([os.environ["SERIN"], "score", MODELS / FILES["smollm2"], "--tokens",
-                           Path(os.environ["PYTEST_WORK"]) / "tokens.json", "--kv", "f32", "--json"],
-                          capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["engine"].endswith("/kv-f32")
+    results = [run("smollm2", tokens["smollm2"])]
+    for kv in ("f32", "q8_0"):
+        results.append(run("smollm2", tokens["smollm2"], "--kv", kv))
+        assert results.count(results[-1]) == 1
+        done = subprocess.run([os.environ["SERIN"], "score", MODELS / FILES["smollm2"], "--tokens",
+                               Path(os.environ["PYTEST_WORK"]) / "tokens.json", "--kv", kv, "--json"],
+                              capture_output=True, text=True, check=True)
+        assert json.loads(done.stdout)["engine"].endswith(f"/kv-{kv}")

@@ -45,3 +45,7 @@ def test_logits_do_not_depend_on_how_the_work_is_split(name, tmp_path):
     wide = logits(model, tmp_path, kv="f32")
     assert wide != want
     assert logits(model, tmp_path, kv="f32", threads=3, batch=33) == wide
+    narrow = logits(model, tmp_path, kv="q8_0", cpu="ref")
+    assert narrow not in (want, wide)
+    for level in ("avx2", "avx512", None):
+        assert logits(model, tmp_path, cpu=level, kv="q8_0", threads=3, batch=33) in (narrow, None), level

@@ -141,7 +141,7 @@ def test_the_weights_id_is_the_sha256_and_is_cached(info, serin, cache, model):
     assert f"SHA-256         {digest}\n" in serin("info", model).stdout
 
 
-def test_the_facts_of_smollm2(info):
+def test_the_facts_of_smollm2(info, serin):
     m = info(SMOL, "--ctx", 1000)
     assert (m["architecture"], m["layers"], m["embedding_length"], m["heads"], m["kv_heads"]) == ("llama", 30, 576, 9, 3)
     assert m["vocabulary"] == {"size": 49152, "model": "gpt2", "pre": "smollm"}
@@ -152,6 +152,13 @@ def test_the_facts_of_smollm2(info):
     assert need["kv_read_bytes"] == 30 * 1000 * 3 * (64 + 64) * 2
     assert (m["runs"], m["refusal"]) == (True, None)
     assert need["total_bytes"] == m["tensor_bytes"] + need["kv_bytes"]
+    assert need["kv_type"] == "f16"
+    for kv, per_head in (("f32", 4 * 64), ("q8_0", 64 + 2 * 2)):
+        need, = info(SMOL, "--ctx", 1000, "--kv", kv)["memory"]
+        assert (need["kv_type"], need["kv_bytes"]) == (kv, 30 * 1024 * 3 * 2 * per_head)
+    assert "keys and values in q8_0" in serin("info", SMOL, "--kv", "q8_0", "--no-hash").stdout
+    done = serin("info", SMOL, "--kv", "q4")
+    assert done.returncode == 2 and "'q4'" in done.stderr and "q8_0" in done.stderr
 
 
 def test_the_facts_of_gemma3_and_its_sliding_windows(info):
@@ -236,6 +243,10 @@ def test_the_prediction_for_what_runs_is_what_the_hyper_parameters_say(info, pat
     key = meta.get(f"{arch}.attention.key_length", m["embedding_length"] // m["heads"])
     value = meta.get(f"{arch}.attention.value_length", m["embedding_length"] // m["heads"])
     assert m["memory"][0]["kv_bytes"] == m["layers"] * 128 * kv * (key + value) * 2
+    scales = -(-key // 32) + -(-value // 32)
+    need, = info(path, "--ctx", 77, "--kv", "q8_0")["memory"]
+    assert need["kv_bytes"] == m["layers"] * 128 * kv * (key + value + 2 * scales)
+    assert need["kv_read_bytes"] * 128 <= need["kv_bytes"] * 77
 
 
 def test_a_model_that_does_not_run_says_why(info, serin, tmp_path):

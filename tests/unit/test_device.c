@@ -38,14 +38,19 @@ static void close_golden(fixture *f) {
     srn_weights_free(f->weights);
 }
 
+/* Of one head's K or V. */
+static uint32_t position_bytes(srn_kv_type type, uint32_t d) {
+    return type == SRN_KV_F32 ? 4 * d : type == SRN_KV_F16 ? 2 * d : d + (d + 31) / 32 * 2;
+}
+
 static void a_device_holds_what_was_foretold(void **state) {
     (void)state;
     for (const char *const *level = srn__kernels_available(); *level; level++)
         for (size_t i = 0; i < SRN_LEN(goldens); i++)
-            for (uint32_t kv = 0; kv < 2; kv++) {
+            for (srn_kv_type kv = SRN_KV_F16; kv <= SRN_KV_Q8_0; kv++) {
                 fixture f = open_golden(goldens[i], (srn_device_opts){.threads = 3,
                                                                       .cpu_limit = *level,
-                                                                      .kv_type = kv ? SRN_KV_F32 : SRN_KV_F16,
+                                                                      .kv_type = kv,
                                                                       .n_kv_blocks = {5, 5},
                                                                       .max_batch = 100,
                                                                       .n_ctx = 300});
@@ -59,8 +64,9 @@ static void a_device_holds_what_was_foretold(void **state) {
                         in_file += f.model->mats[k].t->n_bytes;
                 if (!f.model->arch->fused_qkv) assert_int_equal(weights, held + in_file);
                 assert_int_equal(cache, held_cache);
-                assert_int_equal(cache, 5u * 64 * f.model->hp.n_layer * f.model->hp.n_head_kv *
-                                            (f.model->hp.d_k + f.model->hp.d_v) * (kv ? 4 : 2));
+                assert_int_equal(
+                    cache, 5u * 64 * f.model->hp.n_layer * f.model->hp.n_head_kv *
+                               (position_bytes(kv, f.model->hp.d_k) + position_bytes(kv, f.model->hp.d_v)));
                 assert_int_equal(work, held_work);
                 assert_true(work > 100u * f.model->hp.n_embd * sizeof(float) * 3);
                 close_golden(&f);
@@ -121,10 +127,12 @@ static void step(fixture *f, const sequence *const *s, uint32_t n, const uint32_
 
 static void sequences_that_share_a_step_do_not_disturb_each_other(void **state) {
     (void)state;
-    for (size_t i = 0; i < SRN_LEN(goldens); i++) {
-        fixture f = open_golden(
-            goldens[i],
-            (srn_device_opts){.threads = 3, .n_kv_blocks = {12, 12}, .max_batch = 2 * MOST, .n_ctx = 300});
+    for (size_t i = 0; i < 2 * SRN_LEN(goldens); i++) {
+        fixture f = open_golden(goldens[i / 2], (srn_device_opts){.threads = 3,
+                                                                  .kv_type = i % 2 ? SRN_KV_Q8_0 : SRN_KV_F16,
+                                                                  .n_kv_blocks = {12, 12},
+                                                                  .max_batch = 2 * MOST,
+                                                                  .n_ctx = 300});
         assert_int_equal(f.model->hp.n_vocab, N_VOCAB);
         static float alone[2][N_VOCAB], shared[2][N_VOCAB];
         sequence a, b;

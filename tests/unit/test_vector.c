@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "cpu/cpu_internal.h"
 
@@ -198,6 +199,8 @@ static void every_table_gives_the_references_rope(void **state) {
 
 /* ---- the cache ---- */
 
+enum { N_TYPES = SRN_KV_Q8_0 + 1 };
+
 typedef struct cache {
     srn_kv_type type;
     uint32_t block_len, d_k, d_v, n_blocks;
@@ -206,15 +209,16 @@ typedef struct cache {
     size_t k_stride, v_stride;
 } cache;
 
-static size_t value_bytes(srn_kv_type type) {
-    return type == SRN_KV_F32 ? 4 : 2;
+/* So many positions of a head's K or V. */
+static size_t tile_bytes(srn_kv_type type, uint32_t positions, uint32_t d) {
+    return (size_t)srn_kv_tile_bytes(type, d) * positions / SRN_KV_BLOCK;
 }
 
 /* Room for n positions, every byte of it NaN. */
 static cache cache_new(srn_kv_type type, uint32_t block_len, uint32_t d_k, uint32_t d_v, uint32_t n) {
     cache c = {type, block_len, d_k, d_v, (n + block_len - 1) / block_len, NULL, NULL, NULL, 0, 0};
-    c.k_stride = block_len * d_k * value_bytes(type) + 64;
-    c.v_stride = block_len * d_v * value_bytes(type) + 32;
+    c.k_stride = tile_bytes(type, block_len, d_k) + 64;
+    c.v_stride = tile_bytes(type, block_len, d_v) + 32;
     c.blocks = malloc(c.n_blocks * sizeof *c.blocks);
     c.k = malloc(c.n_blocks * c.k_stride);
     c.v = malloc(c.n_blocks * c.v_stride);
@@ -250,25 +254,58 @@ static double cache_value(srn_kv_type type, const uint8_t *base, size_t i) {
     if (type == SRN_KV_F32) return (double)((const float *)(const void *)base)[i];
     return (double)srn_f16_to_f32(((const uint16_t *)(const void *)base)[i]);
 }
+static double q8_value(const uint8_t *scale, const uint8_t *code) {
+    uint32_t bits = (uint32_t)(scale[0] | scale[1] << 8) << 16;
+    return (double)srn_f32_bits(bits) * (*code - (*code > 127 ? 256 : 0));
+}
+/* The layouts, as cpu_internal.h states them: dimension d of the position `at` of a block of K, and of V. */
+static double key_at(const srn_attn *a, const uint8_t *k, uint32_t at, uint32_t d) {
+    if (a->kv_type != SRN_KV_Q8_0)
+        return cache_value(a->kv_type, k, ((size_t)(at / 16) * a->d_k + d) * 16 + at % 16);
+    const uint8_t *group = k + at / 16 * tile_bytes(a->kv_type, 16, a->d_k) + d / 32 * 544;
+    return q8_value(group + at % 16 * 2, group + 32 + d % 32 * 16 + at % 16);
+}
+static double value_at(const srn_attn *a, const uint8_t *v, uint32_t at, uint32_t d) {
+    if (a->kv_type != SRN_KV_Q8_0) return cache_value(a->kv_type, v, (size_t)at * a->d_v + d);
+    const uint8_t *piece = v + at / 16 * tile_bytes(a->kv_type, 16, a->d_v);
+    return q8_value(piece + (d / 32 * 16 + at % 16) * 2,
+                    piece + (a->d_v + 31) / 32 * 32 + at % 16 * a->d_v + d);
+}
+
+/* How far a value may be from what the cache holds of it, the greatest of its 32 being `most`. */
+static double rounding(srn_kv_type type, double x, double most) {
+    if (type == SRN_KV_F32) return 0;
+    if (type == SRN_KV_F16) return fabs(x) > 65504 ? fabs(x) - 65504 : fabs(x) * 0x1p-11 + 0x1p-25;
+    return most < 0x1p-100 ? most : most / 127 * (0.5 * (1 + 0x1p-7)) * (1 + 1e-5);
+}
+static double greatest_of_group(const float *x, uint32_t d, uint32_t n) {
+    double most = 0;
+    for (uint32_t i = d / 32 * 32; i < n && i < d / 32 * 32 + 32; i++) most = fmax(most, fabs((double)x[i]));
+    return most;
+}
+static void the_cache_holds(srn_kv_type type, const cache *c, uint32_t pos, const float *k, const float *v) {
+    srn_attn a = {.kv_type = type, .d_k = c->d_k, .d_v = c->d_v};
+    for (uint32_t d = 0; d < c->d_k; d++)
+        assert_true(fabs(key_at(&a, c->k, pos, d) - (double)k[d]) <=
+                    rounding(type, (double)k[d], greatest_of_group(k, d, c->d_k)));
+    for (uint32_t d = 0; d < c->d_v; d++)
+        assert_true(fabs(value_at(&a, c->v, pos, d) - (double)v[d]) <=
+                    rounding(type, (double)v[d], greatest_of_group(v, d, c->d_v)));
+}
 
 static void every_table_writes_the_references_cache(void **state) {
     (void)state;
-    static const uint32_t dims[] = {1, 8, 15, 16, 17, 24, 64, 80, 96, 256};
-    for (size_t i = 0; i < SRN_LEN(dims) * 2 * N_KINDS; i++) {
-        srn_kv_type type = i % 2 ? SRN_KV_F32 : SRN_KV_F16;
-        uint32_t d_k = dims[i / 2 % SRN_LEN(dims)], d_v = dims[random_below(SRN_LEN(dims))];
+    static const uint32_t dims[] = {1, 8, 15, 16, 17, 24, 31, 32, 33, 47, 49, 64, 80, 96, 256};
+    for (size_t i = 0; i < SRN_LEN(dims) * N_TYPES * N_KINDS; i++) {
+        srn_kv_type type = (srn_kv_type)(i % N_TYPES);
+        uint32_t d_k = dims[i / N_TYPES % SRN_LEN(dims)], d_v = dims[random_below(SRN_LEN(dims))];
         uint32_t pos = random_below(64);
-        int kind = (int)(i / 2 / SRN_LEN(dims));
+        int kind = (int)(i / N_TYPES / SRN_LEN(dims));
         float *k = random_floats(d_k, kind), *v = random_floats(d_v, kind);
         if (kind == HUGE_VALUES) v[0] = 1e9f, k[0] = -3e38f;
         cache want = cache_new(type, 64, d_k, d_v, 64);
         assert_true(tables[0].kv_store(type, k, v, d_k, d_v, pos, want.k, want.v));
-        for (uint32_t d = 0; d < d_k; d++) { /* the layout, and rounding */
-            double got = cache_value(type, want.k, ((size_t)(pos / 16) * d_k + d) * 16 + pos % 16);
-            double x = (double)k[d] > 65504 ? 65504 : (double)k[d] < -65504 ? -65504 : (double)k[d];
-            if (type == SRN_KV_F32) x = (double)k[d];
-            assert_true(fabs(got - x) <= fabs(x) * 0.0005 + 0x1p-25);
-        }
+        the_cache_holds(type, &want, pos, k, v);
         for (uint32_t t = 1; t < n_tables; t++) {
             cache got = cache_new(type, 64, d_k, d_v, 64);
             assert_true(tables[t].kv_store(type, k, v, d_k, d_v, pos, got.k, got.v));
@@ -286,7 +323,7 @@ static void values_that_are_not_finite_are_refused_and_not_written(void **state)
     static const uint32_t bad[] = {0x7f800000u, 0xff800000u, 0x7fc00000u, 0x7f800001u, 0xffffffffu};
     enum { D = 37 };
     for (uint32_t t = 0; t < n_tables; t++)
-        for (int type = 0; type < 2; type++)
+        for (int type = 0; type < N_TYPES; type++)
             for (uint32_t at = 0; at < 2 * D; at++) {
                 float *kv = random_floats(2 * D, PLAIN);
                 kv[at] = srn_f32_bits(bad[at % SRN_LEN(bad)]);
@@ -377,7 +414,7 @@ static void every_table_gives_the_references_attention(void **state) {
         while (n_queries > 1 && (uint64_t)n_queries * n_heads * (n_past + 20) * (d_k + d_v) > 1500000)
             n_queries--;
         int kind = (int)random_below(N_KINDS);
-        cache c = cache_new((srn_kv_type)random_below(2), block_lens[random_below(5)], d_k, d_v,
+        cache c = cache_new((srn_kv_type)random_below(N_TYPES), block_lens[random_below(5)], d_k, d_v,
                             n_past + n_queries);
         cache_fill(&c, 0, n_past + n_queries, kind);
         attn_case x = case_new(c, n_past, n_queries, n_heads, random_below(2) ? kind : PLAIN);
@@ -395,7 +432,7 @@ static void windows_and_causality_hold_at_every_edge(void **state) {
     for (uint32_t n_past = 0; n_past < 560; n_past += 1 + n_past / 40 * 3)
         for (uint32_t n_queries = 1; n_queries < 20; n_queries += 1 + n_queries / 2) {
             uint32_t window = random_below(2) ? windows[random_below(SRN_LEN(windows))] : 0;
-            cache c = cache_new(SRN_KV_F16, 32, 16, 16, n_past + n_queries);
+            cache c = cache_new((srn_kv_type)random_below(N_TYPES), 32, 16, 16, n_past + n_queries);
             uint32_t begin = window && n_past + 1 > window ? n_past + 1 - window : 0;
             cache_fill(&c, begin, n_past + n_queries, SPECIAL);
             attn_case x = case_new(c, n_past, n_queries, 1 + random_below(4), PLAIN);
@@ -412,6 +449,49 @@ static void windows_and_causality_hold_at_every_edge(void **state) {
         }
 }
 
+/* The table of blocks, whose first n entries lie in a page that cannot be read. */
+static uint32_t *half_hidden(const cache *c, uint32_t n, void **ret_pages) {
+    const size_t page = 4096;
+    assert_true(c->n_blocks * sizeof(uint32_t) <= page);
+    uint8_t *p = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(p != MAP_FAILED);
+    uint32_t *table = (uint32_t *)(void *)(p + page) - n;
+    memcpy(table + n, c->blocks + n, (c->n_blocks - n) * sizeof *table);
+    assert_int_equal(mprotect(p, page, PROT_NONE), 0);
+    *ret_pages = p;
+    return table;
+}
+
+/* Nobody looks even at the table's entries of blocks that no query sees. Of the blocks that are seen, what
+ * lies before the window is NaN. */
+static void blocks_outside_the_window_are_not_looked_at(void **state) {
+    (void)state;
+    for (uint32_t i = 0; i < 300; i++) {
+        uint32_t block_len = 16u << random_below(3), d = 1 + random_below(70);
+        uint32_t n_queries = random_below(2) ? 1 + random_below(70) : 1, n_past = random_below(900);
+        uint32_t window = windows[random_below(SRN_LEN(windows))];
+        cache c = cache_new((srn_kv_type)(i % N_TYPES), block_len, d, d, n_past + n_queries);
+        uint32_t begin = n_past + 1 > window ? n_past + 1 - window : 0;
+        cache_fill(&c, begin, n_past + n_queries, PLAIN);
+        attn_case x = case_new(c, n_past, n_queries, 1 + random_below(4), PLAIN);
+        x.a.window = window;
+        bool ok;
+        float *want = attend(&tables[0], x.a, &ok);
+        assert_true(ok);
+        for (size_t j = 0; j < x.a.out_stride * (n_queries - 1) + (size_t)x.a.n_heads * d; j++)
+            if (j % x.a.out_stride < (size_t)x.a.n_heads * d) assert_true(srn_is_finite(want[GUARD + j]));
+        void *pages;
+        x.a.blocks = half_hidden(&c, begin / block_len, &pages);
+        all_tables_agree(&x, "window");
+        float *again = attend(&tables[0], x.a, &ok);
+        assert_memory_equal(again + GUARD, want + GUARD,
+                            (x.a.out_stride * (n_queries - 1) + (size_t)x.a.n_heads * d) * sizeof *want);
+        munmap(pages, 8192);
+        free(want), free(again);
+        case_done(&x);
+    }
+}
+
 /* One query and head of attention, in binary64, without segments. */
 static void attend_plainly(const srn_attn *a, uint32_t i, uint32_t h, double *out) {
     uint32_t end = a->n_past + i + 1, begin = a->window && end > a->window ? end - a->window : 0;
@@ -421,9 +501,7 @@ static void attend_plainly(const srn_attn *a, uint32_t i, uint32_t h, double *ou
         const uint8_t *k = a->k + a->blocks[j / a->block_len] * a->k_block_stride;
         uint32_t at = j % a->block_len;
         p[j] = 0;
-        for (uint32_t d = 0; d < a->d_k; d++)
-            p[j] +=
-                (double)q[d] * cache_value(a->kv_type, k, ((size_t)(at / 16) * a->d_k + d) * 16 + at % 16);
+        for (uint32_t d = 0; d < a->d_k; d++) p[j] += (double)q[d] * key_at(a, k, at, d);
         p[j] *= (double)a->scale;
         if (a->softcap > 0) p[j] = (double)a->softcap * tanh(p[j] / (double)a->softcap);
         max = fmax(max, p[j]);
@@ -433,8 +511,7 @@ static void attend_plainly(const srn_attn *a, uint32_t i, uint32_t h, double *ou
         const uint8_t *v = a->v + a->blocks[j / a->block_len] * a->v_block_stride;
         double e = exp(p[j] - max);
         sum += e;
-        for (uint32_t d = 0; d < a->d_v; d++)
-            out[d] += e * cache_value(a->kv_type, v, (size_t)(j % a->block_len) * a->d_v + d);
+        for (uint32_t d = 0; d < a->d_v; d++) out[d] += e * value_at(a, v, j % a->block_len, d);
     }
     for (uint32_t d = 0; d < a->d_v; d++) out[d] /= sum;
     free(p);
@@ -442,9 +519,9 @@ static void attend_plainly(const srn_attn *a, uint32_t i, uint32_t h, double *ou
 
 static void reference_attention_is_accurate(void **state) {
     (void)state;
-    for (int i = 0; i < 40; i++) {
+    for (int i = 0; i < 60; i++) {
         uint32_t d_k = 8 + random_below(90), d_v = 8 + random_below(90), n_past = random_below(700);
-        cache c = cache_new((srn_kv_type)(i % 2), 64, d_k, d_v, n_past + 3);
+        cache c = cache_new((srn_kv_type)(i % N_TYPES), 64, d_k, d_v, n_past + 3);
         cache_fill(&c, 0, n_past + 3, PLAIN);
         attn_case x = case_new(c, n_past, 3, 2, PLAIN);
         x.a.window = i % 3 == 0 ? 1 + random_below(600) : 0;
@@ -469,22 +546,23 @@ static void reference_attention_is_accurate(void **state) {
 static void a_chunk_of_queries_gives_what_they_give_one_by_one(void **state) {
     (void)state;
     for (uint32_t t = 0; t < n_tables; t++)
-        for (uint32_t window = 0; window <= 200; window += 200) {
+        for (uint32_t i = 0; i < 4; i++) {
             enum { N = 512, HEADS = 3, D = 32, PAST = 70 };
-            cache c = cache_new(SRN_KV_F16, 64, D, D, PAST + N);
+            uint32_t window = i % 2 * 200;
+            cache c = cache_new(i / 2 ? SRN_KV_Q8_0 : SRN_KV_F16, 64, D, D, PAST + N);
             cache_fill(&c, 0, PAST + N, PLAIN);
             attn_case x = case_new(c, PAST, N, HEADS, PLAIN);
             x.a.window = window;
             bool ok;
             float *all = attend(&tables[t], x.a, &ok);
             assert_true(ok);
-            for (uint32_t i = 0; i < N; i++)
+            for (uint32_t j = 0; j < N; j++)
                 for (uint32_t h = 0; h < HEADS; h++) {
                     srn_attn one = x.a;
-                    one.n_past += i, one.n_queries = 1, one.n_heads = 1;
-                    one.q += i * one.q_stride + (size_t)h * D;
+                    one.n_past += j, one.n_queries = 1, one.n_heads = 1;
+                    one.q += j * one.q_stride + (size_t)h * D;
                     float *out = attend(&tables[t], one, &ok);
-                    assert_memory_equal(out + GUARD, all + GUARD + i * x.a.out_stride + (size_t)h * D,
+                    assert_memory_equal(out + GUARD, all + GUARD + j * x.a.out_stride + (size_t)h * D,
                                         D * sizeof *out);
                     free(out);
                 }
@@ -524,6 +602,7 @@ int main(void) {
         cmocka_unit_test(values_that_are_not_finite_are_refused_and_not_written),
         cmocka_unit_test(every_table_gives_the_references_attention),
         cmocka_unit_test(windows_and_causality_hold_at_every_edge),
+        cmocka_unit_test(blocks_outside_the_window_are_not_looked_at),
         cmocka_unit_test(reference_attention_is_accurate),
         cmocka_unit_test(a_chunk_of_queries_gives_what_they_give_one_by_one),
         cmocka_unit_test(scores_that_are_not_finite_fail),

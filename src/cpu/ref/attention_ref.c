@@ -14,14 +14,32 @@ static float cache_value(srn_kv_type type, const uint8_t *base, size_t index) {
     return srn_f16_to_f32(((const uint16_t *)(const void *)base)[index]);
 }
 
+static float q8_value(const uint8_t *scale, const uint8_t *code) {
+    return srn__q8_scale(*(const uint16_t *)(const void *)scale) * (float)*(const int8_t *)code;
+}
+
+/* Dimension d of the key at position `at` of a block of K. */
+static float key(const srn_attn *a, const uint8_t *block, uint32_t at, uint32_t d) {
+    if (a->kv_type != SRN_KV_Q8_0)
+        return cache_value(a->kv_type, block, ((size_t)(at / 16) * a->d_k + d) * 16 + at % 16);
+    const uint8_t *group = block + at / 16 * srn__q8_piece_bytes(a->d_k) + srn__q8_k_group(d / SRN_KV_GROUP);
+    return q8_value(group + at % 16 * 2, group + 32 + (size_t)(d % SRN_KV_GROUP) * 16 + at % 16);
+}
+
+/* Dimension d of the value at position `at` of a block of V. */
+static float value(const srn_attn *a, const uint8_t *block, uint32_t at, uint32_t d) {
+    if (a->kv_type != SRN_KV_Q8_0) return cache_value(a->kv_type, block, (size_t)at * a->d_v + d);
+    const uint8_t *piece = block + at / 16 * srn__q8_piece_bytes(a->d_v);
+    return q8_value(piece + (d / SRN_KV_GROUP * 16 + at % 16) * 2,
+                    piece + srn__q8_groups(a->d_v) * 32 + (size_t)(at % 16) * a->d_v + d);
+}
+
 /* The score of query q at position pos; false when it is not finite. */
 static bool score(const srn_attn *a, const float *q, uint32_t pos, float *ret) {
     const uint8_t *block = a->k + a->blocks[pos / a->block_len] * a->k_block_stride;
     uint32_t at = pos % a->block_len;
     float dot = 0;
-    for (uint32_t d = 0; d < a->d_k; d++)
-        dot =
-            fmaf(q[d], cache_value(a->kv_type, block, ((size_t)(at / 16) * a->d_k + d) * 16 + at % 16), dot);
+    for (uint32_t d = 0; d < a->d_k; d++) dot = fmaf(q[d], key(a, block, at, d), dot);
     float s = dot * a->scale;
     if (!srn_is_finite(s)) return false;
     if (a->softcap > 0) s = a->softcap * srn_tanhf(s / a->softcap);
@@ -45,8 +63,7 @@ static bool segment(const srn_attn *a, const float *q, uint32_t begin, uint32_t 
         float e = srn_expf(p[j - begin] - m);
         partial[j % 16] = partial[j % 16] + e;
         const uint8_t *block = a->v + a->blocks[j / a->block_len] * a->v_block_stride;
-        for (uint32_t d = 0; d < a->d_v; d++)
-            o[d] = fmaf(e, cache_value(a->kv_type, block, (size_t)(j % a->block_len) * a->d_v + d), o[d]);
+        for (uint32_t d = 0; d < a->d_v; d++) o[d] = fmaf(e, value(a, block, j % a->block_len, d), o[d]);
     }
     *ret_max = m;
     *ret_sum = srn_tree16(partial);

@@ -44,10 +44,39 @@ static uint16_t cache_f16(float x) {
     return srn_f32_to_f16(x);
 }
 
+/* One head's values x[d], as scales scale_step apart and codes: group g's at codes + g*group_step, code_step
+ * apart. */
+static void store_q8(const float *x, uint32_t d, uint16_t *scales, size_t scale_step, int8_t *codes,
+                     size_t group_step, size_t code_step) {
+    for (uint32_t i = 0; i < d; i += SRN_KV_GROUP) {
+        uint32_t n = SRN_MIN(d - i, SRN_KV_GROUP), g = i / SRN_KV_GROUP;
+        float amax = 0;
+        for (uint32_t l = 0; l < n; l++) amax = fabsf(x[i + l]) > amax ? fabsf(x[i + l]) : amax;
+        uint16_t bits = srn__q8_scale_bits(amax);
+        float scale = srn__q8_scale(bits);
+        scales[g * scale_step] = bits;
+        for (uint32_t l = 0; l < n; l++) /* adding and subtracting rounds, ties to even */
+            codes[g * group_step + l * code_step] =
+                (int8_t)(bits ? x[i + l] / scale + 0x1.8p23f - 0x1.8p23f : 0.0f);
+    }
+}
+
+static void kv_store_q8(const float *k, const float *v, uint32_t d_k, uint32_t d_v, uint32_t pos,
+                        uint8_t *k_block, uint8_t *v_block) {
+    k_block += pos / 16 * srn__q8_piece_bytes(d_k);
+    v_block += pos / 16 * srn__q8_piece_bytes(d_v);
+    pos %= 16;
+    size_t step = srn__q8_k_group(1);
+    store_q8(k, d_k, (uint16_t *)(void *)k_block + pos, step / 2, (int8_t *)k_block + 32 + pos, step, 16);
+    store_q8(v, d_v, (uint16_t *)(void *)v_block + pos, 16,
+             (int8_t *)v_block + srn__q8_groups(d_v) * 32 + (size_t)pos * d_v, SRN_KV_GROUP, 1);
+}
+
 /* Writes nothing when it returns false: the cache never holds an infinity or a NaN. */
 static bool kv_store(srn_kv_type type, const float *k, const float *v, uint32_t d_k, uint32_t d_v,
                      uint32_t pos, void *k_block, void *v_block) {
     if (!all_finite(k, d_k) || !all_finite(v, d_v)) return false;
+    if (type == SRN_KV_Q8_0) return kv_store_q8(k, v, d_k, d_v, pos, k_block, v_block), true;
     size_t k_at = (size_t)(pos / 16) * d_k * 16 + pos % 16, v_at = (size_t)pos * d_v;
     if (type == SRN_KV_F16) {
         uint16_t *kb = (uint16_t *)k_block + k_at, *vb = (uint16_t *)v_block + v_at;

@@ -36,10 +36,11 @@
 /* What becomes of a pair's result of one segment. */
 enum { SEES_NOTHING, FIRST_SEGMENT, MERGE };
 
-/* Where one segment's K and V lie, and what is read after them. */
+/* Where one segment's K and V lie, and what is read after them. A block of V is here what lies in one piece:
+ * the cache's block, or of type q8_0 16 positions. */
 typedef struct seg {
     uint32_t base;                    /* its first position */
-    uint32_t block_shift;             /* log2 of positions per block */
+    uint32_t block_shift;             /* log2 of positions per block of V */
     const uint8_t *k[SEGMENT_GROUPS]; /* group g */
     const uint8_t *v[SEGMENT_GROUPS]; /* block b */
     /* To fetch ahead, never dereferenced: group g of K as above, but V beyond the last; the block of V after
@@ -71,6 +72,20 @@ V16_FN v16 load_kv_part(srn_kv_type type, const uint8_t *base, size_t index, uin
     memcpy(h, (const uint16_t *)(const void *)base + index, n * sizeof *h);
     return v16_load_f16(h);
 }
+V16_FN v16 load_codes(const uint8_t *p) {
+    return v16_load_i8((const int8_t *)p);
+}
+V16_FN v16 load_codes_part(const uint8_t *p, uint32_t n) {
+    int8_t c[16] = {0};
+    memcpy(c, p, n);
+    return v16_load_i8(c);
+}
+V16_FN v16 load_scales(const uint8_t *p) {
+    return v16_load_upper((const uint16_t *)(const void *)p);
+}
+V16_FN size_t row_bytes_of(srn_kv_type type, uint32_t d) {
+    return (size_t)d * (type == SRN_KV_F32 ? 4 : type == SRN_KV_F16 ? 2 : 1);
+}
 
 /* ---- scores ---- */
 
@@ -86,7 +101,7 @@ V16_FN void fetch(const uint8_t *p, size_t bytes) {
 /* Dot products of n pairs with groups g to g+width-1. */
 V16_FN void score_groups(srn_kv_type type, uint32_t n, uint32_t width, tile *t, const seg *sg, uint32_t d_k,
                          uint32_t g) {
-    size_t row_bytes = 16 * (type == SRN_KV_F32 ? 4 : 2), at = 0;
+    size_t row_bytes = row_bytes_of(type, 16), at = 0;
     v16 acc[PAIRS][MAX_WIDTH];
     V16_UNROLL for (uint32_t p = 0; p < n; p++) V16_UNROLL for (uint32_t w = 0; w < width; w++) acc[p][w] =
         v16_set1(0.0f);
@@ -110,12 +125,49 @@ V16_FN void score_groups(srn_kv_type type, uint32_t n, uint32_t width, tile *t, 
         v16_store(t->s[p] + (g + w) * 16, acc[p][w]);
 }
 
+/* The same of type q8_0, a group of dimensions after the other. */
+V16_FN void score_groups_q8(uint32_t n, uint32_t width, tile *t, const seg *sg, uint32_t d_k, uint32_t g) {
+    v16 acc[PAIRS][MAX_WIDTH], scale[MAX_WIDTH];
+    V16_UNROLL for (uint32_t p = 0; p < n; p++) V16_UNROLL for (uint32_t w = 0; w < width; w++) acc[p][w] =
+        v16_set1(0.0f);
+    const float *q = t->q;
+    size_t at = 0;
+    const uint8_t *const *after = sg->after_k + g + MAX_WIDTH, *next = *after;
+    uint32_t fetched = 0; /* dimensions of *after; a line is four rows and their part of the scales */
+    for (uint32_t d = 0; d < d_k; d += SRN_KV_GROUP) {
+        V16_UNROLL for (uint32_t w = 0; w < width; w++) scale[w] = load_scales(sg->k[g + w] + at);
+        at += 32;
+        for (uint32_t end = SRN_MIN(d_k, d + SRN_KV_GROUP), i = d; i < end; i++, q += PAIRS, at += 16) {
+            if (FETCHES_AHEAD(n) && i * width % 4 == 0) {
+                if (fetched >= d_k) next = *++after, fetched = 0;
+                fetch(next, 1);
+                next += 4 * 17, fetched += 4;
+            }
+            V16_UNROLL for (uint32_t w = 0; w < width; w++) {
+                v16 kv = v16_mul(load_codes(sg->k[g + w] + at), scale[w]);
+                V16_UNROLL for (uint32_t p = 0; p < n; p++) acc[p][w] =
+                    v16_fma(v16_set1(q[p]), kv, acc[p][w]);
+            }
+        }
+    }
+    V16_UNROLL for (uint32_t p = 0; p < n; p++) V16_UNROLL for (uint32_t w = 0; w < width; w++)
+        v16_store(t->s[p] + (g + w) * 16, acc[p][w]);
+}
+
+V16_FN void score_some(srn_kv_type type, uint32_t n, uint32_t width, tile *t, const seg *sg, uint32_t d_k,
+                       uint32_t g) {
+    if (type == SRN_KV_Q8_0)
+        score_groups_q8(n, width, t, sg, d_k, g);
+    else
+        score_groups(type, n, width, t, sg, d_k, g);
+}
+
 /* All groups that some pair sees, in the widest tiles that fit. */
 V16_FN void score_tile(srn_kv_type type, uint32_t n, tile *t, const seg *sg, uint32_t d_k) {
     uint32_t g = t->any_lo / 16, end = (t->any_hi + 15) / 16;
-    for (; g + 4 <= end && TILE_WIDTH(n) >= 4; g += 4) score_groups(type, n, 4, t, sg, d_k, g);
-    for (; g + 2 <= end && TILE_WIDTH(n) >= 2; g += 2) score_groups(type, n, 2, t, sg, d_k, g);
-    for (; g < end; g++) score_groups(type, n, 1, t, sg, d_k, g);
+    for (; g + 4 <= end && TILE_WIDTH(n) >= 4; g += 4) score_some(type, n, 4, t, sg, d_k, g);
+    for (; g + 2 <= end && TILE_WIDTH(n) >= 2; g += 2) score_some(type, n, 2, t, sg, d_k, g);
+    for (; g < end; g++) score_some(type, n, 1, t, sg, d_k, g);
 }
 
 /* ---- softmax ---- */
@@ -194,11 +246,13 @@ static bool softmax_tile(const srn_attn *a, tile *t, float *max, float *sum) {
 /* With few pairs a chunk of V is used up at once; with many a broadcast is: fewer registers are needed. */
 #define FEW(n) ((n) <= 2)
 
-/* Chunks c to c+width-1 of a row of V. */
-V16_FN void load_values(srn_kv_type type, v16 *v, uint32_t width, const uint8_t *row, uint32_t c,
-                        uint32_t lanes) {
-    V16_UNROLL for (uint32_t w = 0; w < width; w++) v[w] =
-        lanes == 16 ? load_kv(type, row, (c + w) * 16) : load_kv_part(type, row, c * 16, lanes);
+/* Chunk c of a row of V, of type q8_0 with its scale. */
+V16_FN v16 load_values(srn_kv_type type, const uint8_t *row, uint32_t c, uint32_t lanes, const float *scale) {
+    if (type == SRN_KV_Q8_0) {
+        v16 codes = lanes == 16 ? load_codes(row + c * 16) : load_codes_part(row + c * 16, lanes);
+        return v16_mul(codes, v16_set1(*scale));
+    }
+    return lanes == 16 ? load_kv(type, row, c * 16) : load_kv_part(type, row, c * 16, lanes);
 }
 
 /* Values [16*c, 16*(c+width)) of d for n pairs; where lanes < 16, width is 1 and only that many exist. */
@@ -207,19 +261,23 @@ V16_FN void value_tile(srn_kv_type type, uint32_t n, uint32_t width, tile *t, co
     v16 acc[PAIRS][MAX_WIDTH], v[MAX_WIDTH];
     V16_UNROLL for (uint32_t p = 0; p < n; p++) V16_UNROLL for (uint32_t w = 0; w < width; w++) acc[p][w] =
         v16_set1(0.0f);
-    uint32_t block_last = (1u << sg->block_shift) - 1;
-    size_t row_bytes = (size_t)d_v * (type == SRN_KV_F32 ? 4 : 2);
+    const uint32_t shift = type == SRN_KV_Q8_0 ? 4 : sg->block_shift, block_last = (1u << shift) - 1;
+    size_t row_bytes = row_bytes_of(type, d_v), scales = type == SRN_KV_Q8_0 ? srn__q8_groups(d_v) * 32 : 0;
+    float scale[MAX_WIDTH / 2][16]; /* q8_0: of the groups of these chunks, in the block */
     for (uint32_t j = t->any_lo; j < t->any_hi;) {
-        size_t at = (j & block_last) * row_bytes;
-        const uint8_t *row = sg->v[j >> sg->block_shift] + at, *next = sg->after_v[j >> sg->block_shift] + at;
+        size_t at = scales + (j & block_last) * row_bytes;
+        const uint8_t *row = sg->v[j >> shift] + at, *next = sg->after_v[j >> shift] + at;
         bool all = j >= t->all_lo && j < t->all_hi;
         uint32_t stop = all ? t->all_hi : j < t->all_lo ? t->all_lo : t->any_hi;
         stop = SRN_MIN(stop, (j | block_last) + 1);
+        for (uint32_t w = 0; w < width && type == SRN_KV_Q8_0; w += 2)
+            v16_store(scale[w / 2], load_scales(sg->v[j >> shift] + (c + w) / 2 * 32));
+        if (type == SRN_KV_Q8_0 && FETCHES_AHEAD(n) && c == 0) fetch(sg->after_v[j >> shift], scales);
         if (all)
             for (; j < stop; j++, row += row_bytes, next += row_bytes) {
                 if (FETCHES_AHEAD(n) && c == 0) fetch(next, row_bytes);
                 V16_UNROLL for (uint32_t w = 0; w < width; w++) {
-                    load_values(type, v + w, 1, row, c + w, lanes);
+                    v[w] = load_values(type, row, c + w, lanes, &scale[w / 2][j % 16]);
                     V16_UNROLL for (uint32_t p = 0; p < n && FEW(n); p++) acc[p][w] =
                         v16_fma(v16_set1(t->s[p][j]), v[w], acc[p][w]);
                 }
@@ -230,7 +288,8 @@ V16_FN void value_tile(srn_kv_type type, uint32_t n, uint32_t width, tile *t, co
             }
         else
             for (; j < stop; j++, row += row_bytes) {
-                load_values(type, v, width, row, c, lanes);
+                V16_UNROLL for (uint32_t w = 0; w < width; w++) v[w] =
+                    load_values(type, row, c + w, lanes, &scale[w / 2][j % 16]);
                 V16_UNROLL for (uint32_t p = 0; p < n; p++) {
                     if (j < t->lo[p] || j >= t->hi[p]) continue;
                     v16 e = v16_set1(t->s[p][j]);
@@ -275,12 +334,15 @@ typedef void tile_fn(tile *t, const seg *sg, uint32_t d);
     TILE_FNS(type, 2) TILE_FNS(type, 3) TILE_FNS(type, 4) TILE_FNS(type, 5) TILE_FNS(type, 6)
 TILE_FNS_OF(F16)
 TILE_FNS_OF(F32)
+TILE_FNS_OF(Q8_0)
 
 #define TILE_ROW(what, type)                                                                                 \
     [SRN_KV_##type] = {what##_##type##_1, what##_##type##_2, what##_##type##_3,                              \
                        what##_##type##_4, what##_##type##_5, what##_##type##_6}
-static tile_fn *const score_fns[2][PAIRS] = {TILE_ROW(scores, F16), TILE_ROW(scores, F32)};
-static tile_fn *const value_fns[2][PAIRS] = {TILE_ROW(values, F16), TILE_ROW(values, F32)};
+static tile_fn *const score_fns[][PAIRS] = {TILE_ROW(scores, F16), TILE_ROW(scores, F32),
+                                            TILE_ROW(scores, Q8_0)};
+static tile_fn *const value_fns[][PAIRS] = {TILE_ROW(values, F16), TILE_ROW(values, F32),
+                                            TILE_ROW(values, Q8_0)};
 
 /* ---- a batch of pairs ---- */
 
@@ -324,25 +386,31 @@ static void pack_queries(const srn_attn *a, batch *b) {
     }
 }
 
+/* 16 positions of K or V. */
+static size_t piece_bytes(srn_kv_type type, uint32_t d) {
+    return type == SRN_KV_Q8_0 ? srn__q8_piece_bytes(d) : 16 * row_bytes_of(type, d);
+}
+
 /* Finds the blocks of the segment that begins at base, for its positions [from, to), which are not empty. Its
  * queries see no position from `end` on. */
 static void find_segment(const srn_attn *a, uint32_t base, uint32_t from, uint32_t to, uint32_t end,
                          seg *sg) {
-    size_t value = a->kv_type == SRN_KV_F32 ? 4 : 2, group_bytes = a->d_k * 16 * value;
-    uint32_t groups_per_block = a->block_len / 16, first = from / 16, last = (to - 1) / 16;
+    size_t k_bytes = piece_bytes(a->kv_type, a->d_k), v_bytes = piece_bytes(a->kv_type, a->d_v);
+    uint32_t first = from / 16, last = (to - 1) / 16, per_block = a->block_len / 16; /* pieces */
+    uint32_t v_pieces = a->kv_type == SRN_KV_Q8_0 ? 1 : per_block;                   /* of sg->v */
     sg->base = base;
-    sg->block_shift = (uint32_t)__builtin_ctz(a->block_len);
+    sg->block_shift = (uint32_t)__builtin_ctz(16 * v_pieces);
     for (uint32_t g = first; g <= last; g++) {
-        size_t block = a->blocks[(base + g * 16) / a->block_len];
-        sg->k[g] = sg->after_k[g] = a->k + block * a->k_block_stride + g % groups_per_block * group_bytes;
-        sg->v[g / groups_per_block] = a->v + block * a->v_block_stride;
+        size_t block = a->blocks[(base + g * 16) / a->block_len], at = g % per_block;
+        sg->k[g] = sg->after_k[g] = a->k + block * a->k_block_stride + at * k_bytes;
+        sg->v[g / v_pieces] = a->v + block * a->v_block_stride + (at - at % v_pieces) * v_bytes;
     }
     for (uint32_t g = last + 1; g <= last + MAX_WIDTH; g++) {
         uint32_t vg = SRN_MIN(first + g - last - 1, last);
-        sg->after_k[g] = sg->v[vg / groups_per_block] + vg % groups_per_block * a->d_v * 16 * value;
+        sg->after_k[g] = sg->v[vg / v_pieces] + vg % v_pieces * v_bytes;
     }
-    uint32_t last_block = last / groups_per_block, next = base + SRN_SEGMENT;
-    for (uint32_t b = first / groups_per_block; b < last_block; b++) sg->after_v[b] = sg->v[b + 1];
+    uint32_t last_block = last / v_pieces, next = base + SRN_SEGMENT;
+    for (uint32_t b = first / v_pieces; b < last_block; b++) sg->after_v[b] = sg->v[b + 1];
     sg->after_v[last_block] =
         next < end ? a->k + a->blocks[next / a->block_len] * a->k_block_stride : sg->v[last_block];
 }

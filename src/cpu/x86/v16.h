@@ -56,6 +56,18 @@ V16_FN v16 v16_load_f16(const uint16_t *p) {
 V16_FN void v16_store_f16(uint16_t *p, v16 a) {
     _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));
 }
+/* 16 numbers of which the upper halves are given. */
+V16_FN v16 v16_load_upper(const uint16_t *p) {
+    __m512i u = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(u, 16));
+}
+V16_FN v16 v16_load_i8(const int8_t *p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
+}
+/* Rounded to nearest even; they fit. */
+V16_FN void v16_store_i8(int8_t *p, v16 a) {
+    _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a)));
+}
 V16_FN v16 v16_add(v16 a, v16 b) {
     return _mm512_add_ps(a, b);
 }
@@ -143,6 +155,25 @@ V16_FN v16 v16_load_f16(const uint16_t *p) {
 V16_FN void v16_store_f16(uint16_t *p, v16 a) {
     _mm_storeu_si128((__m128i *)(void *)p, _mm256_cvtps_ph(a.lo, _MM_FROUND_TO_NEAREST_INT));
     _mm_storeu_si128((__m128i *)(void *)(p + 8), _mm256_cvtps_ph(a.hi, _MM_FROUND_TO_NEAREST_INT));
+}
+V16_FN __m256 v16_upper_half(const uint16_t *p) {
+    __m256i u = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(u, 16));
+}
+V16_FN v16 v16_load_upper(const uint16_t *p) {
+    return (v16){v16_upper_half(p), v16_upper_half(p + 8)};
+}
+V16_FN __m256 v16_i8_half(const int8_t *p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadu_si64(p)));
+}
+V16_FN v16 v16_load_i8(const int8_t *p) {
+    return (v16){v16_i8_half(p), v16_i8_half(p + 8)};
+}
+V16_FN void v16_store_i8(int8_t *p, v16 a) {
+    __m256i lo = _mm256_cvtps_epi32(a.lo), hi = _mm256_cvtps_epi32(a.hi);
+    __m128i l = _mm_packs_epi32(_mm256_castsi256_si128(lo), _mm256_extracti128_si256(lo, 1));
+    __m128i h = _mm_packs_epi32(_mm256_castsi256_si128(hi), _mm256_extracti128_si256(hi, 1));
+    _mm_storeu_si128((__m128i *)(void *)p, _mm_packs_epi16(l, h));
 }
 V16_FN v16 v16_add(v16 a, v16 b) {
     return (v16){_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)};

@@ -106,9 +106,40 @@ V16_FN void to_cache_f16(const float *x, uint32_t n, uint16_t out[16]) {
     v16_store_f16(out, v16_max(v16_min(a, v16_set1(65504.0f)), v16_set1(-65504.0f)));
 }
 
+/* One group of n <= 32 values: its scale's bits, and its codes. */
+V16_FN uint16_t to_cache_q8(const float *x, uint32_t n, int8_t codes[SRN_KV_GROUP]) {
+    v16 a = n >= 16 ? v16_load(x) : v16_load_part(x, n);
+    v16 b = n == 32 ? v16_load(x + 16) : n > 16 ? v16_load_part(x + 16, n - 16) : v16_set1(0.0f);
+    uint16_t bits = srn__q8_scale_bits(v16_greatest(v16_max(v16_abs(a), v16_abs(b))));
+    v16 scale = v16_set1(bits ? srn__q8_scale(bits) : 1.0f); /* below 2^-100 a code rounds to 0 */
+    v16_store_i8(codes, v16_div(a, scale));
+    v16_store_i8(codes + 16, v16_div(b, scale));
+    return bits;
+}
+
+static void kv_store_q8(const float *k, const float *v, uint32_t d_k, uint32_t d_v, uint32_t pos,
+                        uint8_t *k_block, uint8_t *v_block) {
+    int8_t c[SRN_KV_GROUP];
+    k_block += pos / 16 * srn__q8_piece_bytes(d_k);
+    v_block += pos / 16 * srn__q8_piece_bytes(d_v);
+    pos %= 16;
+    for (uint32_t d = 0; d < d_k; d += SRN_KV_GROUP, k_block += srn__q8_k_group(1)) {
+        uint32_t n = SRN_MIN(d_k - d, SRN_KV_GROUP);
+        ((uint16_t *)(void *)k_block)[pos] = to_cache_q8(k + d, n, c);
+        for (uint32_t l = 0; l < n; l++) k_block[32 + l * 16 + pos] = (uint8_t)c[l];
+    }
+    uint8_t *codes = v_block + srn__q8_groups(d_v) * 32 + (size_t)pos * d_v;
+    for (uint32_t d = 0; d < d_v; d += SRN_KV_GROUP) {
+        uint32_t n = SRN_MIN(d_v - d, SRN_KV_GROUP);
+        ((uint16_t *)(void *)v_block)[d / SRN_KV_GROUP * 16 + pos] = to_cache_q8(v + d, n, c);
+        memcpy(codes + d, c, n);
+    }
+}
+
 static bool kv_store(srn_kv_type type, const float *k, const float *v, uint32_t d_k, uint32_t d_v,
                      uint32_t pos, void *k_block, void *v_block) {
     if (!all_finite(k, d_k) || !all_finite(v, d_v)) return false;
+    if (type == SRN_KV_Q8_0) return kv_store_q8(k, v, d_k, d_v, pos, k_block, v_block), true;
     size_t k_at = (size_t)(pos / 16) * d_k * 16 + pos % 16, v_at = (size_t)pos * d_v;
     if (type == SRN_KV_F32) {
         float *kb = (float *)k_block + k_at, *vb = (float *)v_block + v_at;
