@@ -18,6 +18,7 @@ int srn__cmd_tokenize(int argc, char **argv);
 int srn__cmd_detokenize(int argc, char **argv);
 int srn__cmd_template(int argc, char **argv);
 int srn__cmd_run(int argc, char **argv);
+int srn__cmd_pull(int argc, char **argv);
 int srn__cmd_score(int argc, char **argv);
 int srn__cmd_bench(int argc, char **argv);
 

@@ -12,6 +12,7 @@ static const srn_command commands[] = {
     {"tokenize", srn__cmd_tokenize, "text to token ids"},
     {"detokenize", srn__cmd_detokenize, "token ids to text"},
     {"template", srn__cmd_template, "the prompt that a chat template makes of messages"},
+    {"pull", srn__cmd_pull, "download a model"},
     {"score", srn__cmd_score, "log-probabilities of tokens, perplexity of a text"},
     {"bench", srn__cmd_bench, "how fast this machine runs a model"},
     {"help", cmd_help, "list the commands"},

@@ -12,7 +12,8 @@ typedef struct srn_download_opts {
     const char *sha256; /* expected, hex, or NULL: then as the server says it (X-Linked-ETag), if it does */
     const char *bearer; /* token, sent to the URL's own host only, or NULL */
     bool no_resume;
-    uint32_t retries; /* after a cut connection, from where it was cut; 0: 5 */
+    uint32_t retries;  /* after a cut connection, from where it was cut; 0: 5 */
+    uint32_t retry_ms; /* wait before the first retry that follows no progress, doubled each time; 0: 1000 */
     srn_progress_fn *progress;
     void *progress_ctx;
     const volatile int *cancel; /* may be NULL */
@@ -25,5 +26,10 @@ typedef struct srn_download {
 /* Errors say what to do: SRN_EIO (no network, cut, wrong length), SRN_ENOENT (404), SRN_EFORMAT (digest),
  * SRN_EINVAL (URL), SRN_ELIMIT (no room on the disk), SRN_ECANCELLED. */
 int srn_download_file(const srn_download_opts *o, srn_download *ret, srn_err *err);
+
+/* GETs a small answer (JSON of a hub) into *ret, at most max_bytes, malloc'd and NUL-terminated. Errors as
+ * above. */
+int srn_http_get(const char *url, const char *bearer, size_t max_bytes, const volatile int *cancel,
+                 char **ret, size_t *ret_len, srn_err *err);
 
 #endif
