@@ -16,6 +16,11 @@ typedef struct srn_reply_format srn_reply_format;
 /* By the template's source. Never NULL. */
 const srn_reply_format *srn_reply_format_of(srn_str template_source);
 const char *srn_reply_format_name(const srn_reply_format *f);
+/* The marks that a model writes around calls (tools) and around reasoning, one by one; NULL after the last.
+ * Where one of them is a control token of the vocabulary, the answer's text must show it. */
+const char *srn_reply_mark(const srn_reply_format *f, bool tools, bool reasoning, size_t i);
+/* Whether a prompt that ends so leaves the model inside its reasoning. */
+bool srn_reply_ends_in_reasoning(const srn_reply_format *f, srn_str prompt);
 /* The messages and tools as the template shall see them: for the generic format the tools are described in
  * the system message and *ret_tools is NULL; tool calls in earlier messages take the form that the template
  * renders (arguments as object or as text); content parts of type text are joined where the template wants a
@@ -37,6 +42,9 @@ typedef struct srn_reply_opts {
     bool in_reasoning;     /* the prompt ends inside the reasoning mark */
     bool parse_tools;      /* false: marks of tool calls are ordinary text */
     bool parse_reasoning;
+    /* srn_reply_grammar guards the answer, so that a call once begun is certain: its arguments are given out
+     * as they come. Otherwise a call is held until it is complete and seen to be valid. */
+    bool guarded;
 } srn_reply_opts;
 /* The grammar of answers under these tools: the name of a call is one of theirs, its arguments validate
  * against their parameters, and with SRN_TOOLS_REQUIRED or _NAMED there is at least one. content: constraint
@@ -55,6 +63,7 @@ typedef struct srn_reply_event {
     srn_reply_event_kind kind;
     srn_str text; /* or name; valid during the callback */
     uint32_t index;
+    uint64_t end; /* all text up to this byte is in the events so far, or was a mark */
 } srn_reply_event;
 typedef void srn_reply_fn(void *ctx, const srn_reply_event *e);
 
@@ -63,8 +72,11 @@ int srn_reply_parser_new(const srn_reply_format *f, const srn_reply_opts *o, srn
                          void *ctx, srn_reply_parser **ret, srn_err *err);
 void srn_reply_parser_free(srn_reply_parser *p);
 /* Text as it comes. What looked like a mark and was none comes out as content; a call that is not valid JSON
- * comes out as the text that it was. */
+ * comes out as the text that it was (when guarded, only up to its name; and one that the answer's end cuts
+ * off has no SRN_REPLY_CALL_END). Blanks beside marks are dropped. */
 int srn_reply_parser_add(srn_reply_parser *p, srn_str text, srn_err *err);
 int srn_reply_parser_end(srn_reply_parser *p, srn_err *err);
+/* The byte where the reasoning and its closing mark end: 0 without reasoning, UINT64_MAX while it lasts. */
+uint64_t srn_reply_parser_reasoning_end(const srn_reply_parser *p);
 
 #endif
