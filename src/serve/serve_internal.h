@@ -54,13 +54,13 @@ typedef struct srn__call srn__call;
 typedef enum srn__dialect { SRN__OPENAI, SRN__ANTHROPIC } srn__dialect;
 
 enum {
-    SRN__ROUTE_OPEN = 1,   /* no key needed: health */
-    SRN__ROUTE_ADMIN = 2,  /* an admin key */
-    SRN__ROUTE_METRICS = 4 /* open when the config says so */
+    SRN__ROUTE_OPEN = 1,    /* no key needed, and answered while loading and draining: health */
+    SRN__ROUTE_ADMIN = 2,   /* an admin key; refused where there are no keys */
+    SRN__ROUTE_METRICS = 4, /* open when the config says so */
+    SRN__ROUTE_INLINE = 8   /* the handler is quick and never waits: it runs on the listener's thread */
 };
 /* A row of the routing table (routes.c); the handler runs on a worker and replies exactly once. A path may
- * end in
- * "/{id}": the rest of the path is the id. */
+ * end in "/{id}": the rest of the path is the id. */
 typedef struct srn__route {
     const char *method, *path;
     void (*handle)(srn__call *c);
@@ -94,6 +94,12 @@ void srn__call_fail(srn__call *c, int status, const char *type, const char *para
                     const char *fmt, ...) SRN_PRINTF(6, 7);
 /* The status, type and Retry-After that belong to an srn_err. */
 void srn__call_fail_err(srn__call *c, const char *param, const srn_err *err);
+/* The same for an error inside a stream: the HTTP status that it would have had (code of OpenAI's objects in
+ * *ret_code, which may be NULL), and the error object itself, a new reference (NULL: out of memory). type
+ * NULL: the one that belongs to the status. */
+int srn__error_status(const srn_err *err, const char **ret_code);
+json_t *srn__error_json(srn__dialect d, int status, const char *type, const char *param, const char *code,
+                        const char *message);
 
 /* A reply that comes as it is computed. */
 typedef struct srn__source_ops {

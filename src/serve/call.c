@@ -1,0 +1,266 @@
+/* serve: one exchange as handlers see it: the request's parts, and the one reply. A handler runs on a worker
+ * (those of inline routes on the listener); the reply is handed over under the call's lock. A second reply is
+ * dropped. The object lives until the last of its holders lets go.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <strings.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "serve/http_internal.h"
+
+enum { ARENA_BYTES = 1 << 20, MESSAGE_BYTES = 1200 };
+
+/* ---- life ---- */
+
+/* A UUID of version 7: milliseconds, so that ids sort by time, and 74 random bits that nobody can guess. */
+static void make_id(char out[40]) {
+    struct timespec now;
+    unsigned char b[16];
+    clock_gettime(CLOCK_REALTIME, &now);
+    uint64_t ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    while (getrandom(b, sizeof b, 0) != sizeof b && errno == EINTR) continue;
+    for (int i = 0; i < 6; i++) b[i] = (unsigned char)(ms >> (40 - 8 * i));
+    b[6] = (unsigned char)(0x70 | (b[6] & 0x0F));
+    b[8] = (unsigned char)(0x80 | (b[8] & 0x3F));
+    char hex[33];
+    srn_hex(b, sizeof b, hex);
+    snprintf(out, 40, "%.8s-%.4s-%.4s-%.4s-%.12s", hex, hex + 8, hex + 12, hex + 16, hex + 20);
+}
+
+srn__call *srn__call_new(srn__http *h) {
+    srn__call *c = srn_calloc(1, sizeof *c);
+    if (!c) return NULL;
+    atomic_init(&c->refs, 1);
+    atomic_init(&c->woken, false);
+    pthread_mutex_init(&c->lock, NULL);
+    srn_arena_init(&c->arena, ARENA_BYTES);
+    srn_buf_init(&c->body, h->config->limits.body_bytes);
+    srn_buf_init(&c->out, (size_t)256 << 20);
+    c->http = h;
+    c->begun_us = srn_now_us();
+    c->status = 200;
+    c->pull_due = true;
+    make_id(c->id);
+    return c;
+}
+
+void srn__call_hold(srn__call *c) {
+    atomic_fetch_add(&c->refs, 1);
+}
+
+void srn__call_drop(srn__call *c) {
+    if (!c || atomic_fetch_sub(&c->refs, 1) != 1) return;
+    json_decref(c->json);
+    srn_buf_done(&c->body);
+    srn_buf_done(&c->out);
+    free(c->text);
+    srn__keyring_put(c->keyring);
+    srn_arena_done(&c->arena);
+    pthread_mutex_destroy(&c->lock);
+    free(c);
+}
+
+/* Pushes the call on the list that the listener takes whole; only the push onto an empty list wakes it, so
+ * that a step of the scheduler which wakes many calls costs one system call. */
+void srn__call_wake(srn__call *c) {
+    if (atomic_exchange(&c->woken, true)) return;
+    srn__call_hold(c);
+    srn__http *h = c->http;
+    srn__call *head = atomic_load(&h->ready);
+    do c->next_ready = head;
+    while (!atomic_compare_exchange_weak(&h->ready, &head, c));
+    if (!head) srn__listener_wake(h);
+}
+
+bool srn__call_replied(srn__call *c) {
+    pthread_mutex_lock(&c->lock);
+    bool replied = c->replied;
+    pthread_mutex_unlock(&c->lock);
+    return replied;
+}
+
+void srn__call_run(srn__call *c) {
+    pthread_mutex_lock(&c->lock);
+    bool skip = c->gone || c->ended;
+    pthread_mutex_unlock(&c->lock);
+    if (!skip && atomic_load(&c->http->mode) >= SRN__MODE_END)
+        srn__call_fail(c, 503, NULL, NULL, "shutting_down", "the server is shutting down");
+    else if (!skip)
+        c->route->handle(c);
+    if (!skip && !srn__call_replied(c))
+        srn__call_fail(c, 500, NULL, NULL, "internal_error", "the server made no reply; this is a bug in it");
+}
+
+void srn__call_finish(srn__call *c) {
+    pthread_mutex_lock(&c->lock);
+    const srn__source_ops *ops = c->ops;
+    if (ops && !c->source_done) ops->cancel(c->source);
+    c->ops = NULL;
+    c->ended = true;
+    pthread_mutex_unlock(&c->lock);
+    if (ops) ops->free(c->source);
+}
+
+/* ---- the request ---- */
+
+srn_server *srn__call_server(const srn__call *c) {
+    return c->http->o.server;
+}
+
+const srn_config *srn__call_config(const srn__call *c) {
+    return c->http->config;
+}
+
+const char *srn__call_id(const srn__call *c) {
+    return c->id;
+}
+
+const char *srn__call_path_id(const srn__call *c) {
+    return c->path_id;
+}
+
+static const char *find(const srn__pair *p, uint32_t n, const char *name, bool exact) {
+    for (uint32_t i = 0; i < n; i++)
+        if ((exact ? strcmp(p[i].name, name) : strcasecmp(p[i].name, name)) == 0) return p[i].value;
+    return NULL;
+}
+
+const char *srn__call_header(const srn__call *c, const char *name) {
+    return find(c->headers, c->n_headers, name, false);
+}
+
+const char *srn__call_query(const srn__call *c, const char *name) {
+    return find(c->query, c->n_query, name, true);
+}
+
+const srn_key *srn__call_key(const srn__call *c) {
+    return c->key;
+}
+
+srn_str srn__call_body(const srn__call *c) {
+    return (srn_str){c->body.data ? c->body.data : "", c->body.len};
+}
+
+json_t *srn__call_json(srn__call *c) {
+    if (c->json) return c->json;
+    srn_err err = {0};
+    json_t *v = NULL;
+    if (srn__json_parse(srn__call_body(c), c->http->config->limits.json_depth, &v, &err)) {
+        srn__call_fail(c, err.code == SRN_ENOMEM ? 503 : 400, NULL, NULL,
+                       err.code == SRN_ELIMIT ? "limit_exceeded" : "invalid_json", "%s", err.text);
+        return NULL;
+    }
+    if (!json_is_object(v)) {
+        json_decref(v);
+        srn__call_fail(c, 400, NULL, NULL, "invalid_json", "the body must be a JSON object");
+        return NULL;
+    }
+    c->json = v;
+    return v;
+}
+
+srn__call_facts *srn__call_get_facts(srn__call *c) {
+    return &c->facts;
+}
+
+/* ---- the reply ---- */
+
+void srn__call_set_header(srn__call *c, const char *name, const char *value) {
+    for (uint32_t i = 0; i < c->n_reply_headers; i++)
+        if (strcasecmp(c->reply_headers[i].name, name) == 0) {
+            const char *v = srn_arena_strndup(&c->arena, value, strlen(value));
+            if (v) c->reply_headers[i].value = v;
+            return;
+        }
+    if (c->n_reply_headers == SRN_LEN(c->reply_headers)) return;
+    srn__pair p = {srn_arena_strndup(&c->arena, name, strlen(name)),
+                   srn_arena_strndup(&c->arena, value, strlen(value))};
+    if (p.name && p.value) c->reply_headers[c->n_reply_headers++] = p;
+}
+
+typedef struct reply {
+    int status;
+    const char *content_type;
+    char *text; /* taken */
+    size_t text_len;
+    const srn__source_ops *ops;
+    void *source;
+    bool streamed;
+} reply;
+
+/* Hands the reply over, or disposes of it where nobody waits for one any more. */
+static void publish(srn__call *c, const reply *r) {
+    pthread_mutex_lock(&c->lock);
+    bool dead = c->replied || c->ended;
+    if (!dead) {
+        c->status = r->status;
+        c->content_type = r->content_type;
+        c->text = r->text;
+        c->text_len = r->text_len;
+        c->ops = r->ops;
+        c->source = r->source;
+        c->streamed = r->streamed;
+        bool end = c->gone || atomic_load(&c->http->mode) >= SRN__MODE_END;
+        if (r->ops && end) r->ops->cancel(r->source);
+        c->replied = true;
+    }
+    pthread_mutex_unlock(&c->lock);
+    if (!dead) {
+        srn__call_wake(c);
+        return;
+    }
+    free(r->text);
+    if (r->ops) {
+        r->ops->cancel(r->source);
+        r->ops->free(r->source);
+    }
+}
+
+void srn__call_reply_json(srn__call *c, int status, json_t *body) {
+    char *text = body ? json_dumps(body, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+    json_decref(body);
+    if (!text) {
+        static const char sentence[] = "{\"error\":{\"message\":\"out of memory\",\"type\":\"server_error\","
+                                       "\"param\":null,\"code\":\"out_of_memory\"}}";
+        status = 500;
+        text = srn_strndup(sentence, sizeof sentence - 1);
+    }
+    publish(c, &(reply){status, "application/json", text, text ? strlen(text) : 0, NULL, NULL, false});
+}
+
+void srn__call_reply_text(srn__call *c, int status, const char *content_type, srn_str body) {
+    char *text = srn_strndup(body.len ? body.ptr : "", body.len);
+    if (!text) status = 500;
+    publish(c, &(reply){status, content_type, text, text ? body.len : 0, NULL, NULL, false});
+}
+
+void srn__call_reply_source(srn__call *c, bool streamed, const char *content_type, const srn__source_ops *ops,
+                            void *source) {
+    publish(c, &(reply){200, streamed ? "text/event-stream" : content_type, NULL, 0, ops, source, streamed});
+}
+
+void srn__call_fail(srn__call *c, int status, const char *type, const char *param, const char *code,
+                    const char *fmt, ...) {
+    char message[MESSAGE_BYTES];
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(message, sizeof message, fmt, ap);
+    va_end(ap);
+    size_t len = n < 0 ? 0 : SRN_MIN((size_t)n, sizeof message - 1);
+    /* What a client sent may be quoted in it; JSON text must be UTF-8 all the same. */
+    for (size_t i = 0, k; i < len; i += k) {
+        k = srn_utf8_len(message + i, len - i);
+        if (k == 0) message[i] = '?', k = 1;
+    }
+    message[len] = 0;
+    if (status == 429 || status == 503) srn__call_set_header(c, "Retry-After", "1");
+    srn__call_reply_json(c, status, srn__error_json(c->dialect, status, type, param, code, message));
+}
+
+void srn__call_fail_err(srn__call *c, const char *param, const srn_err *err) {
+    const char *code = NULL;
+    int status = srn__error_status(err, &code);
+    srn__call_fail(c, status, NULL, param, code, "%s", err->text[0] ? err->text : srn_err_name(err->code));
+}

@@ -1,0 +1,167 @@
+/* serve: the life of the HTTP core: address, keys, certificate, workers, listener; readiness; the stop with
+ * its grace time. Called by the server (server.c) and by tests with routes of their own.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "serve/http_internal.h"
+
+enum { N_WORKERS = 4, LAST_WORDS_MS = 3000 };
+
+static int load_access(srn__http *h, srn_err *err) {
+    const srn_config *c = h->config;
+    int code = c->keys_file ? srn__keyring_load(c->keys_file, &h->keyring, err) : 0;
+    if (!code && (c->tls_cert || c->tls_key)) {
+        if (!c->tls_cert || !c->tls_key)
+            return srn_fail(err, SRN_EINVAL,
+                            "TLS needs both a certificate and its key: --tls-cert FILE --tls-key FILE");
+        code = srn__cert_load(c->tls_cert, c->tls_key, &h->tls.current, err);
+    }
+    return code;
+}
+
+static int check_open(const srn__http *h, srn_err *err) {
+    if (h->address.loopback || h->keyring || h->config->allow_open) return 0;
+    return srn_fail(
+        err, SRN_EINVAL,
+        "listening on %s without keys would let everyone who reaches it use the models: give --keys "
+        "FILE, or --allow-open if that is meant",
+        h->config->listen);
+}
+
+static int start(srn__http *h, srn_err *err) {
+    int code = load_access(h, err);
+    if (!code)
+        code =
+            srn__address_listen(h->config->listen, h->tls.current != NULL, &h->listen_fd, &h->address, err);
+    if (!code) code = check_open(h, err);
+    if (code) return code;
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before); /* workers inherit it: signals are the main thread's */
+    code = srn__workers_new(h->o.n_workers ? h->o.n_workers : N_WORKERS,
+                            h->o.queue ? h->o.queue : SRN_MAX(h->config->limits.queue, 1u), &h->workers, err);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return code ? code : srn__listener_start(h, err);
+}
+
+int srn__http_new(const srn__http_opts *o, srn__http **ret, srn_err *err) {
+    srn__http *h = srn_calloc(1, sizeof *h);
+    if (!h) return srn_fail_nomem(err, sizeof *h);
+    h->o = *o;
+    h->config = o->config;
+    h->listen_fd = h->epoll_fd = h->event_fd = -1;
+    for (int i = 0; i < SRN__LINGERS; i++) h->lingers[i].fd = -1;
+    atomic_init(&h->ready, NULL);
+    atomic_init(&h->mode, SRN__MODE_LOADING);
+    atomic_init(&h->hurry, false);
+    atomic_init(&h->new_keyring, NULL);
+    atomic_init(&h->new_cert, NULL);
+    pthread_mutex_init(&h->lock, NULL);
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&h->idle, &attr);
+    pthread_condattr_destroy(&attr);
+    int code = start(h, err);
+    if (code) {
+        srn__http_free(h);
+        return code;
+    }
+    *ret = h;
+    return 0;
+}
+
+/* Modes only go forward. */
+static void advance(srn__http *h, srn__mode to) {
+    int now = atomic_load(&h->mode);
+    while (now < (int)to && !atomic_compare_exchange_weak(&h->mode, &now, (int)to)) continue;
+    if (h->event_fd >= 0) srn__listener_wake(h);
+}
+
+void srn__http_ready(srn__http *h) {
+    advance(h, SRN__MODE_RUN);
+}
+
+const char *srn__http_address(const srn__http *h) {
+    return h->address.url;
+}
+
+const char *srn__http_unready(const srn__http *h) {
+    int mode = atomic_load(&h->mode);
+    return mode == SRN__MODE_LOADING ? "loading" : mode == SRN__MODE_RUN ? NULL : "draining";
+}
+
+int srn__http_reload(srn__http *h, srn_err *err) {
+    srn_err first = {0}, second = {0};
+    srn__keyring *k = NULL;
+    srn__cert *cert = NULL;
+    const srn_config *c = h->config;
+    if (c->keys_file && srn__keyring_load(c->keys_file, &k, &first))
+        srn__http_log_event(h, "keys_kept", first.text);
+    if (c->tls_cert && srn__cert_load(c->tls_cert, c->tls_key, &cert, &second))
+        srn__http_log_event(h, "certificate_kept", second.text);
+    if (k) srn__keyring_put(atomic_exchange(&h->new_keyring, k));
+    if (cert) srn__cert_free(atomic_exchange(&h->new_cert, cert));
+    if (k) srn__http_log_event(h, "keys_loaded", c->keys_file);
+    if (cert) srn__http_log_event(h, "certificate_loaded", c->tls_cert);
+    srn__listener_wake(h);
+    const srn_err *bad = first.code ? &first : &second;
+    return bad->code ? srn_fail(err, bad->code, "%s", bad->text) : 0;
+}
+
+/* Until no exchange runs, the time is over, or, with or_hurry, somebody is in a hurry. */
+static void wait_idle(srn__http *h, uint32_t ms, bool or_hurry) {
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += ms / 1000;
+    until.tv_nsec += (long)(ms % 1000) * 1000000;
+    if (until.tv_nsec >= 1000000000) until.tv_sec++, until.tv_nsec -= 1000000000;
+    pthread_mutex_lock(&h->lock);
+    while (h->n_calls && !(or_hurry && atomic_load(&h->hurry)))
+        if (pthread_cond_timedwait(&h->idle, &h->lock, &until) == ETIMEDOUT) break;
+    pthread_mutex_unlock(&h->lock);
+}
+
+void srn__http_hurry(srn__http *h) {
+    pthread_mutex_lock(&h->lock);
+    atomic_store(&h->hurry, true);
+    pthread_cond_broadcast(&h->idle);
+    pthread_mutex_unlock(&h->lock);
+}
+
+void srn__http_stop(srn__http *h, uint32_t grace_ms) {
+    if (h->stopped) return;
+    h->stopped = true;
+    if (h->thread_runs) {
+        advance(h, SRN__MODE_DRAIN);
+        wait_idle(h, grace_ms, true);
+        advance(h, SRN__MODE_END);
+        wait_idle(h, h->o.last_words_ms ? h->o.last_words_ms : LAST_WORDS_MS, false);
+    }
+    advance(h, SRN__MODE_KILL);
+    srn__listener_stop(h);
+    srn__workers_free(h->workers);
+    h->workers = NULL;
+    /* What was woken after the listener's last look. */
+    for (srn__call *c = atomic_exchange(&h->ready, NULL), *next; c; c = next) {
+        next = c->next_ready;
+        srn__call_drop(c);
+    }
+    if (h->address.path[0]) unlink(h->address.path);
+}
+
+void srn__http_free(srn__http *h) {
+    if (!h) return;
+    srn__http_stop(h, 0);
+    srn__keyring_put(h->keyring);
+    srn__keyring_put(atomic_exchange(&h->new_keyring, NULL));
+    srn__cert_free(atomic_exchange(&h->new_cert, NULL));
+    srn__tls_done(&h->tls);
+    pthread_cond_destroy(&h->idle);
+    pthread_mutex_destroy(&h->lock);
+    free(h);
+}

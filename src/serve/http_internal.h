@@ -1,0 +1,275 @@
+/* serve, the HTTP core inside: the listener thread with its connections and calls, the worker pool, access
+ * (keys, hosts, origins), TLS, the JSON body parser. Handlers see serve_internal.h only; the core knows
+ * nothing of models, so that tests run it with a table of routes of their own.
+ *
+ * Threads. The listener thread alone touches libmicrohttpd, connections (srn__conn) and pulls sources. A
+ * call (srn__call) is shared by reference count: the listener holds it from the first header to the end of
+ * the exchange, a worker while it runs the handler, the ready list while it is on it, and whoever called
+ * srn__call_hold. The reply passes from the worker to the listener under srn__call.lock.
+ */
+#ifndef SRN_SERVE_HTTP_INTERNAL_H
+#define SRN_SERVE_HTTP_INTERNAL_H
+
+#include <microhttpd.h>
+#include <pthread.h>
+
+#include "serve/serve_internal.h"
+
+typedef struct srn__http srn__http;
+typedef struct srn__conn srn__conn;
+
+/* What is known of an exchange when it has ended. */
+typedef struct srn__call_end {
+    const char *id, *method, *path, *client;
+    const char *key;         /* name of the key, or NULL */
+    const srn__route *route; /* NULL: there is none */
+    int status;              /* 0: the client left before there was one */
+    bool complete;           /* the whole reply was handed to the network */
+    uint64_t total_us;
+    const srn__call_facts *facts;
+} srn__call_end;
+
+typedef struct srn__http_opts {
+    const srn_config *config; /* outlives the core; listen, keys_file, tls_*, hosts, cors, limits are used */
+    const srn__route *routes;
+    size_t n_routes;
+    srn_server *server;     /* what srn__call_server gives; may be NULL */
+    uint32_t n_workers;     /* 0: 4 */
+    uint32_t queue;         /* calls waiting for a worker; 0: limits.queue */
+    uint32_t last_words_ms; /* for cancelled sources to end their replies at the stop; 0: 3 s */
+    void (*log)(void *ctx, const char *line); /* may be NULL */
+    void *log_ctx;
+    void (*on_end)(void *ctx, const srn__call_end *e); /* each exchange, listener thread; may be NULL */
+    void *end_ctx;
+} srn__http_opts;
+
+/* Binds the address, reads keys and certificate, and starts the threads; every route that is not
+ * SRN__ROUTE_OPEN is answered with 503 until srn__http_ready. */
+int srn__http_new(const srn__http_opts *o, srn__http **ret, srn_err *err);
+void srn__http_ready(srn__http *h);
+const char *srn__http_address(const srn__http *h);
+/* Why no requests are taken now ("loading", "draining"), or NULL. Any thread. */
+const char *srn__http_unready(const srn__http *h);
+/* Reads keys and certificate again; on failure the old ones stay, and an event is logged. Any thread. */
+int srn__http_reload(srn__http *h, srn_err *err);
+/* Refuses new requests, lets running ones end within grace_ms, then ends them, then joins all threads. One
+ * thread, once. srn__http_hurry ends the grace time at once, from any thread. */
+void srn__http_stop(srn__http *h, uint32_t grace_ms);
+void srn__http_hurry(srn__http *h);
+void srn__http_free(srn__http *h); /* stops it first */
+void srn__http_log_event(srn__http *h, const char *event, const char *detail);
+
+/* ---- body.c: pure ---- */
+
+/* The body as a JSON value: valid UTF-8 without NUL, at most max_depth containers deep, with at most
+ * SRN__JSON_MAX_CONTAINERS objects and arrays and SRN__JSON_MAX_VALUES values (what bounds memory), no name
+ * twice in an object. SRN_EFORMAT names line, column and offset; SRN_ELIMIT the limit. */
+enum { SRN__JSON_MAX_CONTAINERS = 100000, SRN__JSON_MAX_VALUES = 2000000 };
+int srn__json_parse(srn_str body, uint32_t max_depth, json_t **ret, srn_err *err);
+/* Only the checks that precede parsing. */
+int srn__json_check(srn_str body, uint32_t max_depth, srn_err *err);
+
+/* ---- address.c ---- */
+
+typedef struct srn__address {
+    char url[256];  /* "http://127.0.0.1:8080", with the real port */
+    char host[128]; /* as given, without brackets; "" for a unix socket */
+    char path[108]; /* of a unix socket, to be removed at the end; else "" */
+    bool loopback, any;
+} srn__address;
+/* "HOST:PORT", "[V6]:PORT" or "unix:PATH" -> a listening socket. Port 0 picks one. SRN_EINVAL, SRN_EIO. */
+int srn__address_listen(const char *listen, bool tls, int *ret_fd, srn__address *ret, srn_err *err);
+
+/* ---- access.c ---- */
+
+/* A set of keys that calls hold while they run; n_refs counts them. */
+typedef struct srn__keyring {
+    atomic_uint refs;
+    srn_keys *keys;
+} srn__keyring;
+int srn__keyring_load(const char *path, srn__keyring **ret, srn_err *err);
+void srn__keyring_put(srn__keyring *k); /* NULL is fine */
+/* The secret of a request, from Authorization: Bearer, x-api-key or api-key; ptr NULL: there is none. */
+srn_str srn__access_secret(const srn__call *c);
+/* Whether a Host header may be served: guards against names that a hostile page pointed here. */
+bool srn__access_host(const srn_config *c, const srn__address *a, const char *host);
+/* The allowed origin to be named in the reply ("*" where the config says so), or NULL. */
+const char *srn__access_origin(const srn_config *c, const char *origin);
+/* Whether an Origin header is the server's own address as the Host header names it. */
+bool srn__access_same_origin(const char *origin, const char *host);
+
+/* ---- tls.c ---- */
+
+typedef struct srn__cert srn__cert;
+int srn__cert_load(const char *cert_file, const char *key_file, srn__cert **ret, srn_err *err);
+void srn__cert_free(srn__cert *c);
+/* What libmicrohttpd's callback needs: the certificate that new handshakes present. Listener thread. */
+typedef struct srn__tls {
+    srn__cert *current;
+    srn__cert *retired; /* a list: in use by handshakes of connections older than their since */
+} srn__tls;
+void srn__tls_replace(srn__tls *t, srn__cert *next, uint64_t next_conn);
+/* Frees what was retired before the oldest connection came. */
+void srn__tls_sweep(srn__tls *t, uint64_t oldest_conn);
+void srn__tls_done(srn__tls *t);
+/* The option's value: a gnutls_certificate_retrieve_function2 that finds the srn__tls by the session. */
+void *srn__tls_callback(void);
+void srn__tls_attach(struct MHD_Connection *con, srn__tls *t);
+
+/* ---- workers.c ---- */
+
+typedef struct srn__workers srn__workers;
+int srn__workers_new(uint32_t n, uint32_t queue, srn__workers **ret, srn_err *err);
+/* Takes a hold on the call and runs its handler soon; false: the queue is full. */
+bool srn__workers_push(srn__workers *w, srn__call *c);
+void srn__workers_free(srn__workers *w); /* runs what is queued (calls that ended are skipped), joins */
+
+/* ---- one exchange ---- */
+
+typedef struct srn__pair {
+    const char *name, *value;
+} srn__pair;
+
+typedef enum srn__stage {
+    SRN__STAGE_BODY,  /* its body comes in, to be kept or, after an early error, dropped */
+    SRN__STAGE_WAIT,  /* suspended: a worker has it, or a source that is not streamed computes */
+    SRN__STAGE_REPLY, /* a response is queued */
+} srn__stage;
+
+struct srn__call {
+    atomic_uint refs;
+    srn__http *http;
+    const srn__route *route; /* NULL: none matches */
+    srn__dialect dialect;
+    srn_arena arena; /* strings of the request and header values of the reply */
+    char id[40];
+    const char *method, *path, *path_id, *client;
+    srn__pair *headers, *query;
+    uint32_t n_headers, n_query;
+    srn__keyring *keyring;
+    const srn_key *key;
+    srn_buf body;
+    json_t *json;
+    srn__call_facts facts;
+    uint64_t begun_us;
+
+    /* The reply, written by the handler's thread, then handed over by `replied`. */
+    pthread_mutex_t lock; /* guards replied, gone, ended and calls of ops->cancel */
+    bool replied, gone, ended;
+    int status;
+    const char *content_type;
+    char *text; /* malloc'd; NULL where a source is */
+    size_t text_len;
+    srn__pair reply_headers[16];
+    uint32_t n_reply_headers;
+    const srn__source_ops *ops; /* NULL once freed */
+    void *source;
+    bool streamed;
+
+    /* Listener thread only. */
+    srn__conn *conn; /* NULL: the exchange has ended */
+    struct MHD_Connection *mhd;
+    srn__stage stage;
+    bool suspended, pull_due, source_done, close_after;
+    const char *allow, *origin; /* reply headers of 405 and CORS */
+    uint64_t body_bytes;        /* received, kept or not */
+    srn_buf out;                /* pulled and not yet sent: [out_at, out.len) */
+    size_t out_at;
+
+    atomic_bool woken;       /* on the ready list */
+    srn__call *next_ready;   /* the ready list, newest first */
+    srn__call *next_waiting; /* the workers' queue */
+};
+
+/* exchange.c, called by libmicrohttpd on the listener thread; cls is the srn__http. */
+enum MHD_Result srn__exchange_request(void *cls, struct MHD_Connection *con, const char *url,
+                                      const char *method, const char *version, const char *upload,
+                                      size_t *upload_size, void **call);
+void srn__exchange_completed(void *cls, struct MHD_Connection *con, void **call,
+                             enum MHD_RequestTerminationCode toe);
+/* A call was woken: pulls what is ready and lets its connection go on. */
+void srn__exchange_ready(srn__call *c);
+/* The client left (gone), or the server wants no more of it: the source is cancelled; with drop the
+ * connection is closed as well. */
+void srn__exchange_cancel(srn__call *c, bool drop);
+
+/* call.c */
+srn__call *srn__call_new(srn__http *h);
+void srn__call_run(srn__call *c); /* a worker: runs the handler, sees to it that there is a reply */
+/* Frees the source, if there is one; later ones are cancelled and freed as they come. */
+void srn__call_finish(srn__call *c);
+bool srn__call_replied(srn__call *c);
+
+/* log.c: the JSON line of a request. */
+void srn__log_call(srn__http *h, const srn__call_end *e);
+
+/* ---- the listener ---- */
+
+struct srn__conn {
+    int kind; /* first: what an epoll event points at */
+    int fd;
+    uint64_t id; /* ascending in the order of coming */
+    srn__conn *next, *prev;
+    srn__call *call;
+    struct MHD_Connection *mhd;
+    uint64_t deadline_us; /* for its headers or body; 0: none */
+    bool in_request;      /* the request line came */
+    bool gone;            /* closed by the client */
+    bool linger;          /* swallow what is still on its way before the socket is closed */
+    char client[64];
+};
+
+typedef enum srn__mode {
+    SRN__MODE_LOADING,
+    SRN__MODE_RUN,
+    SRN__MODE_DRAIN, /* new requests: 503 */
+    SRN__MODE_END,   /* running sources are cancelled, and may still say so */
+    SRN__MODE_KILL   /* connections are closed, the thread ends */
+} srn__mode;
+
+enum { SRN__LINGERS = 64 };
+typedef struct srn__linger {
+    int kind;
+    int fd; /* -1: free */
+    uint64_t deadline_us, bytes;
+} srn__linger;
+
+struct srn__http {
+    srn__http_opts o;
+    const srn_config *config;
+    srn__address address;
+    int listen_fd, epoll_fd, event_fd;
+    struct MHD_Daemon *daemon;
+    int daemon_kind, event_kind; /* what epoll events point at */
+    pthread_t thread;
+    bool thread_runs;
+    srn__workers *workers;
+    _Atomic(srn__call *) ready; /* woken calls, pushed by any thread, taken whole by the listener */
+    atomic_int mode;
+    atomic_bool hurry;
+    bool stopped;
+
+    /* Handed over to the listener thread by exchange; NULL: nothing new. */
+    _Atomic(srn__keyring *) new_keyring;
+    _Atomic(srn__cert *) new_cert;
+
+    /* Listener thread only. */
+    srn__keyring *keyring;
+    srn__tls tls;
+    srn__conn *first, *last;
+    uint64_t next_conn, next_deadline_us;
+    srn__linger lingers[SRN__LINGERS];
+    srn__mode seen; /* the mode that was acted upon */
+
+    pthread_mutex_t lock; /* guards n_calls */
+    pthread_cond_t idle;  /* n_calls fell to 0, or hurry */
+    uint32_t n_calls;     /* exchanges that have not ended */
+};
+
+/* listener.c */
+int srn__listener_start(srn__http *h, srn_err *err);
+void srn__listener_stop(srn__http *h); /* mode is KILL: joins the thread */
+void srn__listener_wake(srn__http *h); /* any thread */
+void srn__listener_arm(srn__http *h, srn__conn *conn, uint64_t deadline_us);
+
+#endif

@@ -1,0 +1,81 @@
+/* serve: the log lines: one JSON object for each request, and events. Says who, what, how long and how it
+ * ended; never what was asked or answered. Any thread; the line goes to the callback whole.
+ */
+#include <time.h>
+
+#include "serve/http_internal.h"
+
+enum { LINE_BYTES = 8192, TEXT_BYTES = 256 };
+
+/* A JSON string, cut to TEXT_BYTES; bytes that are not UTF-8 become '?'. */
+static void add_string(srn_buf *b, const char *z) {
+    size_t len = strlen(z);
+    srn_buf_addc(b, '"');
+    for (size_t i = 0, n; i < len && i < TEXT_BYTES; i += n) {
+        unsigned char c = (unsigned char)z[i];
+        n = srn_utf8_len(z + i, len - i);
+        if (n == 0)
+            srn_buf_addc(b, '?'), n = 1;
+        else if (c == '"' || c == '\\')
+            srn_buf_addf(b, "\\%c", c);
+        else if (c < 0x20 || c == 0x7F)
+            srn_buf_addf(b, "\\u%04x", c);
+        else
+            srn_buf_add(b, z + i, n);
+    }
+    srn_buf_addc(b, '"');
+}
+
+static void add_field(srn_buf *b, const char *name, const char *value) {
+    srn_buf_addf(b, ",\"%s\":", name);
+    if (value)
+        add_string(b, value);
+    else
+        srn_buf_addz(b, "null");
+}
+
+static void begin_line(srn_buf *b) {
+    struct timespec now;
+    struct tm t;
+    clock_gettime(CLOCK_REALTIME, &now);
+    gmtime_r(&now.tv_sec, &t);
+    srn_buf_init(b, LINE_BYTES);
+    srn_buf_addf(b, "{\"time\":\"%04d-%02d-%02dT%02d:%02d:%02d.%03dZ\"", t.tm_year + 1900, t.tm_mon + 1,
+                 t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec, (int)(now.tv_nsec / 1000000));
+}
+
+static void end_line(srn__http *h, srn_buf *b) {
+    srn_buf_addc(b, '}');
+    if (!b->failed) h->o.log(h->o.log_ctx, b->data);
+    srn_buf_done(b);
+}
+
+void srn__http_log_event(srn__http *h, const char *event, const char *detail) {
+    if (!h->o.log) return;
+    srn_buf b;
+    begin_line(&b);
+    add_field(&b, "event", event);
+    if (detail) add_field(&b, "detail", detail);
+    end_line(h, &b);
+}
+
+void srn__log_call(srn__http *h, const srn__call_end *e) {
+    if (!h->o.log) return;
+    const srn__call_facts *f = e->facts;
+    srn_buf b;
+    begin_line(&b);
+    add_field(&b, "call", e->id);
+    add_field(&b, "method", e->method);
+    add_field(&b, "path", e->path);
+    add_field(&b, "route", e->route ? e->route->path : NULL);
+    srn_buf_addf(&b, ",\"status\":%d,\"complete\":%s", e->status, e->complete ? "true" : "false");
+    add_field(&b, "key", e->key);
+    add_field(&b, "model", f->model[0] ? f->model : NULL);
+    srn_buf_addf(&b, ",\"prompt_tokens\":%u,\"cached_tokens\":%u,\"output_tokens\":%u", f->prompt_tokens,
+                 f->cached_tokens, f->output_tokens);
+    srn_buf_addf(&b, ",\"queue_ms\":%.3f,\"ttft_ms\":%.3f,\"total_ms\":%.3f", (double)f->queue_us / 1e3,
+                 (double)f->ttft_us / 1e3, (double)e->total_us / 1e3);
+    add_field(&b, "finish", f->finish[0] ? f->finish : NULL);
+    add_field(&b, "client", e->client);
+    end_line(h, &b);
+}

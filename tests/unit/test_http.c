@@ -1,0 +1,974 @@
+/* The HTTP core with handlers of its own: no model, no scheduler. Bodies and their caps, methods and routes,
+ * keys, hosts and origins, slow clients, clients that leave, streams, and the stop.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <pthread.h>
+#include <time.h>
+
+#include "http_client.h"
+#include "serve/http_internal.h"
+
+/* ---- a source whose text the test feeds ---- */
+
+typedef struct feed {
+    pthread_mutex_t lock; /* guards all below */
+    pthread_cond_t changed;
+    srn__call *call; /* held, once a handler took the feed */
+    srn_buf text;
+    bool done, ends_when_cancelled;
+    int status;
+    unsigned started, cancelled, freed;
+    unsigned blocked; /* handlers of /block that wait, */
+    bool release;     /* until this */
+    unsigned ended;   /* exchanges, by on_end */
+    int last_status;
+    bool last_complete;
+    char last_key[64], last_model[128];
+    srn_buf log;
+} feed;
+
+static void feed_init(feed *f) {
+    *f = (feed){.status = 200, .ends_when_cancelled = true};
+    pthread_mutex_init(&f->lock, NULL);
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&f->changed, &attr);
+    pthread_condattr_destroy(&attr);
+    srn_buf_init(&f->text, 64 << 20);
+    srn_buf_init(&f->log, 64 << 20);
+}
+
+static void feed_done(feed *f) {
+    srn_buf_done(&f->text);
+    srn_buf_done(&f->log);
+    pthread_cond_destroy(&f->changed);
+    pthread_mutex_destroy(&f->lock);
+}
+
+/* Waits until *what is at least n. */
+static void wait_for(feed *f, const unsigned *what, unsigned n) {
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += WAIT_MS / 1000;
+    int e = 0;
+    pthread_mutex_lock(&f->lock);
+    while (*what < n && e == 0) e = pthread_cond_timedwait(&f->changed, &f->lock, &until);
+    unsigned got = *what;
+    pthread_mutex_unlock(&f->lock);
+    assert_true(got >= n);
+}
+
+static void give(feed *f, const char *text, bool done) {
+    pthread_mutex_lock(&f->lock);
+    srn_buf_addz(&f->text, text);
+    f->done = done;
+    srn__call *c = f->call;
+    if (c) srn__call_wake(c);
+    pthread_mutex_unlock(&f->lock);
+}
+
+static int feed_pull(void *source, srn_buf *out, int *status) {
+    feed *f = source;
+    pthread_mutex_lock(&f->lock);
+    if (f->text.len) srn_buf_add(out, f->text.data, f->text.len);
+    srn_buf_clear(&f->text);
+    bool done = f->done;
+    *status = f->status;
+    pthread_mutex_unlock(&f->lock);
+    return done;
+}
+
+static void feed_cancel(void *source) {
+    feed *f = source;
+    pthread_mutex_lock(&f->lock);
+    if (f->ends_when_cancelled && !f->done) {
+        srn_buf_addz(&f->text, "data: {\"error\":{}}\n\n");
+        f->done = true;
+        if (f->call) srn__call_wake(f->call);
+    }
+    f->cancelled++;
+    pthread_cond_broadcast(&f->changed);
+    pthread_mutex_unlock(&f->lock);
+}
+
+static void feed_free(void *source) {
+    feed *f = source;
+    pthread_mutex_lock(&f->lock);
+    srn__call *c = f->call;
+    f->call = NULL;
+    f->freed++;
+    pthread_cond_broadcast(&f->changed);
+    pthread_mutex_unlock(&f->lock);
+    srn__call_drop(c);
+}
+
+static const srn__source_ops feed_ops = {feed_pull, feed_cancel, feed_free};
+
+/* ---- handlers ---- */
+
+static feed *feed_of(srn__call *c) {
+    return (feed *)(void *)srn__call_server(c);
+}
+
+static void start_feed(srn__call *c, bool streamed) {
+    feed *f = feed_of(c);
+    srn__call_hold(c);
+    pthread_mutex_lock(&f->lock);
+    f->call = c;
+    pthread_mutex_unlock(&f->lock);
+    srn__call_reply_source(c, streamed, "application/json", &feed_ops, f);
+    pthread_mutex_lock(&f->lock);
+    f->started++;
+    pthread_cond_broadcast(&f->changed);
+    pthread_mutex_unlock(&f->lock);
+}
+
+static void handle_stream(srn__call *c) {
+    start_feed(c, true);
+}
+static void handle_once(srn__call *c) {
+    start_feed(c, false);
+}
+static void handle_hello(srn__call *c) {
+    const char *name = srn__call_query(c, "name");
+    srn__call_set_header(c, "x-serin-model", "m");
+    snprintf(srn__call_get_facts(c)->model, sizeof srn__call_get_facts(c)->model, "m");
+    srn__call_reply_json(c, 200, json_pack("{s:s}", "hello", name ? name : "world"));
+}
+static void handle_echo(srn__call *c) {
+    json_t *v = srn__call_json(c);
+    if (v) srn__call_reply_json(c, 200, json_incref(v));
+}
+static void handle_length(srn__call *c) {
+    srn__call_reply_json(c, 200, json_pack("{s:I}", "length", (json_int_t)srn__call_body(c).len));
+}
+static void handle_id(srn__call *c) {
+    srn__call_reply_text(c, 200, "text/plain", srn_str_of(srn__call_path_id(c)));
+}
+static void handle_block(srn__call *c) {
+    feed *f = feed_of(c);
+    pthread_mutex_lock(&f->lock);
+    f->blocked++;
+    pthread_cond_broadcast(&f->changed);
+    while (!f->release) pthread_cond_wait(&f->changed, &f->lock);
+    pthread_mutex_unlock(&f->lock);
+    srn__call_reply_text(c, 200, "text/plain", SRN_STR("free"));
+}
+static void handle_nothing(srn__call *c) {
+    (void)c;
+}
+static void handle_busy(srn__call *c) {
+    srn_err err;
+    srn_fail(&err, SRN_EBUSY, "the queue is full");
+    srn__call_fail_err(c, NULL, &err);
+}
+static void handle_invalid(srn__call *c) {
+    srn__call_fail(c, 400, NULL, "top_p", "invalid_value", "top_p: \xff must be a number");
+}
+
+static const srn__route routes[] = {
+    {"GET", "/hello", handle_hello, 0, SRN__OPENAI},
+    {"GET", "/health", handle_hello, SRN__ROUTE_OPEN | SRN__ROUTE_INLINE, SRN__OPENAI},
+    {"GET", "/metrics", handle_hello, SRN__ROUTE_METRICS, SRN__OPENAI},
+    {"POST", "/admin", handle_length, SRN__ROUTE_ADMIN, SRN__OPENAI},
+    {"POST", "/echo", handle_echo, 0, SRN__OPENAI},
+    {"POST", "/length", handle_length, 0, SRN__OPENAI},
+    {"POST", "/stream", handle_stream, 0, SRN__OPENAI},
+    {"POST", "/once", handle_once, 0, SRN__OPENAI},
+    {"GET", "/id/{id}", handle_id, 0, SRN__OPENAI},
+    {"GET", "/id/hello", handle_hello, 0, SRN__OPENAI},
+    {"GET", "/block", handle_block, 0, SRN__OPENAI},
+    {"GET", "/nothing", handle_nothing, 0, SRN__OPENAI},
+    {"GET", "/busy", handle_busy, 0, SRN__OPENAI},
+    {"GET", "/invalid", handle_invalid, 0, SRN__OPENAI},
+    {"POST", "/v1/messages", handle_echo, 0, SRN__ANTHROPIC},
+};
+
+/* ---- a server ---- */
+
+static void on_end(void *ctx, const srn__call_end *e) {
+    feed *f = ctx;
+    pthread_mutex_lock(&f->lock);
+    f->ended++;
+    f->last_status = e->status;
+    f->last_complete = e->complete;
+    snprintf(f->last_key, sizeof f->last_key, "%s", e->key ? e->key : "");
+    snprintf(f->last_model, sizeof f->last_model, "%s", e->facts->model);
+    pthread_cond_broadcast(&f->changed);
+    pthread_mutex_unlock(&f->lock);
+}
+static void on_log(void *ctx, const char *line) {
+    feed *f = ctx;
+    pthread_mutex_lock(&f->lock);
+    srn_buf_addf(&f->log, "%s\n", line);
+    pthread_mutex_unlock(&f->lock);
+}
+
+typedef struct site {
+    srn_config config;
+    srn__http_opts opts;
+    srn__http *http;
+    uint16_t port;
+    feed feed;
+    char keys[64]; /* path of the key file, or "" */
+} site;
+
+static void site_init(site *s) {
+    *s = (site){0};
+    srn_config_init(&s->config);
+    s->config.listen = "127.0.0.1:0";
+    feed_init(&s->feed);
+    s->opts = (srn__http_opts){.config = &s->config,
+                               .routes = routes,
+                               .n_routes = SRN_LEN(routes),
+                               .server = (srn_server *)(void *)&s->feed,
+                               .log = on_log,
+                               .log_ctx = &s->feed,
+                               .on_end = on_end,
+                               .end_ctx = &s->feed};
+}
+
+static void site_start(site *s) {
+    srn_err err = {0};
+    if (srn__http_new(&s->opts, &s->http, &err)) fail_msg("%s", err.text);
+    srn__http_ready(s->http);
+    const char *colon = strrchr(srn__http_address(s->http), ':');
+    s->port = (uint16_t)strtoul(colon + 1, NULL, 10);
+}
+
+static void site_stop(site *s) {
+    srn__http_free(s->http);
+    feed_done(&s->feed);
+    srn_config_done(&s->config);
+    if (s->keys[0]) unlink(s->keys);
+}
+
+static void write_keys(site *s, const char *text) {
+    if (!s->keys[0]) {
+        snprintf(s->keys, sizeof s->keys, "/tmp/serin-test-keys-XXXXXX");
+        int fd = mkstemp(s->keys);
+        assert_true(fd >= 0);
+        close(fd);
+    }
+    FILE *f = fopen(s->keys, "w");
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+    s->config.keys_file = s->keys;
+}
+
+/* Sends a whole request on a connection of its own and reads the reply. */
+static heard ask(const site *s, const char *request) {
+    int fd = dial(s->port);
+    assert_true(fd >= 0);
+    say(fd, request);
+    heard r = hear(fd, strncmp(request, "HEAD", 4) == 0);
+    close(fd);
+    return r;
+}
+
+static heard post(const site *s, const char *path, const char *more, const char *body) {
+    srn_buf b;
+    srn_buf_init(&b, 1 << 20);
+    srn_buf_addf(&b, "POST %s HTTP/1.1\r\nHost: localhost\r\n%sContent-Length: %zu\r\n\r\n%s", path, more,
+                 strlen(body), body);
+    heard r = ask(s, b.data);
+    srn_buf_done(&b);
+    return r;
+}
+
+static void check(heard r, int status, const char *in_body) {
+    if (r.status != status || (in_body && !strstr(r.body.data ? r.body.data : "", in_body)))
+        print_error("status %d, body: %s\n", r.status, r.body.data);
+    assert_int_equal(r.status, status);
+    assert_true(r.ended);
+    if (in_body) assert_non_null(strstr(r.body.data ? r.body.data : "", in_body));
+    heard_done(&r);
+}
+
+static int open_stream(site *s, const char *path) {
+    int fd = dial(s->port);
+    srn_buf b;
+    srn_buf_init(&b, 4096);
+    srn_buf_addf(&b, "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}", path);
+    assert_true(say(fd, b.data));
+    srn_buf_done(&b);
+    wait_for(&s->feed, &s->feed.started, 1);
+    return fd;
+}
+
+/* ---- requests and replies ---- */
+
+static void replies_carry_an_id_and_connections_stay(void **state) {
+    (void)state;
+    site s;
+    char id[256], other[256];
+    site_init(&s);
+    site_start(&s);
+    int fd = dial(s.port);
+    assert_true(say(fd, "GET /hello?name=a%20b HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    heard r = hear(fd, false);
+    assert_int_equal(r.status, 200);
+    assert_string_equal(r.body.data, "{\"hello\":\"a b\"}");
+    assert_non_null(header(&r, "x-serin-call", id));
+    assert_int_equal(strlen(id), 36);
+    assert_int_equal(id[14], '7');
+    assert_string_equal(header(&r, "Content-Type", other), "application/json");
+    assert_string_equal(header(&r, "x-serin-model", other), "m");
+    heard_done(&r);
+    assert_true(say(fd, "GET /id/org/name HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    r = hear(fd, false);
+    assert_string_equal(r.body.data, "org/name");
+    assert_non_null(header(&r, "x-serin-call", other));
+    assert_string_not_equal(id, other);
+    heard_done(&r);
+    close(fd);
+    check(ask(&s, "GET /id/hello HTTP/1.1\r\nHost: localhost\r\n\r\n"), 200, "world");
+    wait_for(&s.feed, &s.feed.ended, 3);
+    assert_string_equal(s.feed.last_model, "m");
+    site_stop(&s);
+}
+
+static void wrong_paths_and_methods_are_told_in_the_dialect(void **state) {
+    (void)state;
+    site s;
+    char v[256];
+    site_init(&s);
+    site_start(&s);
+    check(ask(&s, "GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n"), 404,
+          "{\"error\":{\"message\":\"there is no GET /nowhere "
+          "here\",\"type\":\"not_found_error\",\"param\":null,"
+          "\"code\":\"unknown_url\"}}");
+    check(ask(&s, "GET /id/ HTTP/1.1\r\nHost: localhost\r\n\r\n"), 404, NULL);
+    check(ask(&s, "GET /v1/messages/x HTTP/1.1\r\nHost: localhost\r\n\r\n"), 404,
+          "{\"type\":\"error\",\"error\":{\"type\":\"not_found_error\"");
+    heard r = ask(&s, "GET /echo HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_string_equal(header(&r, "Allow", v), "POST, OPTIONS");
+    check(r, 405, "\"code\":\"method_not_allowed\"");
+    r = ask(&s, "OPTIONS /hello HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_string_equal(header(&r, "Allow", v), "GET, HEAD, OPTIONS");
+    check(r, 204, NULL);
+    r = ask(&s, "HEAD /hello HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    assert_int_equal(r.status, 200);
+    assert_string_equal(header(&r, "Content-Length", v), "17");
+    heard_done(&r);
+    check(ask(&s, "GET /invalid HTTP/1.1\r\nHost: localhost\r\n\r\n"), 400,
+          "\"message\":\"top_p: ? must be a number\",\"type\":\"invalid_request_error\",\"param\":\"top_p\"");
+    r = ask(&s, "GET /busy HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_string_equal(header(&r, "Retry-After", v), "1");
+    check(r, 503, "the queue is full");
+    check(ask(&s, "GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n"), 500, "internal_error");
+    site_stop(&s);
+}
+
+static void bodies_come_whole_or_not_at_all(void **state) {
+    (void)state;
+    site s;
+    site_init(&s);
+    s.config.limits.body_bytes = 1000;
+    site_start(&s);
+    check(post(&s, "/echo", "Content-Type: text/odd\r\n", "{\"a\":[1,\"\xc3\xa9\"]}"), 200,
+          "{\"a\":[1,\"\xc3\xa9\"]}");
+    check(post(&s, "/echo", "", "{\"a\":1,\n\"b\":}"), 400, "line 2, column 5 (offset 12)");
+    check(post(&s, "/echo", "", "[1]"), 400, "must be a JSON object");
+    check(post(&s, "/echo", "", ""), 400, "the body is empty");
+    check(post(&s, "/v1/messages", "", "{"), 400,
+          "{\"type\":\"error\",\"error\":{\"type\":\"invalid_request_error\"");
+    check(ask(&s, "POST /length HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+                  "5\r\nhello\r\n6;x=y\r\n world\r\n0\r\n\r\n"),
+          200, "{\"length\":11}");
+    /* Announced as too large: refused though not one byte of it comes. */
+    check(ask(&s, "POST /length HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1001\r\n\r\n"), 413,
+          "more than 1000 bytes");
+    /* Chunked, and found to be too large on the way; the refusal waits for its end. */
+    srn_buf b;
+    srn_buf_init(&b, 1 << 20);
+    srn_buf_addz(&b, "POST /length HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
+    for (int i = 0; i < 101; i++) srn_buf_addz(&b, "a\r\n0123456789\r\n");
+    srn_buf_addz(&b, "0\r\n\r\n");
+    check(ask(&s, b.data), 413, "body_too_large");
+    srn_buf_done(&b);
+    site_stop(&s);
+}
+
+static void a_body_is_asked_for_only_where_it_is_wanted(void **state) {
+    (void)state;
+    site s;
+    site_init(&s);
+    site_start(&s);
+    int fd = dial(s.port);
+    assert_true(say(
+        fd, "POST /length HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"));
+    heard r;
+    assert_true(hear_head(fd, &r));
+    assert_int_equal(r.status, 100);
+    heard_done(&r);
+    assert_true(say(fd, "1234"));
+    check(hear(fd, false), 200, "{\"length\":4}");
+    close(fd);
+    check(
+        ask(&s,
+            "POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"),
+        404, "unknown_url");
+    /* A refused body that comes all the same is read over, and the connection stays. */
+    fd = dial(s.port);
+    assert_true(say(fd, "POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n1234"));
+    check(hear(fd, false), 404, NULL);
+    assert_true(say(fd, "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    check(hear(fd, false), 200, "world");
+    close(fd);
+    site_stop(&s);
+}
+
+static void headers_have_a_cap(void **state) {
+    (void)state;
+    site s;
+    site_init(&s);
+    s.config.limits.header_bytes = 2000;
+    site_start(&s);
+    srn_buf b;
+    srn_buf_init(&b, 1 << 20);
+    srn_buf_addz(&b, "GET /hello HTTP/1.1\r\nHost: localhost\r\n");
+    for (int i = 0; i < 200; i++) srn_buf_addf(&b, "x-%d: 0123456789\r\n", i);
+    srn_buf_addz(&b, "\r\n");
+    check(ask(&s, b.data), 431, "at most 2000 are read");
+    srn_buf_done(&b);
+    site_stop(&s);
+}
+
+/* ---- who may ask ---- */
+
+static void keys_open_every_route_but_health(void **state) {
+    (void)state;
+    site s;
+    site_init(&s);
+    write_keys(&s, "alice secret-of-alice-0123456789\nroot secret-of-root-0123456789 admin\n");
+    site_start(&s);
+    check(ask(&s, "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n"), 401, "missing_api_key");
+    check(ask(&s, "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"), 401, NULL);
+    check(ask(&s, "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"), 200, NULL);
+    check(ask(&s, "GET /hello HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer "
+                  "secret-of-alice-012345678\r\n\r\n"),
+          401, "invalid_api_key");
+    check(ask(&s, "GET /hello HTTP/1.1\r\nHost: localhost\r\nAuthorization: bearer  "
+                  "secret-of-alice-0123456789\r\n\r\n"),
+          200, NULL);
+    wait_for(&s.feed, &s.feed.ended, 5);
+    assert_string_equal(s.feed.last_key, "alice");
+    check(ask(&s, "GET /hello HTTP/1.1\r\nHost: localhost\r\nx-api-key: secret-of-alice-0123456789\r\n\r\n"),
+          200, NULL);
+    check(ask(&s, "GET /hello HTTP/1.1\r\nHost: localhost\r\napi-key: secret-of-alice-0123456789\r\n\r\n"),
+          200, NULL);
+    check(post(&s, "/admin", "x-api-key: secret-of-alice-0123456789\r\n", "{}"), 403, "admin");
+    check(post(&s, "/admin", "x-api-key: secret-of-root-0123456789\r\n", "{}"), 200, NULL);
+    /* A body goes with the refusal; it must not stay in the connection's way. */
+    check(post(&s, "/echo", "", "{\"a\":1}"), 401, NULL);
+    site_stop(&s);
+}
+
+static void reloaded_keys_replace_the_old_ones_unless_they_are_broken(void **state) {
+    (void)state;
+    site s;
+    srn_err err;
+    const char *old =
+        "GET /hello HTTP/1.1\r\nHost: localhost\r\nx-api-key: secret-of-alice-0123456789\r\n\r\n";
+    const char *fresh =
+        "GET /hello HTTP/1.1\r\nHost: localhost\r\nx-api-key: secret-of-bob-0123456789012\r\n\r\n";
+    site_init(&s);
+    write_keys(&s, "alice secret-of-alice-0123456789\n");
+    site_start(&s);
+    check(ask(&s, old), 200, NULL);
+    write_keys(&s, "bob secret-of-bob-0123456789012\n");
+    assert_int_equal(srn__http_reload(s.http, &err), 0);
+    check(ask(&s, fresh), 200, NULL);
+    check(ask(&s, old), 401, NULL);
+    write_keys(&s, "carol\n");
+    assert_int_not_equal(srn__http_reload(s.http, &err), 0);
+    check(ask(&s, fresh), 200, NULL);
+    pthread_mutex_lock(&s.feed.lock);
+    assert_non_null(strstr(s.feed.log.data, "\"event\":\"keys_kept\""));
+    pthread_mutex_unlock(&s.feed.lock);
+    site_stop(&s);
+}
+
+static void only_its_own_names_are_answered(void **state) {
+    (void)state;
+    site s;
+    site_init(&s);
+    site_start(&s);
+    check(ask(&s, "GET /hello HTTP/1.1\r\nHost: evil.example\r\n\r\n"), 403, "host_not_allowed");
+    check(ask(&s, "GET /hello HTTP/1.1\r\nHost: 10.0.0.1:80\r\n\r\n"), 403, NULL);
+    check(ask(&s, "GET /hello HTTP/1.1\r\nHost: LocalHost:1234\r\n\r\n"), 200, NULL);
+    check(ask(&s, "GET /hello HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"), 200, NULL);
+    check(ask(&s, "GET /hello HTTP/1.1\r\nHost: [::1]:8080\r\n\r\n"), 200, NULL);
+    check(ask(&s, "GET /hello HTTP/1.0\r\n\r\n"), 200, NULL);
+    site_stop(&s);
+    const char *const hosts[] = {"models.example"};
+    site_init(&s);
+    s.config.hosts = hosts;
+    s.config.n_hosts = 1;
+    site_start(&s);
+    check(ask(&s, "GET /hello HTTP/1.1\r\nHost: models.example:443\r\n\r\n"), 200, NULL);
+    check(ask(&s, "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n"), 403, NULL);
+    site_stop(&s);
+}
+
+static void pages_may_ask_only_where_their_origin_is_configured(void **state) {
+    (void)state;
+    site s;
+    char v[256];
+    const char *preflight =
+        "OPTIONS /echo HTTP/1.1\r\nHost: localhost\r\nOrigin: https://app.example\r\n"
+        "Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: x-a\r\n\r\n";
+    const char *from_page = "GET /hello HTTP/1.1\r\nHost: localhost\r\nOrigin: https://app.example\r\n\r\n";
+    site_init(&s);
+    site_start(&s);
+    check(ask(&s, preflight), 403, "origin_not_allowed");
+    check(ask(&s, from_page), 403, "origin_not_allowed");
+    check(ask(&s, "GET /hello HTTP/1.1\r\nHost: localhost:80\r\nOrigin: http://localhost:80\r\n\r\n"), 200,
+          NULL);
+    site_stop(&s);
+    const char *const origins[] = {"https://app.example"};
+    site_init(&s);
+    s.config.cors = origins;
+    s.config.n_cors = 1;
+    site_start(&s);
+    heard r = ask(&s, preflight);
+    assert_string_equal(header(&r, "Access-Control-Allow-Origin", v), "https://app.example");
+    assert_string_equal(header(&r, "Access-Control-Allow-Headers", v), "x-a");
+    check(r, 204, NULL);
+    r = ask(&s, from_page);
+    assert_string_equal(header(&r, "Access-Control-Allow-Origin", v), "https://app.example");
+    assert_string_equal(header(&r, "Vary", v), "Origin");
+    check(r, 200, NULL);
+    site_stop(&s);
+}
+
+static void the_world_is_not_served_without_keys(void **state) {
+    (void)state;
+    site s;
+    srn_err err = {0};
+    site_init(&s);
+    s.config.listen = "0.0.0.0:0";
+    assert_int_equal(srn__http_new(&s.opts, &s.http, &err), SRN_EINVAL);
+    assert_non_null(strstr(err.text, "--allow-open"));
+    s.config.allow_open = true;
+    site_start(&s);
+    check(ask(&s, "GET /hello HTTP/1.1\r\nHost: 10.1.2.3:8080\r\n\r\n"), 200, NULL);
+    check(ask(&s, "GET /hello HTTP/1.1\r\nHost: evil.example\r\n\r\n"), 403, NULL);
+    srn__http *second = NULL;
+    srn_config again = s.config;
+    char address[32];
+    snprintf(address, sizeof address, "0.0.0.0:%u", s.port);
+    again.listen = address;
+    srn__http_opts o = s.opts;
+    o.config = &again;
+    assert_int_equal(srn__http_new(&o, &second, &err), SRN_EIO);
+    assert_non_null(strstr(err.text, "another program has it"));
+    again.listen = "nonsense";
+    assert_int_equal(srn__http_new(&o, &second, &err), SRN_EINVAL);
+    site_stop(&s);
+}
+
+/* ---- replies that come as they are computed ---- */
+
+static void a_stream_is_sent_as_it_comes(void **state) {
+    (void)state;
+    site s;
+    char v[256];
+    heard r;
+    site_init(&s);
+    site_start(&s);
+    int fd = open_stream(&s, "/stream");
+    assert_true(hear_head(fd, &r));
+    assert_int_equal(r.status, 200);
+    assert_string_equal(header(&r, "Content-Type", v), "text/event-stream");
+    assert_string_equal(header(&r, "Cache-Control", v), "no-cache");
+    assert_string_equal(header(&r, "X-Accel-Buffering", v), "no");
+    for (int i = 0; i < 100; i++) {
+        give(&s.feed, "data: a\n\n", false);
+        assert_true(hear_chunk(fd, &r)); /* it must not wait for the next */
+    }
+    give(&s.feed, "data: [DONE]\n\n", true);
+    while (hear_chunk(fd, &r)) continue;
+    assert_true(r.ended);
+    assert_int_equal(r.body.len, 100 * 9 + 14);
+    heard_done(&r);
+    wait_for(&s.feed, &s.feed.freed, 1);
+    assert_int_equal(s.feed.cancelled, 0);
+    /* The connection serves the next request. */
+    assert_true(say(fd, "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    check(hear(fd, false), 200, NULL);
+    close(fd);
+    site_stop(&s);
+}
+
+static void an_old_client_gets_a_stream_that_ends_with_the_connection(void **state) {
+    (void)state;
+    site s;
+    site_init(&s);
+    site_start(&s);
+    int fd = dial(s.port);
+    assert_true(say(fd, "POST /stream HTTP/1.0\r\nContent-Length: 2\r\n\r\n{}"));
+    wait_for(&s.feed, &s.feed.started, 1);
+    give(&s.feed, "data: a\n\n", false);
+    give(&s.feed, "data: b\n\n", true);
+    heard r = hear(fd, false);
+    assert_true(r.closed);
+    assert_string_equal(r.body.data, "data: a\n\ndata: b\n\n");
+    heard_done(&r);
+    close(fd);
+    site_stop(&s);
+}
+
+static void a_reply_that_is_not_streamed_comes_with_its_status(void **state) {
+    (void)state;
+    site s;
+    char v[256];
+    site_init(&s);
+    s.feed.status = 504;
+    site_start(&s);
+    int fd = open_stream(&s, "/once");
+    give(&s.feed, "{\"a\":", false);
+    give(&s.feed, "1}", true);
+    heard r = hear(fd, false);
+    assert_string_equal(header(&r, "Content-Length", v), "7");
+    check(r, 504, "{\"a\":1}");
+    close(fd);
+    wait_for(&s.feed, &s.feed.freed, 1);
+    site_stop(&s);
+}
+
+/* A client that does not read gets what it missed when it does. */
+static void a_slow_reader_misses_nothing(void **state) {
+    (void)state;
+    enum { PIECES = 400, PIECE = 16384 };
+    site s;
+    heard r;
+    char piece[PIECE + 1];
+    memset(piece, 'x', PIECE);
+    piece[PIECE] = 0;
+    site_init(&s);
+    site_start(&s);
+    int fd = open_stream(&s, "/stream");
+    for (int i = 0; i < PIECES; i++) give(&s.feed, piece, i == PIECES - 1);
+    assert_true(hear_head(fd, &r));
+    char *all = malloc((size_t)PIECES * PIECE * 2);
+    size_t n = 0;
+    /* The chunks' frames are small and hold no 'x'. */
+    for (size_t xs = 0; xs < (size_t)PIECES * PIECE;) {
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        assert_int_equal(poll(&p, 1, WAIT_MS), 1);
+        ssize_t k = recv(fd, all + n, 65536, 0);
+        assert_true(k > 0);
+        for (ssize_t i = 0; i < k; i++) xs += all[n + (size_t)i] == 'x';
+        n += (size_t)k;
+    }
+    free(all);
+    heard_done(&r);
+    close(fd);
+    wait_for(&s.feed, &s.feed.freed, 1);
+    site_stop(&s);
+}
+
+/* ---- clients that leave, and clients that are slow ---- */
+
+static void a_client_that_leaves_a_stream_cancels_it(void **state) {
+    (void)state;
+    for (int streamed = 0; streamed < 2; streamed++) {
+        site s;
+        site_init(&s);
+        s.feed.ends_when_cancelled = false;
+        site_start(&s);
+        int fd = open_stream(&s, streamed ? "/stream" : "/once");
+        if (streamed) {
+            heard r;
+            assert_true(hear_head(fd, &r));
+            give(&s.feed, "data: a\n\n", false);
+            assert_true(hear_chunk(fd, &r));
+            heard_done(&r);
+        }
+        close(fd);
+        wait_for(&s.feed, &s.feed.cancelled, 1);
+        wait_for(&s.feed, &s.feed.freed, 1);
+        wait_for(&s.feed, &s.feed.ended, 1);
+        assert_false(s.feed.last_complete);
+        site_stop(&s);
+    }
+}
+
+static void a_client_that_leaves_the_queue_is_not_served(void **state) {
+    (void)state;
+    site s;
+    site_init(&s);
+    s.opts.n_workers = 1;
+    site_start(&s);
+    int blocker = dial(s.port), fd = dial(s.port);
+    assert_true(say(blocker, "GET /block HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    wait_for(&s.feed, &s.feed.blocked, 1);
+    assert_true(say(fd, "POST /stream HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"));
+    close(fd);
+    wait_for(&s.feed, &s.feed.ended, 1); /* its exchange ended while the worker was held up */
+    fd = dial(s.port);                   /* leaves in the middle of its body */
+    assert_true(say(fd, "POST /stream HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{"));
+    close(fd);
+    wait_for(&s.feed, &s.feed.ended, 2);
+    /* Health does not wait for a worker. */
+    check(ask(&s, "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"), 200, NULL);
+    pthread_mutex_lock(&s.feed.lock);
+    s.feed.release = true;
+    pthread_cond_broadcast(&s.feed.changed);
+    pthread_mutex_unlock(&s.feed.lock);
+    check(hear(blocker, false), 200, "free");
+    close(blocker);
+    check(ask(&s, "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n"), 200, NULL);
+    assert_int_equal(s.feed.started, 0);
+    site_stop(&s);
+}
+
+static void a_full_queue_says_when_to_come_again(void **state) {
+    (void)state;
+    site s;
+    char v[256];
+    site_init(&s);
+    s.opts.n_workers = 1;
+    s.opts.queue = 1;
+    site_start(&s);
+    int blocker = dial(s.port), waiting = dial(s.port);
+    assert_true(say(blocker, "GET /block HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    wait_for(&s.feed, &s.feed.blocked, 1);
+    assert_true(say(waiting, "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    /* Which of the two is first is the kernel's to say: one waits, the other is refused. */
+    int third = dial(s.port);
+    assert_true(say(third, "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    struct pollfd p[2] = {{.fd = waiting, .events = POLLIN}, {.fd = third, .events = POLLIN}};
+    assert_int_equal(poll(p, 2, WAIT_MS), 1);
+    heard r = hear(p[0].revents ? waiting : third, false);
+    assert_non_null(header(&r, "Retry-After", v));
+    check(r, 503, "overloaded");
+    pthread_mutex_lock(&s.feed.lock);
+    s.feed.release = true;
+    pthread_cond_broadcast(&s.feed.changed);
+    pthread_mutex_unlock(&s.feed.lock);
+    check(hear(p[0].revents ? third : waiting, false), 200, NULL);
+    close(blocker);
+    close(waiting);
+    close(third);
+    site_stop(&s);
+}
+
+/* Sends a byte every few milliseconds until the server has had enough. */
+static heard drip(const site *s, const char *first, const char *more) {
+    int fd = dial(s->port);
+    assert_true(say(fd, first));
+    for (size_t i = 0;; i = (i + 1) % strlen(more)) {
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        if (poll(&p, 1, 5) != 0) break;
+        if (!say_n(fd, more + i, 1)) break;
+    }
+    heard r = hear(fd, false);
+    close(fd);
+    return r;
+}
+
+static void who_drips_bytes_is_cut_off_at_the_deadline(void **state) {
+    (void)state;
+    site s;
+    site_init(&s);
+    s.config.limits.header_timeout_ms = 100;
+    s.config.limits.body_timeout_ms = 150;
+    s.config.limits.idle_timeout_ms = 20000;
+    site_start(&s);
+    heard r = drip(&s, "GET /hel", "lo");
+    assert_int_equal(r.status, 0); /* not even a request line */
+    heard_done(&r);
+    check(drip(&s, "GET /hello HTTP/1.1\r\n", "x: y\r\n"), 408, "took too long");
+    check(drip(&s, "POST /length HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n", "x"), 408,
+          NULL);
+    int fd = dial(s.port); /* silence counts the same */
+    assert_true(hears_end(fd));
+    close(fd);
+    /* A call that is under way has no such deadline. */
+    fd = open_stream(&s, "/once");
+    heard_done(&r);
+    r = drip(&s, "GET /hel", "lo");
+    heard_done(&r);
+    r = drip(&s, "GET /hel", "lo");
+    heard_done(&r);
+    give(&s.feed, "{}", true);
+    check(hear(fd, false), 200, "{}");
+    close(fd);
+    site_stop(&s);
+}
+
+static void an_idle_connection_is_closed_after_its_time(void **state) {
+    (void)state;
+    site s;
+    site_init(&s);
+    s.config.limits.idle_timeout_ms = 100;
+    site_start(&s);
+    int fd = dial(s.port);
+    assert_true(say(fd, "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    check(hear(fd, false), 200, NULL);
+    assert_true(hears_end(fd));
+    close(fd);
+    site_stop(&s);
+}
+
+/* ---- the stop ---- */
+
+static void *stop_it(void *p) {
+    site *s = p;
+    srn__http_stop(s->http, 60000);
+    return NULL;
+}
+
+static void a_drained_server_refuses_and_finishes(void **state) {
+    (void)state;
+    site s;
+    char v[256];
+    heard r;
+    site_init(&s);
+    site_start(&s);
+    int fd = open_stream(&s, "/stream"), idle = dial(s.port);
+    assert_true(hear_head(fd, &r));
+    assert_true(say(idle, "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    check(hear(idle, false), 200, NULL);
+    pthread_t t;
+    assert_int_equal(pthread_create(&t, NULL, stop_it, &s), 0);
+    for (;;) { /* until the stop has begun */
+        heard h = ask(&s, "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        int status = h.status;
+        if (status == 503) assert_non_null(header(&h, "Retry-After", v));
+        heard_done(&h);
+        if (status == 503) break;
+        assert_int_equal(status, 200);
+    }
+    check(ask(&s, "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"), 200, NULL);
+    give(&s.feed, "data: last\n\n", true);
+    while (hear_chunk(fd, &r)) continue;
+    assert_true(r.ended);
+    assert_string_equal(r.body.data, "data: last\n\n");
+    heard_done(&r);
+    pthread_join(t, NULL);
+    assert_int_equal(s.feed.cancelled, 0);
+    assert_true(hears_end(idle));
+    close(fd);
+    close(idle);
+    site_stop(&s);
+}
+
+static void a_stream_at_the_end_of_the_grace_time_is_ended_properly(void **state) {
+    (void)state;
+    site s;
+    heard r;
+    site_init(&s);
+    site_start(&s);
+    int fd = open_stream(&s, "/stream");
+    assert_true(hear_head(fd, &r));
+    srn__http_stop(s.http, 10);
+    while (hear_chunk(fd, &r)) continue;
+    assert_true(r.ended);
+    assert_string_equal(r.body.data, "data: {\"error\":{}}\n\n");
+    heard_done(&r);
+    close(fd);
+    assert_int_equal(s.feed.freed, 1);
+    site_stop(&s);
+}
+
+static void a_hurry_ends_the_grace_time(void **state) {
+    (void)state;
+    site s;
+    heard r;
+    site_init(&s);
+    site_start(&s);
+    int fd = open_stream(&s, "/stream");
+    assert_true(hear_head(fd, &r));
+    pthread_t t;
+    assert_int_equal(pthread_create(&t, NULL, stop_it, &s), 0);
+    srn__http_hurry(s.http);
+    pthread_join(t, NULL);
+    while (hear_chunk(fd, &r)) continue;
+    assert_true(r.ended);
+    heard_done(&r);
+    close(fd);
+    site_stop(&s);
+}
+
+static void the_stop_does_not_wait_for_what_never_ends(void **state) {
+    (void)state;
+    site s;
+    site_init(&s);
+    s.feed.ends_when_cancelled = false;
+    s.opts.last_words_ms = 10;
+    site_start(&s);
+    int fd = open_stream(&s, "/stream"), half = dial(s.port);
+    assert_true(say(half, "POST /length HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n1"));
+    srn__http_stop(s.http, 10);
+    assert_true(s.feed.cancelled >= 1);
+    assert_int_equal(s.feed.freed, 1);
+    close(fd);
+    close(half);
+    site_stop(&s);
+}
+
+static void each_request_is_a_line_of_the_log_without_its_content(void **state) {
+    (void)state;
+    site s;
+    site_init(&s);
+    site_start(&s);
+    check(post(&s, "/echo", "", "{\"secret\":1}"), 200, NULL);
+    wait_for(&s.feed, &s.feed.ended, 1);
+    check(ask(&s, "GET /hel\"lo%0a HTTP/1.1\r\nHost: localhost\r\n\r\n"), 404, NULL);
+    wait_for(&s.feed, &s.feed.ended, 2);
+    srn__http_stop(s.http, 0);
+    assert_null(strstr(s.feed.log.data, "secret"));
+    unsigned lines = 0;
+    for (char *p = s.feed.log.data, *end; *p; p = end + 1, lines++) {
+        end = strchr(p, '\n');
+        json_t *v = json_loadb(p, (size_t)(end - p), JSON_REJECT_DUPLICATES, NULL);
+        assert_non_null(v);
+        assert_int_equal(json_integer_value(json_object_get(v, "status")), lines ? 404 : 200);
+        if (lines == 0) assert_string_equal(json_string_value(json_object_get(v, "route")), "/echo");
+        if (lines == 1) assert_string_equal(json_string_value(json_object_get(v, "path")), "/hel\"lo\n");
+        json_decref(v);
+    }
+    assert_int_equal(lines, 2);
+    site_stop(&s);
+}
+
+int main(int argc, char **argv) {
+    if (argc > 1) cmocka_set_test_filter(argv[1]);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(replies_carry_an_id_and_connections_stay),
+        cmocka_unit_test(wrong_paths_and_methods_are_told_in_the_dialect),
+        cmocka_unit_test(bodies_come_whole_or_not_at_all),
+        cmocka_unit_test(a_body_is_asked_for_only_where_it_is_wanted),
+        cmocka_unit_test(headers_have_a_cap),
+        cmocka_unit_test(keys_open_every_route_but_health),
+        cmocka_unit_test(reloaded_keys_replace_the_old_ones_unless_they_are_broken),
+        cmocka_unit_test(only_its_own_names_are_answered),
+        cmocka_unit_test(pages_may_ask_only_where_their_origin_is_configured),
+        cmocka_unit_test(the_world_is_not_served_without_keys),
+        cmocka_unit_test(a_stream_is_sent_as_it_comes),
+        cmocka_unit_test(an_old_client_gets_a_stream_that_ends_with_the_connection),
+        cmocka_unit_test(a_reply_that_is_not_streamed_comes_with_its_status),
+        cmocka_unit_test(a_slow_reader_misses_nothing),
+        cmocka_unit_test(a_client_that_leaves_a_stream_cancels_it),
+        cmocka_unit_test(a_client_that_leaves_the_queue_is_not_served),
+        cmocka_unit_test(a_full_queue_says_when_to_come_again),
+        cmocka_unit_test(who_drips_bytes_is_cut_off_at_the_deadline),
+        cmocka_unit_test(an_idle_connection_is_closed_after_its_time),
+        cmocka_unit_test(a_drained_server_refuses_and_finishes),
+        cmocka_unit_test(a_stream_at_the_end_of_the_grace_time_is_ended_properly),
+        cmocka_unit_test(a_hurry_ends_the_grace_time),
+        cmocka_unit_test(the_stop_does_not_wait_for_what_never_ends),
+        cmocka_unit_test(each_request_is_a_line_of_the_log_without_its_content),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
