@@ -90,6 +90,8 @@ typedef struct srn_engine_info {
     const char *device;    /* what computes: "cpu-avx2"; NULL in before_load, as the bytes are 0 */
     uint32_t n_vocab, n_ctx, n_ctx_train, n_layer, n_embd, threads;
     uint64_t weights_bytes, kv_bytes, work_bytes; /* memory held */
+    uint32_t max_seqs;                            /* sequences that may be computed in one step */
+    uint64_t cache_tokens;                        /* positions that the KV cache has in all */
 } srn_engine_info;
 /* Strings live as long as the engine. */
 SRN_API srn_engine_info srn_engine_get_info(const srn_engine *e);
@@ -97,16 +99,19 @@ SRN_API srn_engine_info srn_engine_get_info(const srn_engine *e);
 /* ---- a session: one sequence of tokens. Sessions of one engine are used by one thread at a time. ---- */
 
 typedef struct srn_session srn_session;
-/* The sessions of an engine share a cache of n_ctx positions, taken in blocks of 64. Errors: SRN_ENOMEM. */
+/* The sessions of an engine share its cache of cache_tokens positions, in blocks of 64: those that begin
+ * alike hold the same blocks. What no session holds any more stays findable for srn_generate until its memory
+ * is needed. Errors: SRN_ENOMEM. */
 SRN_API int srn_session_new(srn_engine *e, srn_session **ret, srn_err *err);
 SRN_API void srn_session_free(srn_session *s);
 SRN_API uint32_t srn_session_length(const srn_session *s);
-/* Forgets everything from index length on. */
+/* Forgets everything from index length on. (A model with attention windows may have to compute again what
+ * came before; the next feed does.) */
 SRN_API void srn_session_truncate(srn_session *s, uint32_t length);
-/* Appends n tokens and computes the logits after the last one. Between chunks *cancel (may be NULL) is read;
- * when it is set: SRN_ECANCELLED. Errors: SRN_EINVAL (no tokens, or an id outside the vocabulary) and
- * SRN_ECONTEXT (they do not fit, or other sessions hold the cache) before anything is done, SRN_ENONFINITE.
- * After any error the session has the length that it had. */
+/* Appends n tokens and computes them (it takes nothing from the cache), and the logits after the last one.
+ * Between chunks *cancel (may be NULL) is read; when it is set: SRN_ECANCELLED. Errors: SRN_EINVAL (no
+ * tokens, or an id outside the vocabulary) and SRN_ECONTEXT (they do not fit, or other sessions hold the
+ * cache) before anything is done, SRN_ENONFINITE. After any error the session has the length that it had. */
 SRN_API int srn_session_feed(srn_session *s, const int32_t *tokens, uint32_t n, const volatile int *cancel,
                              srn_err *err);
 /* [length]: the tokens that the session holds; valid until it is fed or freed. */
@@ -208,7 +213,7 @@ typedef struct srn_generation {
     srn_finish finish;
     int32_t end_token; /* the token that ended the answer, -1 if none did */
     uint32_t n_prompt; /* tokens */
-    uint32_t n_cached; /* of them, held by the session already and not computed again */
+    uint32_t n_cached; /* of them, held by the session or by the engine's cache and not computed again */
     uint32_t n_output; /* tokens given out */
     uint32_t
         n_steps; /* decode steps in generate_us: n_output - 1, and one more where an end token was drawn */
@@ -217,10 +222,10 @@ typedef struct srn_generation {
 } srn_generation;
 
 /* Answers a prompt of n_prompt token ids (taken as they are). The session keeps what it shares with the
- * prompt from its beginning and computes the rest, so that the next turn of a conversation costs only what is
- * new; the result never depends on that. The token at index i of the sequence is drawn at position i, and the
- * repeat penalty's history is prompt and answer, so that equal prompts and parameters give equal answers.
- * opts may be NULL: the default sampling, no callback.
+ * prompt from its beginning, or takes what the engine's cache has of it, and computes the rest, so that the
+ * next turn of a conversation costs only what is new; the result never depends on that. The token at index i
+ * of the sequence is drawn at position i, and the repeat penalty's history is prompt and answer, so that
+ * equal prompts and parameters give equal answers. opts may be NULL: the default sampling, no callback.
  * Afterwards the session holds the prompt and the answer, but for the last token where nothing followed it;
  * on failure or cancellation, what was computed until then: a prefix of these. Cancelled is not an error.
  * Errors: SRN_EINVAL (an empty prompt, a sampling parameter or a token id out of range), SRN_ECONTEXT (prompt

@@ -120,7 +120,7 @@ static void print_need(const srn__info *f, const srn__kv_need *n) {
     if (n->read_bytes < n->kv_bytes && n->window_layers) {
         format_size(kv, n->read_bytes);
         printf(" (%" PRIu64 " of %" PRIu64 " layers look back %" PRIu64
-               " tokens only: %s of it are still read)",
+               " tokens only: a token reads %s of it)",
                n->window_layers, n->layers, f->window, kv);
     }
     printf("%s\n", f->context && n->ctx > f->context ? "; longer than the model was made for" : "");

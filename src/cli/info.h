@@ -34,9 +34,10 @@ typedef struct srn__info {
 typedef struct srn__kv_need {
     uint64_t ctx;
     uint64_t layers, window_layers; /* that have keys and values at all; that read only the window's */
-    uint64_t kv_bytes;              /* as it is allocated: whole blocks of positions, every layer in full */
-    uint64_t read_bytes;            /* of these, what a step may still read: within the windows */
-    uint64_t total_bytes;           /* kv_bytes and the tensors */
+    uint64_t kv_bytes;    /* as it is allocated for one sequence: whole blocks, less where there are windows.
+                             Of a model that this program does not run: every layer in full */
+    uint64_t read_bytes;  /* of these, what a token at the end of the context reads */
+    uint64_t total_bytes; /* kv_bytes and the tensors */
 } srn__kv_need;
 
 /* The weights must outlive the result. */

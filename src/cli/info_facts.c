@@ -2,6 +2,7 @@
  * the wrong type and sizes that overflow; what a file does not say stays 0.
  */
 #include "cli/info.h"
+#include "engine/engine.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -258,11 +259,12 @@ int srn__info_kv(const srn__info *info, uint64_t ctx, srn_kv_type type, srn__kv_
         int code = add_layer(info, i, type, &n, err);
         if (code) return code;
     }
-    if (info->model) { /* what the engine will ask for; the sum above has shown that it does not overflow */
-        srn_kv_group groups[SRN_KV_MAX_GROUPS];
-        n.kv_bytes = 0;
-        for (uint32_t g = 0, n_groups = srn_kv_groups(info->model, groups); g < n_groups; g++)
-            n.kv_bytes += srn_kv_bytes(info->model, type, g, (ctx + SRN_KV_BLOCK - 1) / SRN_KV_BLOCK);
+    if (info->model && ctx <= UINT32_MAX) { /* what the engine will ask for */
+        srn_cache_plan plan;
+        srn_cache_wish wish = {.type = type, .n_ctx = (uint32_t)ctx, .max_seqs = 1, .cache_tokens = ctx};
+        int code = srn_plan_cache(info->model, &wish, &plan, err);
+        if (code) return code;
+        n.kv_bytes = plan.bytes;
     }
     if (!srn_add_u64(n.kv_bytes, info->tensor_bytes, &n.total_bytes))
         return srn_fail(err, SRN_ELIMIT, "%s: the memory needed overflows", srn_weights_path(info->w));

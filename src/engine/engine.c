@@ -1,6 +1,7 @@
 /* The engine's life: file, model, device; the checks that come before the work. */
 #include "engine/engine_internal.h"
 
+#include <sodium.h>
 #include <stdlib.h>
 
 #include "cpu/cpu.h"
@@ -20,39 +21,47 @@ static uint64_t available_bytes(void) {
     return bytes;
 }
 
-static int check_memory(const srn_engine *e, const srn_device_opts *d, srn_err *err) {
+/* The options that make what was asked for smaller. */
+static const char *advice(const srn_engine *e, uint64_t cache_tokens, bool without_cache_fits) {
+    if (!without_cache_fits) return "use a smaller model or quantisation";
+    if (cache_tokens) return "ask for a smaller cache (--cache-tokens, or cache_tokens)";
+    return e->plan.max_seqs > 1
+               ? "ask for a smaller context (--ctx), fewer sequences (--parallel) or a cache of so many "
+                 "positions in all (--cache-tokens)"
+               : "ask for a smaller context with --ctx";
+}
+
+static int check_memory(const srn_engine *e, const srn_device_opts *d, uint64_t cache_tokens, srn_err *err) {
     const double gib = 1024.0 * 1024.0 * 1024.0;
     uint64_t weights, kv, work, all, have = available_bytes();
     int code = srn_cpu_device_bytes(e->model, d, &weights, &kv, &work, err);
     if (code) return code;
     if (srn_add_u64(weights, kv, &all) && srn_add_u64(all, work, &all) && all <= have) return SRN_OK;
     return srn_fail(err, SRN_ENOMEM,
-                    "%s: %.1f GiB of weights, %.1f GiB of KV cache for %u positions and %.1f GiB of work "
+                    "%s: %.1f GiB of weights, %.1f GiB of KV cache for %llu positions and %.1f GiB of work "
                     "buffers are needed, and %.1f GiB of memory are available; %s",
-                    srn_weights_path(e->weights), (double)weights / gib, (double)kv / gib, e->n_ctx,
-                    (double)work / gib, (double)have / gib,
-                    weights + work < have ? "ask for a smaller context with --ctx"
-                                          : "use a smaller model or quantisation");
+                    srn_weights_path(e->weights), (double)weights / gib, (double)kv / gib,
+                    (unsigned long long)e->plan.tokens, (double)work / gib, (double)have / gib,
+                    advice(e, cache_tokens, weights + work < have));
 }
 
 static int read_opts(srn_engine *e, const srn_engine_opts *o, srn_err *err) {
     const srn_hparams *hp = &e->model->hp;
+    srn_cache_wish w = {.n_ctx = o->n_ctx ? o->n_ctx : SRN_MIN(hp->n_ctx_train, DEFAULT_CTX),
+                        .max_seqs = o->max_seqs,
+                        .cache_tokens = o->cache_tokens,
+                        .available_bytes = available_bytes()};
     e->kv_type = SRN_KV_F16;
     if (o->kv_type && !srn_kv_type_by_name(o->kv_type, &e->kv_type))
         return srn_fail(err, SRN_EINVAL, "the KV cache type '%s' is not known; use f16, q8_0 or f32",
                         o->kv_type);
-    e->n_ctx = o->n_ctx ? o->n_ctx : SRN_MIN(hp->n_ctx_train, DEFAULT_CTX);
-    if (e->n_ctx > hp->n_ctx_train)
+    if (w.n_ctx > hp->n_ctx_train)
         return srn_fail(err, SRN_EINVAL,
                         "a context of %u tokens was asked for, and the model was trained for %u; ask for at "
                         "most that (--ctx %u)",
-                        e->n_ctx, hp->n_ctx_train, hp->n_ctx_train);
-    e->n_blocks = (e->n_ctx + SRN_KV_BLOCK - 1) / SRN_KV_BLOCK;
-    e->free_blocks = srn_calloc(e->n_blocks, sizeof *e->free_blocks);
-    if (!e->free_blocks) return srn_fail_nomem(err, e->n_blocks * sizeof *e->free_blocks);
-    e->n_free = e->n_blocks;
-    for (uint32_t i = 0; i < e->n_blocks; i++) e->free_blocks[i] = e->n_blocks - 1 - i;
-    return SRN_OK;
+                        w.n_ctx, hp->n_ctx_train, hp->n_ctx_train);
+    w.type = e->kv_type;
+    return srn_plan_cache(e->model, &w, &e->plan, err);
 }
 
 /* Features that a test switches off, by name: SERIN_TEST_OFF=rope,window. Unknown names are an error. The
@@ -72,28 +81,49 @@ static int features_off(unsigned *ret, srn_err *err) {
     return SRN_OK;
 }
 
-static int open_all(srn_engine *e, const char *path, const srn_engine_opts *o, srn_err *err) {
-    unsigned off;
+static void copy_block(void *ctx, uint32_t group, uint32_t from, uint32_t to, uint32_t n_positions) {
+    srn_device *d = ctx;
+    d->ops->copy_block(d, group, from, to, n_positions);
+}
+
+static int new_kv(srn_engine *e, srn_err *err) {
+    srn_kv_opts o = {
+        .n_groups = e->plan.n_groups, .n_ctx = e->plan.n_ctx, .copy = copy_block, .copy_ctx = e->device};
+    memcpy(o.groups, e->plan.groups, sizeof o.groups);
+    memcpy(o.n_blocks, e->plan.n_blocks, sizeof o.n_blocks);
+    if (sodium_init() < 0) return srn_fail(err, SRN_EIO, "libsodium finds no source of random numbers");
+    randombytes_buf(o.key, sizeof o.key);
+    return srn_kv_new(&o, &e->kv, err);
+}
+
+/* What needs the file alone: its model, and the options read against it. */
+static int open_model(srn_engine *e, const char *path, const srn_engine_opts *o, unsigned off, srn_err *err) {
     srn_open_opts open = {.progress = o->progress, .progress_ctx = o->progress_ctx};
-    int code = features_off(&off, err);
-    if (!code) code = srn_weights_open(path, &open, &e->weights, err);
+    int code = srn_weights_open(path, &open, &e->weights, err);
     if (!code) code = srn_model_new(e->weights, off, &e->model, err);
     if (!code) code = read_opts(e, o, err);
+    return code;
+}
+
+static int open_all(srn_engine *e, const char *path, const srn_engine_opts *o, srn_err *err) {
+    unsigned off;
+    int code = features_off(&off, err);
+    if (!code) code = open_model(e, path, o, off, err);
     if (code) return code;
     const char *limit = o->cpu ? o->cpu : getenv("SERIN_CPU");
     srn_device_opts d = {.threads = o->threads,
                          .cpu_limit = limit && *limit ? limit : NULL,
                          .kv_type = e->kv_type,
-                         .n_kv_blocks = {e->n_blocks, e->n_blocks},
-                         .max_batch = SRN_MIN(SRN_STEP_TOKENS, e->n_ctx),
-                         .max_wanted = SRN_MIN(SRN_STEP_TOKENS, e->n_ctx),
-                         .n_ctx = e->n_ctx,
+                         .max_batch = e->plan.max_batch,
+                         .max_wanted = e->plan.max_wanted,
+                         .n_ctx = e->plan.n_ctx,
                          .progress = o->progress,
                          .progress_ctx = o->progress_ctx};
-    code = check_memory(e, &d, err);
+    memcpy(d.n_kv_blocks, e->plan.n_blocks, sizeof d.n_kv_blocks);
+    code = check_memory(e, &d, o->cache_tokens, err);
     if (!code && o->before_load) code = o->before_load(o->before_load_ctx, e, err);
-    if (code) return code;
-    code = srn_cpu_device_new(e->model, &d, &e->device, err);
+    if (!code) code = srn_cpu_device_new(e->model, &d, &e->device, err);
+    if (!code) code = new_kv(e, err);
     if (code) return code;
     char maimed[24] = "";
     if (off) snprintf(maimed, sizeof maimed, "/test-off-%x", off);
@@ -119,11 +149,11 @@ int srn_engine_open(const char *path, const srn_engine_opts *opts, srn_engine **
 
 void srn_engine_close(srn_engine *e) {
     if (!e) return;
+    srn_kv_free(e->kv);
     if (e->device) e->device->ops->free(e->device);
     srn_vocab_free(e->vocab);
     srn_model_free(e->model);
     srn_weights_free(e->weights);
-    free(e->free_blocks);
     free(e);
 }
 
@@ -132,7 +162,9 @@ srn_engine_info srn_engine_get_info(const srn_engine *e) {
     srn_engine_info i = {.architecture = e->model->arch->name,
                          .engine_id = e->engine_id,
                          .n_vocab = hp->n_vocab,
-                         .n_ctx = e->n_ctx,
+                         .n_ctx = e->plan.n_ctx,
+                         .max_seqs = e->plan.max_seqs,
+                         .cache_tokens = e->plan.tokens,
                          .n_ctx_train = hp->n_ctx_train,
                          .n_layer = hp->n_layer,
                          .n_embd = hp->n_embd};

@@ -5,6 +5,7 @@
 #define SRN_ENGINE_ENGINE_H
 
 #include "base/base.h"
+#include "model/device.h"
 #include "model/model.h"
 #include "token/token.h"
 
@@ -19,6 +20,25 @@ int srn_engine_vocab(srn_engine *e, const srn_vocab **ret, srn_err *err);
 
 /* What srn_generate checks of a prompt before it computes; also in srn_engine_opts.before_load. */
 int srn_generate_check(const srn_engine *e, const int32_t *prompt, size_t n_prompt, srn_err *err);
+
+/* ---- the plan of the KV cache (docs/kv-cache.md) ---- */
+
+typedef struct srn_cache_wish {
+    srn_kv_type type;
+    uint32_t n_ctx, max_seqs; /* longest sequence; sequences in one step, 0: 1 */
+    uint64_t cache_tokens;    /* positions in all; 0: n_ctx for each of max_seqs, while ... */
+    uint64_t available_bytes; /* ... that takes at most a quarter of this; at least n_ctx */
+} srn_cache_wish;
+typedef struct srn_cache_plan {
+    uint32_t n_ctx, max_seqs;
+    uint32_t max_batch, max_wanted; /* tokens, and rows of logits, of a step */
+    uint32_t n_groups;
+    srn_kv_group groups[SRN_KV_MAX_GROUPS];
+    uint32_t n_blocks[SRN_KV_MAX_GROUPS];
+    uint64_t tokens, bytes; /* positions that a full group has; UINT64_MAX bytes: beyond counting */
+} srn_cache_plan;
+/* What an engine allocates for that wish. Pure. Errors: SRN_ELIMIT. */
+int srn_plan_cache(const srn_model *m, const srn_cache_wish *w, srn_cache_plan *ret, srn_err *err);
 
 /* ---- log-probabilities of a row of logits (natural logarithms) ---- */
 

@@ -3,22 +3,31 @@
 #define SRN_ENGINE_ENGINE_INTERNAL_H
 
 #include "engine/engine.h"
+#include "engine/kv.h"
 #include "model/device.h"
-
-/* Most tokens in one step: the size of a prefill chunk. */
-#define SRN_STEP_TOKENS 512
 
 struct srn_engine {
     srn_weights *weights;
     srn_model *model;
     srn_device *device;
     srn_vocab *vocab; /* NULL until it was asked for */
+    srn_kv *kv;       /* over the device's blocks; of the thread that has the engine */
     srn_kv_type kv_type;
-    uint32_t n_ctx;
-    uint32_t n_blocks, n_free;
-    uint32_t *free_blocks; /* a stack of KV blocks that no session holds */
+    srn_cache_plan plan; /* n_ctx, max_seqs, the size of steps */
     char engine_id[128];
 };
+
+/* A slice of a step: n_tokens tokens at batch index `first` continue a sequence that holds n_past. */
+static inline srn_slice srn__kv_slice(const srn_kv_seq *s, uint32_t n_past, uint32_t n_tokens,
+                                      uint32_t first) {
+    srn_slice slice = {.n_past = n_past, .n_tokens = n_tokens, .first = first};
+    for (uint32_t g = 0; g < SRN_KV_MAX_GROUPS; g++) slice.blocks[g] = srn_kv_seq_table(s, g);
+    return slice;
+}
+
+/* Leaves in a session what it or the engine's cache holds of the prompt's beginning, at most all but the last
+ * token; returns how many tokens that are. */
+uint32_t srn__session_begin(srn_session *s, const int32_t *prompt, uint32_t n_prompt);
 
 /* ---- the sampler; a scratch belongs to one thread at a time, and nothing here allocates ---- */
 

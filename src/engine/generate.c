@@ -42,15 +42,6 @@ int srn_generate_check(const srn_engine *e, const int32_t *prompt, size_t n_prom
     return SRN_OK;
 }
 
-/* How many tokens of the prompt the session need not compute: at most all but the last, whose logits are
- * needed. */
-static uint32_t shared_prefix(const srn_session *s, const int32_t *prompt, uint32_t n_prompt) {
-    const int32_t *held = srn_session_tokens(s);
-    uint32_t most = SRN_MIN(srn_session_length(s), n_prompt - 1), n = 0;
-    while (n < most && held[n] == prompt[n]) n++;
-    return n;
-}
-
 static int feed_prompt(srn_session *s, const int32_t *prompt, uint32_t n_prompt, const srn_generate_opts *o,
                        srn_err *err) {
     uint32_t piece = FIRST_PIECE;
@@ -104,8 +95,7 @@ int srn_generate(srn_session *s, const int32_t *prompt, uint32_t n_prompt, const
     if (!code && !o.ignore_eog) code = srn_engine_vocab(srn_session_engine(s), &vocab, err);
     if (code) return code;
     srn_generation g = {
-        .end_token = -1, .n_prompt = n_prompt, .n_cached = shared_prefix(s, prompt, n_prompt)};
-    srn_session_truncate(s, g.n_cached);
+        .end_token = -1, .n_prompt = n_prompt, .n_cached = srn__session_begin(s, prompt, n_prompt)};
     code = feed_prompt(s, prompt, n_prompt, &o, err);
     g.prompt_us = srn_now_us() - start;
     if (code == SRN_ECANCELLED) {

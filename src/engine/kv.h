@@ -61,7 +61,8 @@ void srn_kv_seq_commit(srn_kv_seq *s, const int32_t *tokens, uint32_t n);
  * there. */
 uint32_t srn_kv_seq_truncate(srn_kv_seq *s, uint32_t n);
 uint32_t srn_kv_seq_length(const srn_kv_seq *s);
-/* [blocks of n_ctx] of a group, for srn_slice; entries outside the window are SRN_KV_NONE. */
+/* [blocks of n_ctx] of a group, for srn_slice; entries outside the window are SRN_KV_NONE. NULL for a group
+ * that the cache does not have. */
 const uint32_t *srn_kv_seq_table(const srn_kv_seq *s, uint32_t group);
 
 typedef struct srn_kv_stats {
