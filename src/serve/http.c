@@ -58,6 +58,7 @@ int srn__http_new(const srn__http_opts *o, srn__http **ret, srn_err *err) {
     atomic_init(&h->ready, NULL);
     atomic_init(&h->mode, SRN__MODE_LOADING);
     atomic_init(&h->hurry, false);
+    atomic_init(&h->n_conns, 0);
     atomic_init(&h->new_keyring, NULL);
     atomic_init(&h->new_cert, NULL);
     pthread_mutex_init(&h->lock, NULL);
@@ -88,6 +89,10 @@ void srn__http_ready(srn__http *h) {
 
 const char *srn__http_address(const srn__http *h) {
     return h->address.url;
+}
+
+uint32_t srn__http_connections(const srn__http *h) {
+    return atomic_load(&h->n_conns);
 }
 
 const char *srn__http_unready(const srn__http *h) {

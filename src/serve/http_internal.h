@@ -48,6 +48,7 @@ typedef struct srn__http_opts {
 int srn__http_new(const srn__http_opts *o, srn__http **ret, srn_err *err);
 void srn__http_ready(srn__http *h);
 const char *srn__http_address(const srn__http *h);
+uint32_t srn__http_connections(const srn__http *h); /* open now; any thread */
 /* Why no requests are taken now ("loading", "draining"), or NULL. Any thread. */
 const char *srn__http_unready(const srn__http *h);
 /* Reads keys and certificate again; on failure the old ones stay, and an event is logged. Any thread. */
@@ -247,6 +248,7 @@ struct srn__http {
     _Atomic(srn__call *) ready; /* woken calls, pushed by any thread, taken whole by the listener */
     atomic_int mode;
     atomic_bool hurry;
+    atomic_uint n_conns;
     bool stopped;
 
     /* Handed over to the listener thread by exchange; NULL: nothing new. */

@@ -71,6 +71,7 @@ static void open_conn(srn__http *h, struct MHD_Connection *con, void **context) 
     conn->prev = h->last;
     *(h->last ? &h->last->next : &h->first) = conn;
     h->last = conn;
+    atomic_fetch_add(&h->n_conns, 1);
     if (h->tls.current) srn__tls_attach(con, &h->tls);
     uint64_t allowed = h->config->limits.header_timeout_ms;
     srn__listener_arm(h, conn, allowed ? srn_now_us() + allowed * 1000 : 0);
@@ -81,6 +82,7 @@ static void close_conn(srn__http *h, void **context) {
     srn__conn *conn = *context;
     if (!conn) return;
     *context = NULL;
+    atomic_fetch_sub(&h->n_conns, 1);
     *(conn->prev ? &conn->prev->next : &h->first) = conn->next;
     *(conn->next ? &conn->next->prev : &h->last) = conn->prev;
     srn__tls_sweep(&h->tls, h->first ? h->first->id : UINT64_MAX);

@@ -1,6 +1,6 @@
-/* serve: HTTP in front of the scheduler. One listener thread moves bytes (libmicrohttpd), a few workers do
- * what may take time (parse, render, tokenize, compile), one watcher notices clients that left; the
- * scheduler's thread does the computing. A request's life: listener collects the body under caps -> worker
+/* serve: HTTP in front of the scheduler. One listener thread moves bytes (libmicrohttpd) and notices clients
+ * that left, a few workers do what may take time (parse, render, tokenize, compile), the scheduler's thread
+ * does the computing. A request's life: listener collects the body under caps -> worker
  * runs the route's handler, which replies at once or submits work -> the scheduler wakes the call -> the
  * listener pulls what is ready and sends it.
  */
@@ -24,10 +24,14 @@ typedef struct srn_server_opts {
 /* Loads the models, listens, serves. Errors: those of loading; SRN_EIO the address cannot be had. */
 int srn_server_start(const srn_server_opts *o, srn_server **ret, srn_err *err);
 const char *srn_server_address(const srn_server *s); /* "http://127.0.0.1:8080", with the real port */
+/* What srn_config_check sees, and whether the key file and the certificate are as they should be. */
+int srn_server_check(const srn_config *c, srn_err *err);
 /* Re-reads keys and certificate; what is wrong is logged, and the old ones stay. */
 void srn_server_reload(srn_server *s);
 /* No new requests (503 with Retry-After); running answers finish within grace_ms or end properly; then
  * everything is freed. */
 void srn_server_stop(srn_server *s, uint32_t grace_ms);
+/* Ends the grace time of a stop that another thread waits in. */
+void srn_server_hurry(srn_server *s);
 
 #endif

@@ -1,0 +1,39 @@
+/* serve: what watches the server asks: does the process serve, can it answer, and its figures. Alive means
+ * that the listener runs, which is shown by its answering at all; ready means that models are loaded, nobody
+ * stops the server, and the engine's thread shows signs of life. Health runs on the listener's thread, so
+ * that busy workers never make the server look dead.
+ */
+#include "serve/http_internal.h"
+#include "serve/metrics.h"
+#include "serve/routes.h"
+
+#define STUCK_US UINT64_C(10000000)
+
+void srn__handle_live(srn__call *c) {
+    srn__call_reply_json(c, 200, json_pack("{s:s}", "status", "ok"));
+}
+
+void srn__handle_ready(srn__call *c) {
+    const char *why = srn__http_unready(c->http);
+    /* Once it is past loading, the scheduler is there. */
+    if (!why && srn_scheduler_silence_us(srn__call_scheduler(c)) > STUCK_US) why = "engine stuck";
+    if (!why) {
+        srn__call_reply_json(c, 200, json_pack("{s:s}", "status", "ready"));
+        return;
+    }
+    srn__call_set_header(c, "Retry-After", "1");
+    srn__call_reply_json(c, 503, json_pack("{s:s, s:s}", "status", "unready", "reason", why));
+}
+
+void srn__handle_metrics(srn__call *c) {
+    srn_buf text;
+    srn_buf_init(&text, 16u << 20);
+    srn__metrics_text(srn__call_metrics(c), srn__call_models(c), srn__call_scheduler(c),
+                      srn__http_connections(c->http), &text);
+    if (text.failed)
+        srn__call_fail(c, 500, NULL, NULL, "out_of_memory", "no memory for the metrics' text");
+    else
+        srn__call_reply_text(c, 200, "text/plain; version=0.0.4; charset=utf-8",
+                             (srn_str){text.data, text.len});
+    srn_buf_done(&text);
+}

@@ -1,0 +1,13 @@
+/* serve: the table of routes. A row is a method, a path, the handler and what it needs; handlers are in the
+ * file of their API. Read by the listener for each request, and by metrics for their labels.
+ */
+#include "serve/routes.h"
+
+const srn__route srn__routes[] = {
+    {"GET", "/health", srn__handle_live, SRN__ROUTE_OPEN | SRN__ROUTE_INLINE, SRN__OPENAI},
+    {"GET", "/health/live", srn__handle_live, SRN__ROUTE_OPEN | SRN__ROUTE_INLINE, SRN__OPENAI},
+    {"GET", "/health/ready", srn__handle_ready, SRN__ROUTE_OPEN | SRN__ROUTE_INLINE, SRN__OPENAI},
+    {"GET", "/v1/health", srn__handle_live, SRN__ROUTE_OPEN | SRN__ROUTE_INLINE, SRN__OPENAI},
+    {"GET", "/metrics", srn__handle_metrics, SRN__ROUTE_METRICS, SRN__OPENAI},
+};
+const size_t srn__n_routes = SRN_LEN(srn__routes);

@@ -1,0 +1,105 @@
+/* serve: the life of a server: HTTP first, so that a wrong address fails at once and health answers while
+ * models load; then the scheduler and the models; then requests. The stop goes the other way. Called by the
+ * command, on its main thread.
+ */
+#include <stdlib.h>
+
+#include "serve/http_internal.h"
+#include "serve/metrics.h"
+
+struct srn_server {
+    srn__http *http;
+    srn_scheduler *scheduler;
+    srn__models *models;
+    srn__metrics *metrics;
+};
+
+/* Set before srn__http_ready lets the first handler run that asks for them. */
+srn__models *srn__call_models(const srn__call *c) {
+    return srn__call_server(c)->models;
+}
+srn_scheduler *srn__call_scheduler(const srn__call *c) {
+    return srn__call_server(c)->scheduler;
+}
+srn__metrics *srn__call_metrics(const srn__call *c) {
+    return srn__call_server(c)->metrics;
+}
+
+static void count(void *ctx, const srn__call_end *e) {
+    srn_server *s = ctx;
+    srn__metrics_call(s->metrics, e->route, e->status, e->facts, e->total_us);
+    if (!e->complete) srn__metrics_gone(s->metrics);
+}
+
+static void server_free(srn_server *s, uint32_t grace_ms) {
+    if (s->http) srn__http_stop(s->http, grace_ms);
+    srn__models_free(s->models);
+    srn_scheduler_free(s->scheduler);
+    srn__http_free(s->http);
+    srn__metrics_free(s->metrics);
+    free(s);
+}
+
+static int start(srn_server *s, const srn_server_opts *o, srn_err *err) {
+    const srn_config *c = o->config;
+    int code = srn__metrics_new(&s->metrics, err);
+    if (code) return code;
+    srn__http_opts h = {.config = c,
+                        .routes = srn__routes,
+                        .n_routes = srn__n_routes,
+                        .server = s,
+                        .log = o->log,
+                        .log_ctx = o->log_ctx,
+                        .on_end = count,
+                        .end_ctx = s};
+    code = srn__http_new(&h, &s->http, err);
+    if (!code)
+        code = srn_scheduler_new(&(srn_scheduler_opts){.max_queue = c->limits.queue}, &s->scheduler, err);
+    if (!code) code = srn__models_new(c, s->scheduler, &s->models, err);
+    if (!code) code = srn__models_load_all(s->models, o->progress, o->progress_ctx, err);
+    return code;
+}
+
+int srn_server_start(const srn_server_opts *o, srn_server **ret, srn_err *err) {
+    srn_server *s = srn_calloc(1, sizeof *s);
+    if (!s) return srn_fail_nomem(err, sizeof *s);
+    json_object_seed(0); /* nobody outside can choose names that collide */
+    int code = start(s, o, err);
+    if (code) {
+        server_free(s, 0);
+        return code;
+    }
+    srn__http_ready(s->http);
+    *ret = s;
+    return SRN_OK;
+}
+
+const char *srn_server_address(const srn_server *s) {
+    return srn__http_address(s->http);
+}
+
+void srn_server_reload(srn_server *s) {
+    srn_err err; /* logged already */
+    srn__http_reload(s->http, &err);
+}
+
+void srn_server_hurry(srn_server *s) {
+    srn__http_hurry(s->http);
+}
+
+void srn_server_stop(srn_server *s, uint32_t grace_ms) {
+    if (!s) return;
+    srn__http_log_event(s->http, "stopping", NULL);
+    server_free(s, grace_ms);
+}
+
+int srn_server_check(const srn_config *c, srn_err *err) {
+    srn__keyring *keys = NULL;
+    srn__cert *cert = NULL;
+    int code = srn_config_check(c, err);
+    if (!code && c->keys_file) code = srn__keyring_load(c->keys_file, &keys, err);
+    if (!code && c->tls_cert) code = srn__cert_load(c->tls_cert, c->tls_key, &cert, err);
+    srn__keyring_put(keys);
+    srn__cert_free(cert);
+    return code;
+}
