@@ -89,6 +89,10 @@ srn_kv_stats srn_kv_get_stats(const srn_kv *kv) {
     return s;
 }
 
+uint32_t srn_kv_available(const srn_kv *kv, uint32_t group) {
+    return srn__kv_pool_available(&kv->pools[group]);
+}
+
 void srn_kv_forget(srn_kv *kv) {
     for (uint32_t g = 0; g < kv->o.n_groups; g++)
         while (srn__kv_evict(kv, g)) {

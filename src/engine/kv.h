@@ -70,6 +70,8 @@ typedef struct srn_kv_stats {
     uint64_t evictions, copies;
 } srn_kv_stats;
 srn_kv_stats srn_kv_get_stats(const srn_kv *kv);
+/* Blocks of a group that could be had now: those that nobody holds. */
+uint32_t srn_kv_available(const srn_kv *kv, uint32_t group);
 /* Makes everything that nobody holds unfindable (tests, operators). */
 void srn_kv_forget(srn_kv *kv);
 

@@ -53,6 +53,7 @@ typedef struct srn_request_opts {
     const int32_t *stop_tokens; /* end an answer as end tokens do */
     uint32_t n_stop_tokens;
     bool show_special;          /* control tokens appear as their text */
+    bool continues_text;        /* as srn_stream_continues: the answer goes on with the prompt's text */
     bool logprobs;              /* of each token */
     uint32_t n_top;             /* and of so many alternatives, at most 20 */
     bool prompt_logprobs;       /* of the prompt's tokens too, from the second on */
@@ -71,15 +72,16 @@ typedef struct srn_request_opts {
     void *notify_ctx;
 } srn_request_opts;
 
-/* Checks and queues n_requests requests that succeed or fail together (the n choices of one call: their
- * prompts are computed once where they are equal). Any thread. Errors, before any work: SRN_EINVAL (sampling,
- * ids, sizes), SRN_ECONTEXT (the prompt leaves no room for an answer, or the cache could never hold it),
- * SRN_EBUSY (the queue is full, or the engine is being taken out), SRN_ENOMEM. */
+/* Checks and queues n_requests requests, opts and ret [n_requests], that succeed or fail together (the n
+ * choices of one call: their prompts are computed once where they are equal). Any thread. Errors, before any
+ * work: SRN_EINVAL (sampling, ids, sizes), SRN_ECONTEXT (the prompt leaves no room for an answer, or the
+ * cache could never hold it), SRN_EBUSY (the queue is full, or the engine is being taken out), SRN_ENOMEM. */
 int srn_request_submit(srn_scheduler *s, srn_engine *e, const srn_request_opts *opts, uint32_t n_requests,
                        srn_request **ret, srn_err *err);
 /* Ends it within one step, wherever it is: SRN_ECANCELLED. Any thread. */
 void srn_request_cancel(srn_request *r);
-/* Gives the caller's hold back, and cancels what still runs; notify is not called once this returned. */
+/* Gives the caller's hold back, and cancels what still runs; notify is not called once this returned (a call
+ * of it that is under way is waited for, so hold no lock here that notify takes). */
 void srn_request_release(srn_request *r);
 
 typedef enum srn_request_state {

@@ -1,0 +1,231 @@
+/* One step of a lane: every running answer gets its next token, prompts get what the policy leaves them,
+ * drafts what is left then. What the step computes for a sequence never depends on what else is in it. Runs
+ * on the scheduler's thread; the forward pass and the draws use the device's threads as well.
+ *
+ * Texts to be embedded have steps of their own, in turn with those of the answers, since they need hidden
+ * states where the others need logits.
+ */
+#include "engine/scheduler_internal.h"
+
+/* A batch while it is put together. */
+typedef struct batch {
+    srn__lane *l;
+    uint32_t n_tokens, n_rows;
+    uint32_t room, extra_rows; /* tokens, and rows beyond one of each sequence, that may still be added */
+    uint32_t n_decoding;       /* answers that will be in it */
+} batch;
+
+static void add_part(batch *b, srn_request *r, uint32_t n_known, const int32_t *draft, uint32_t n_draft,
+                     uint32_t n_rows, bool draws) {
+    srn__lane *l = b->l;
+    uint32_t n = n_known + n_draft;
+    l->parts[l->n_parts] = (srn__part){.r = r,
+                                       .first = b->n_tokens,
+                                       .n_tokens = n,
+                                       .row = b->n_rows,
+                                       .n_rows = n_rows,
+                                       .n_draft = n_draft,
+                                       .draws = draws,
+                                       .end_token = -1,
+                                       .err = &l->errs[l->n_parts]};
+    l->slices[l->n_parts] = srn__kv_slice(r->seq, r->n_computed, n, b->n_tokens);
+    memcpy(l->tokens + b->n_tokens, r->tokens + r->n_computed, n_known * sizeof *l->tokens);
+    if (n_draft) memcpy(l->tokens + b->n_tokens + n_known, draft, n_draft * sizeof *l->tokens);
+    uint32_t first_row = b->n_tokens + n - n_rows;
+    if (r->o.kind == SRN_REQUEST_EMBED && r->o.pooling == SRN_POOL_CLS) first_row = b->n_tokens;
+    for (uint32_t i = 0; i < n_rows; i++) l->wanted[b->n_rows + i] = first_row + i;
+    b->n_tokens += n;
+    b->n_rows += n_rows;
+    l->n_parts++;
+}
+
+/* ---- prompts ---- */
+
+static bool wants_every_row(const srn_request *r) {
+    if (r->o.kind == SRN_REQUEST_EMBED) return r->o.pooling == SRN_POOL_MEAN;
+    return r->o.prompt_logprobs && r->n_scored < r->n_prompt;
+}
+
+/* Rows that the next n tokens of a prompt give. */
+static uint32_t rows_of(const srn_request *r, uint32_t n) {
+    if (wants_every_row(r)) return n;
+    if (r->o.kind == SRN_REQUEST_EMBED && r->o.pooling == SRN_POOL_CLS) return r->n_computed == 0;
+    return r->n_computed + n == r->n_tokens;
+}
+
+/* Gives chunks to prompts in the order of their merit until the time is spent; returns what is left of it. */
+static double add_prompts(batch *b, srn_request_kind kind, double us) {
+    srn__lane *l = b->l;
+    uint32_t taken = 0;
+    for (uint32_t i = 0; i < l->n_running && b->room; i++) {
+        srn_request *r = l->running[i];
+        if (r->o.kind != kind || srn__request_decodes(r)) continue;
+        uint32_t most = SRN_MIN(r->n_tokens - r->n_computed, b->room);
+        if (wants_every_row(r)) most = SRN_MIN(most, b->extra_rows + 1);
+        uint32_t n = srn__policy_chunk(&l->policy, us, taken, r->n_computed, most);
+        if (n == 0) break;
+        /* Others' blocks can be taken only while the batch is empty: they may be in it. */
+        if (!srn_kv_seq_reserve(r->seq, r->n_computed + n)) {
+            if (l->n_parts || b->n_decoding) continue;
+            uint32_t before = l->n_running;
+            bool ours = srn__queue_make_room(l, r, r->n_computed + n);
+            if (!ours && l->n_running < before) i = (uint32_t)-1; /* the list has changed: from its start */
+            if (!ours) continue;
+        }
+        uint32_t rows = rows_of(r, n);
+        us -= srn__policy_chunk_us(&l->policy, r->n_computed, n);
+        add_part(b, r, n, NULL, 0, rows, kind == SRN_REQUEST_GENERATE && r->n_computed + n == r->n_tokens);
+        taken += n;
+        b->room -= n;
+        b->extra_rows -= rows > 1 ? rows - 1 : 0;
+    }
+    return us;
+}
+
+/* ---- answers ---- */
+
+/* Room for one token of each answer; those for which there is none give their blocks back. */
+static void reserve_answers(srn__lane *l, srn__load *load) {
+    for (uint32_t i = 0; i < l->n_running; i++) {
+        srn_request *r = l->running[i];
+        if (!srn__request_decodes(r) || !srn__queue_make_room(l, r, r->n_tokens)) continue;
+        load->n_rows++;
+        load->attended += r->n_tokens;
+    }
+}
+
+static uint32_t make_draft(batch *b, srn_request *r, const srn__load *answers, double *us,
+                           int32_t draft[SRN__MAX_DRAFT]) {
+    srn__lane *l = b->l;
+    if (!r->o.speculate) return 0;
+    if (r->draft_pause) return r->draft_pause--, 0;
+    bool trial = r->draft_penalty > 0 || r->status.n_draft == 0;
+    if (!trial && !srn__policy_draft_pays(&l->policy, answers, r->n_tokens, r->draft_rate)) return 0;
+    double each = srn__policy_draft_us(&l->policy, r->n_tokens);
+    uint32_t room = r->n_prompt + r->most_out - r->n_tokens; /* tokens that the answer may still have */
+    uint32_t most = SRN_MIN(SRN_MIN(r->draft_now, room - 1), SRN_MIN(b->room, b->extra_rows));
+    if (each > 0 && *us < each * most) most = *us > 0 ? (uint32_t)(*us / each) : 0;
+    uint32_t n = srn__draft(r->tokens, r->n_tokens, most, draft);
+    if (n == 0 || !srn_kv_seq_reserve(r->seq, r->n_tokens + n)) return 0;
+    *us -= each * n;
+    b->room -= n;
+    b->extra_rows -= n;
+    return n;
+}
+
+static void add_answers(batch *b, const srn__load *answers, double us) {
+    srn__lane *l = b->l;
+    int32_t draft[SRN__MAX_DRAFT];
+    for (uint32_t i = 0; i < l->n_running; i++) {
+        srn_request *r = l->running[i];
+        if (!srn__request_decodes(r)) continue;
+        uint32_t n = make_draft(b, r, answers, &us, draft);
+        add_part(b, r, 1, draft, n, 1 + n, true);
+    }
+}
+
+/* ---- the batch ---- */
+
+static bool has_kind(const srn__lane *l, srn_request_kind kind) {
+    for (uint32_t i = 0; i < l->n_running; i++)
+        if (l->running[i]->o.kind == kind) return true;
+    return false;
+}
+
+double srn__lane_answers_us(const srn__lane *l) {
+    srn__load load = {0};
+    for (uint32_t i = 0; i < l->n_running; i++) {
+        if (!srn__request_decodes(l->running[i])) continue;
+        load.n_rows++;
+        load.attended += l->running[i]->n_tokens;
+    }
+    return load.n_rows ? srn__policy_predict(&l->policy, &load) : 0;
+}
+
+/* Puts the step's parts together; returns what it computes, for the policy. */
+static srn__load build(srn__lane *l, batch *b, bool embeds, double others_us) {
+    srn__load load = {0};
+    l->n_parts = 0;
+    *b = (batch){.l = l, .room = l->max_batch, .extra_rows = l->max_rows - l->max_seqs};
+    if (embeds) {
+        b->extra_rows = l->max_hidden - l->max_seqs;
+        double us = srn__policy_allowance(&l->policy, &load, others_us + srn__lane_answers_us(l));
+        add_prompts(b, SRN_REQUEST_EMBED, us);
+    } else {
+        reserve_answers(l, &load);
+        b->n_decoding = load.n_rows;
+        b->room -= load.n_rows;
+        srn__load answers = load;
+        double us = srn__policy_allowance(&l->policy, &answers, others_us);
+        us = add_prompts(b, SRN_REQUEST_GENERATE, us);
+        add_answers(b, &answers, us);
+    }
+    load = (srn__load){0};
+    for (uint32_t i = 0; i < l->n_parts; i++) {
+        const srn__part *p = &l->parts[i];
+        bool answer = srn__request_decodes(p->r);
+        *(answer ? &load.n_rows : &load.n_prompt) += p->n_tokens;
+        load.attended +=
+            (uint64_t)p->n_tokens * p->r->n_computed + (uint64_t)p->n_tokens * (p->n_tokens + 1) / 2;
+    }
+    return load;
+}
+
+/* ---- the forward pass ---- */
+
+static int run(srn__lane *l, bool embeds, const srn__part *p, const srn_slice *slices, uint32_t n_slices,
+               uint32_t n_tokens, const uint32_t *wanted, uint32_t n_rows, srn_err *err) {
+    srn_batch b = {.tokens = l->tokens + p->first,
+                   .n_tokens = n_tokens,
+                   .slices = slices,
+                   .n_slices = n_slices,
+                   .wanted = wanted,
+                   .n_wanted = n_rows};
+    if (n_rows && embeds) b.hidden = l->hidden + (size_t)p->row * l->n_embd;
+    if (n_rows && !embeds) b.logits = l->logits + (size_t)p->row * l->n_vocab;
+    return l->e->device->ops->forward(l->e->device, &b, err);
+}
+
+/* The parts of a step in which a value overflowed, one by one: the same bits, and only those fail whose
+ * fault it is. */
+static void run_apart(srn__lane *l, bool embeds) {
+    for (uint32_t i = 0; i < l->n_parts; i++) {
+        srn__part *p = &l->parts[i];
+        srn_slice slice = l->slices[i];
+        slice.first = 0;
+        for (uint32_t k = 0; k < p->n_rows; k++) l->wanted[p->row + k] -= p->first;
+        p->code = run(l, embeds, p, &slice, 1, p->n_tokens, l->wanted + p->row, p->n_rows, p->err);
+    }
+}
+
+static void forward(srn__lane *l, const batch *b, bool embeds) {
+    srn_err err = {0};
+    int code = run(l, embeds, &l->parts[0], l->slices, l->n_parts, b->n_tokens, l->wanted, b->n_rows, &err);
+    if (code == SRN_ENONFINITE && l->n_parts > 1) return run_apart(l, embeds);
+    for (uint32_t i = 0; i < l->n_parts && code; i++) {
+        l->parts[i].code = code;
+        *l->parts[i].err = err;
+    }
+}
+
+bool srn__lane_step(srn__lane *l, uint64_t (*now_us)(void), double others_us) {
+    batch b;
+    uint64_t start = now_us();
+    srn__queue_admit(l);
+    bool embeds = has_kind(l, SRN_REQUEST_EMBED) && (l->embeds_next || !has_kind(l, SRN_REQUEST_GENERATE));
+    srn__load load = build(l, &b, embeds, others_us);
+    l->embeds_next = !embeds;
+    if (!l->n_parts) return false;
+    forward(l, &b, embeds);
+    uint64_t computed = now_us();
+    if (!embeds) srn__answer_draw(l);
+    uint64_t end = now_us();
+    srn__answer_apply(l, end);
+    srn__policy_learn(&l->policy, &load, (double)(end - start));
+    l->served_us += end - start;
+    l->stats.n_steps++;
+    l->stats.step_us += computed - start;
+    l->stats.sample_us += end - computed;
+    l->stats.prompt_tokens += load.n_prompt;
+    return true;
+}
