@@ -7,8 +7,6 @@
 #include "serve/metrics.h"
 #include "serve/routes.h"
 
-#define STUCK_US UINT64_C(10000000)
-
 void srn__handle_live(srn__call *c) {
     srn__call_reply_json(c, 200, json_pack("{s:s}", "status", "ok"));
 }
@@ -16,7 +14,7 @@ void srn__handle_live(srn__call *c) {
 void srn__handle_ready(srn__call *c) {
     const char *why = srn__http_unready(c->http);
     /* Once it is past loading, the scheduler is there. */
-    if (!why && srn_scheduler_silence_us(srn__call_scheduler(c)) > STUCK_US) why = "engine stuck";
+    if (!why && srn_scheduler_silence_us(srn__call_scheduler(c)) > SRN__STUCK_US) why = "engine stuck";
     if (!why) {
         srn__call_reply_json(c, 200, json_pack("{s:s}", "status", "ready"));
         return;

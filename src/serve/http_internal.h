@@ -15,6 +15,9 @@
 
 #include "serve/serve_internal.h"
 
+/* An engine that is silent for so long is stuck. */
+#define SRN__STUCK_US UINT64_C(10000000)
+
 typedef struct srn__http srn__http;
 typedef struct srn__conn srn__conn;
 

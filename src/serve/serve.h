@@ -28,10 +28,14 @@ const char *srn_server_address(const srn_server *s); /* "http://127.0.0.1:8080",
 int srn_server_check(const srn_config *c, srn_err *err);
 /* Re-reads keys and certificate; what is wrong is logged, and the old ones stay. */
 void srn_server_reload(srn_server *s);
-/* No new requests (503 with Retry-After); running answers finish within grace_ms or end properly; then
- * everything is freed. */
-void srn_server_stop(srn_server *s, uint32_t grace_ms);
-/* Ends the grace time of a stop that another thread waits in. */
+/* Whether the engine's thread showed signs of life lately. */
+bool srn_server_alive(const srn_server *s);
+/* No new requests (503 with Retry-After); running answers finish within grace_ms or end properly. Nothing
+ * listens any more when it returns. */
+void srn_server_drain(srn_server *s, uint32_t grace_ms);
+/* Ends the grace time that another thread waits for in srn_server_drain. */
 void srn_server_hurry(srn_server *s);
+/* Drains, if that was not done, and frees everything. */
+void srn_server_stop(srn_server *s, uint32_t grace_ms);
 
 #endif

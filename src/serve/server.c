@@ -87,10 +87,17 @@ void srn_server_hurry(srn_server *s) {
     srn__http_hurry(s->http);
 }
 
-void srn_server_stop(srn_server *s, uint32_t grace_ms) {
-    if (!s) return;
+bool srn_server_alive(const srn_server *s) {
+    return srn_scheduler_silence_us(s->scheduler) <= SRN__STUCK_US;
+}
+
+void srn_server_drain(srn_server *s, uint32_t grace_ms) {
     srn__http_log_event(s->http, "stopping", NULL);
-    server_free(s, grace_ms);
+    srn__http_stop(s->http, grace_ms);
+}
+
+void srn_server_stop(srn_server *s, uint32_t grace_ms) {
+    if (s) server_free(s, grace_ms);
 }
 
 int srn_server_check(const srn_config *c, srn_err *err) {

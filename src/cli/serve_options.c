@@ -1,0 +1,177 @@
+/* cli, serin serve: the options, and how they are laid over serin.yaml: a flag wins over the file. What
+ * describes a model (--ctx, --kv, ...) is for the MODEL of the command line, or, where there is none, for
+ * every model of the file. Refuses what srn_cli_parse and the parser of serin.yaml refuse.
+ */
+#include <stdlib.h>
+
+#include "cli/serve.h"
+#include "format/format.h"
+
+enum { DRAFT_TOKENS = 4, DRAFT_MOST = 16 };
+
+static const char examples[] =
+    "  serin serve smollm2\n"
+    "  serin serve smollm2 --listen 0.0.0.0:8080 --keys keys.txt --tls-cert cert.pem --tls-key key.pem\n"
+    "  serin serve ./model.gguf --alias gpt-4o-mini --ctx 8192 --parallel 32 --kv q8_0\n"
+    "  serin serve --config serin.yaml --check-config\n"
+    "  curl http://127.0.0.1:8080/v1/chat/completions \\\n"
+    "    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello!\"}]}'\n";
+
+static int parse_flags(int argc, char **argv, srn__serve_flags *f, const char **ret_model) {
+    const srn_opt opts[] = {
+        {"listen", 'l', SRN_OPT_STR, &f->listen, 0, 0, "ADDRESS", "HOST:PORT or unix:PATH (127.0.0.1:8080)"},
+        {"config", 'C', SRN_OPT_STR, &f->config, 0, 0, "FILE", "serin.yaml: models, routes, limits"},
+        {"check-config", 0, SRN_OPT_FLAG, &f->check_config, 0, 0, NULL, "say what is wrong with it, and end"},
+        {"ctx", 'c', SRN_OPT_INT, &f->ctx, 1, UINT32_MAX, "N", "tokens of the longest conversation"},
+        {"parallel", 'p', SRN_OPT_INT, &f->parallel, 1, 256, "N", "requests that run at once (16)"},
+        {"threads", 't', SRN_OPT_INT, &f->threads, 1, 1024, "N", "threads that compute (all cores)"},
+        {"cache-tokens", 0, SRN_OPT_INT, &f->cache_tokens, 1, 1e12, "N", "tokens that the KV cache holds"},
+        {"kv", 0, SRN_OPT_STR, &f->kv, 0, 0, "TYPE", "type of the KV cache: f16, q8_0 or f32"},
+        {"speculate", 0, SRN_OPT_STR, &f->speculate, 0, 0, "HOW",
+         "ngram, ngram:N or off: drafts from the text"},
+        {"alias", 'a', SRN_OPT_LIST, &f->aliases, 0, 0, "NAME", "another name for MODEL; may be repeated"},
+        {"default-model", 0, SRN_OPT_STR, &f->default_model, 0, 0, "NAME", "for requests that name none"},
+        {"keys", 'k', SRN_OPT_STR, &f->keys, 0, 0, "FILE", "API keys, one NAME KEY [admin] a line"},
+        {"allow-open", 0, SRN_OPT_FLAG, &f->allow_open, 0, 0, NULL,
+         "listen beyond this machine without keys"},
+        {"tls-cert", 0, SRN_OPT_STR, &f->tls_cert, 0, 0, "FILE", "certificate chain in PEM"},
+        {"tls-key", 0, SRN_OPT_STR, &f->tls_key, 0, 0, "FILE", "its private key in PEM"},
+        {"host", 0, SRN_OPT_LIST, &f->hosts, 0, 0, "NAME", "allowed Host header; may be repeated"},
+        {"cors", 0, SRN_OPT_LIST, &f->cors, 0, 0, "ORIGIN", "allowed origin of web pages; may be repeated"},
+        {"metrics-open", 0, SRN_OPT_FLAG, &f->metrics_open, 0, 0, NULL, "/metrics needs no key"},
+        {"limit", 0, SRN_OPT_LIST, &f->limits, 0, 0, "NAME=VALUE",
+         "a limit as in serin.yaml, e.g. body=1MiB"},
+        {"grace", 0, SRN_OPT_INT, &f->grace, 0, 3600, "SECONDS", "for running answers at the stop (30)"},
+        {"json", 0, SRN_OPT_FLAG, &f->json, 0, 0, NULL, "say the address as JSON"},
+    };
+    const srn_cli_spec spec = {
+        .usage = "serin serve [MODEL] [--config FILE] [--listen ADDRESS] ...",
+        .about =
+            "Serves models over HTTP with the APIs of OpenAI and Anthropic. Prints its address when it is\n"
+            "ready; the log goes to standard error, one JSON line a request. SIGHUP reads keys and\n"
+            "certificate again; SIGTERM lets running answers finish.",
+        .examples = examples,
+        .opts = opts,
+        .n_opts = SRN_LEN(opts),
+        .max_operands = 1,
+    };
+    f->ctx = f->parallel = f->threads = f->cache_tokens = f->grace = -1;
+    int n = 0;
+    *ret_model = NULL;
+    return srn_cli_parse(&spec, argc, argv, ret_model, &n);
+}
+
+void srn__serve_flags_done(srn__serve_flags *f) {
+    srn_str_list_done(&f->aliases);
+    srn_str_list_done(&f->hosts);
+    srn_str_list_done(&f->cors);
+    srn_str_list_done(&f->limits);
+}
+
+/* ---- limits: "NAME=VALUE" is read as the file would be ---- */
+
+static int lay_limit(srn_config *c, const char *text, srn_err *err) {
+    const char *equals = strchr(text, '=');
+    if (!equals || equals == text || strpbrk(text, "\n\r"))
+        return srn_fail(err, SRN_EUSAGE, "--limit %s: write NAME=VALUE, for example --limit body=1MiB", text);
+    srn_buf yaml;
+    srn_buf_init(&yaml, 65536);
+    srn_buf_addf(&yaml, "limits:\n  %.*s: %s\n", (int)(equals - text), text, equals + 1);
+    const char *file = c->file;
+    int code = yaml.failed ? srn_fail(err, SRN_EUSAGE, "--limit: too long")
+                           : srn_config_parse(c, (srn_str){yaml.data, yaml.len}, "--limit", err);
+    c->file = file;
+    srn_buf_done(&yaml);
+    return code;
+}
+
+/* ---- models ---- */
+
+/* "ngram", "ngram:N", "off" */
+static int parse_speculate(const char *text, uint32_t *ret, srn_err *err) {
+    if (strcmp(text, "off") == 0) return *ret = 0, SRN_OK;
+    if (strcmp(text, "ngram") == 0) return *ret = DRAFT_TOKENS, SRN_OK;
+    char *end;
+    if (strncmp(text, "ngram:", 6) == 0 && text[6] >= '0' && text[6] <= '9') {
+        long n = strtol(text + 6, &end, 10);
+        if (*end == 0 && n >= 1 && n <= DRAFT_MOST) return *ret = (uint32_t)n, SRN_OK;
+    }
+    return srn_fail(err, SRN_EUSAGE, "--speculate %s: use ngram, ngram:N with N from 1 to %d, or off", text,
+                    DRAFT_MOST);
+}
+
+static int describe_model(const srn__serve_flags *f, srn_config_model *m, srn_err *err) {
+    if (f->ctx > 0) m->ctx = (uint32_t)f->ctx;
+    if (f->parallel > 0) m->parallel = (uint32_t)f->parallel;
+    if (f->threads > 0) m->threads = (uint32_t)f->threads;
+    if (f->cache_tokens > 0) m->cache_tokens = (uint64_t)f->cache_tokens;
+    if (f->kv) m->kv_type = f->kv;
+    return f->speculate ? parse_speculate(f->speculate, &m->speculate, err) : SRN_OK;
+}
+
+/* What clients call it: the name as given, or that of the file without its ending. */
+static const char *model_name(srn_config *c, const char *model) {
+    const char *slash = strrchr(model, '/'), *name = slash ? slash + 1 : model;
+    size_t n = strlen(name);
+    if (n > 5 && strcmp(name + n - 5, ".gguf") == 0) n -= 5;
+    return srn_arena_strndup(&c->arena, name, n);
+}
+
+static int add_model(const srn__serve_flags *f, srn_config *c, const char *model, srn_err *err) {
+    srn_config_model *all = srn_arena_alloc(&c->arena, (c->n_models + 1) * sizeof *all);
+    const char *name = model_name(c, model);
+    if (!all || !name) return srn_fail_nomem(err, (c->n_models + 1) * sizeof *all);
+    all[0] = (srn_config_model){
+        .name = name, .path = model, .aliases = f->aliases.items, .n_aliases = (uint32_t)f->aliases.n};
+    if (c->n_models) memcpy(all + 1, c->models, c->n_models * sizeof *all);
+    c->models = all;
+    c->n_models++;
+    return describe_model(f, &all[0], err);
+}
+
+static int lay_models(const srn__serve_flags *f, srn_config *c, const char *model, srn_err *err) {
+    if (model) return add_model(f, c, model, err);
+    if (f->aliases.n)
+        return srn_fail(err, SRN_EUSAGE,
+                        "--alias names the MODEL of the command line, and there is none; write "
+                        "'aliases' in the file");
+    int code = SRN_OK;
+    for (uint32_t i = 0; i < c->n_models && !code; i++) code = describe_model(f, &c->models[i], err);
+    return code;
+}
+
+/* Each must be there before anything is loaded. */
+static int check_paths(const srn_config *c, srn_err *err) {
+    char path[4096];
+    for (uint32_t i = 0; i < c->n_models; i++) {
+        int code = srn_weights_locate(c->models[i].path, path, sizeof path, err);
+        if (code) return c->n_models > 1 ? srn_fail_prefix(err, code, "model %s", c->models[i].name) : code;
+    }
+    return SRN_OK;
+}
+
+static int lay_flags(const srn__serve_flags *f, srn_config *c, const char *model, srn_err *err) {
+    int code = f->config ? srn_config_load(c, f->config, err) : SRN_OK;
+    if (code) return code;
+    if (f->listen) c->listen = f->listen;
+    if (f->keys) c->keys_file = f->keys;
+    if (f->tls_cert) c->tls_cert = f->tls_cert;
+    if (f->tls_key) c->tls_key = f->tls_key;
+    if (f->default_model) c->default_model = f->default_model;
+    if (f->hosts.n) c->hosts = f->hosts.items, c->n_hosts = (uint32_t)f->hosts.n;
+    if (f->cors.n) c->cors = f->cors.items, c->n_cors = (uint32_t)f->cors.n;
+    c->allow_open = c->allow_open || f->allow_open;
+    c->metrics_open = c->metrics_open || f->metrics_open;
+    if (f->grace >= 0) c->grace_ms = (uint32_t)f->grace * 1000;
+    for (size_t i = 0; i < f->limits.n && !code; i++) code = lay_limit(c, f->limits.items[i], err);
+    if (!code) code = lay_models(f, c, model, err);
+    return code ? code : check_paths(c, err);
+}
+
+int srn__serve_parse(int argc, char **argv, srn__serve_flags *f, srn_config *c, srn_err *err) {
+    const char *model;
+    int code = parse_flags(argc, argv, f, &model);
+    if (code >= 0) return code;
+    code = lay_flags(f, c, model, err);
+    return code ? srn_cli_error("serve", err) : SRN__SERVE_GO;
+}
