@@ -8,5 +8,8 @@
 void srn__handle_live(srn__call *c);
 void srn__handle_ready(srn__call *c);
 void srn__handle_metrics(srn__call *c);
+/* admin.c */
+void srn__handle_load(srn__call *c);
+void srn__handle_unload(srn__call *c);
 
 #endif
