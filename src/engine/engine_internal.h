@@ -40,7 +40,7 @@ typedef struct srn__draw_in {
     size_t n_prompt, n_history;
     uint64_t position;       /* of the token drawn: its index in the sequence */
     const uint64_t *allowed; /* [(n_vocab+63)/64], bit i: token i may be drawn; NULL: all may */
-    void *scratch;           /* srn__draw_scratch_bytes(n_vocab), zeroed before its first use */
+    void *scratch;           /* srn__draw_scratch_bytes(n_vocab) for this n_vocab alone, zeroed at first */
 } srn__draw_in;
 size_t srn__draw_scratch_bytes(uint32_t n_vocab);
 /* The token, or -1 where mask and logit bias leave none. */

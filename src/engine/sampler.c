@@ -1,6 +1,7 @@
 /* The sampler: a pure function of logits, parameters, history and position. Its exp, its sums, its order of
  * ties and its random numbers are part of the numerics (docs/numerics.md), so that a call replays to the bit.
  */
+#include <float.h>
 #include <stdlib.h>
 
 #include "base/num.h"
@@ -108,19 +109,26 @@ static double uniform(uint64_t seed, uint64_t position) {
     return (double)(z >> 11) * 0x1p-53;
 }
 
-/* ---- candidates: ids in descending order of their logits, with their weights ---- */
+/* ---- candidates: a rank's beginning, with the weights of what is sorted ---- */
 
 typedef struct candidates {
-    int32_t *ids;
-    float *x, *w; /* fl(fl(l[i] - l[0]) / T), e^x */
+    srn__rank rank;
+    uint32_t *at; /* typical sampling keeps some only: where in the rank they are; NULL: all */
+    float *x, *w; /* fl(fl(l[i] - l[0]) / T), e^x; x is gone once more is sorted */
     uint32_t n;
+    float temperature;
 } candidates;
 
-static void weigh(candidates *c, const float *logits, float temperature) {
-    for (uint32_t i = 0; i < c->n; i++) {
-        c->x[i] = (logits[c->ids[i]] - logits[c->ids[0]]) / temperature;
-        c->w[i] = srn_expf(c->x[i]);
-    }
+/* Weighs what was sorted since. */
+static void weigh(candidates *c) {
+    uint32_t count = c->rank.n_sorted - c->n;
+    for (uint32_t i = 0; i < count; i++) c->x[i] = srn__rank_logit(&c->rank, c->n + i);
+    srn__row()->weights(c->x, count, c->rank.max, c->temperature, c->w + c->n);
+    c->n = c->rank.n_sorted;
+}
+
+static int32_t id_of(const candidates *c, uint32_t i) {
+    return srn__rank_id(&c->rank, c->at ? c->at[i] : i);
 }
 
 static double sum_of(const float *w, uint32_t n) {
@@ -143,9 +151,9 @@ static int32_t pick(const candidates *c, uint32_t n, double u) {
     double target = u * sum_of(c->w, n), cumulative = 0;
     for (uint32_t i = 0; i + 1 < n; i++) {
         cumulative += (double)c->w[i];
-        if (target < cumulative) return c->ids[i];
+        if (target < cumulative) return id_of(c, i);
     }
-    return c->ids[n - 1];
+    return id_of(c, n - 1);
 }
 
 /* ---- locally typical sampling ---- */
@@ -158,15 +166,15 @@ static double distance(float x, double mean) {
 }
 
 static void keep_run(candidates *c, uint32_t to, uint32_t from, uint32_t n) {
-    memmove(c->ids + to, c->ids + from, n * sizeof *c->ids);
-    memmove(c->x + to, c->x + from, n * sizeof *c->x);
+    for (uint32_t i = 0; i < n; i++) c->at[to + i] = from + i;
     memmove(c->w + to, c->w + from, n * sizeof *c->w);
 }
 
 /* Keeps the candidates nearest to the mean, ties to the one of lower rank, until their weights are typical_p
  * of all. From the mean outwards both ways, for distances only grow there; of equal ones above the mean the
  * likelier have the lower rank, so that these are taken a group at a time. */
-static void typical(candidates *c, float typical_p) {
+static void typical(candidates *c, float typical_p, uint32_t *at) {
+    c->at = at;
     double sum = sum_of(c->w, c->n), mean = 0, kept = 0;
     for (uint32_t i = 0; i < c->n; i++) mean += (double)c->w[i] * (double)c->x[i];
     mean /= sum;
@@ -191,28 +199,120 @@ static void typical(candidates *c, float typical_p) {
     c->n = taken + right - left;
 }
 
+/* ---- the same without sorting everything ---- */
+
+/* A number that is known to lie between two others. Where a comparison falls between these, only the number
+ * itself can tell. */
+typedef struct bounds {
+    double low, high;
+} bounds;
+
+/* factor * b, whatever the rounding. */
+static bounds scaled(bounds b, double factor) {
+    return (bounds){b.low * factor * (1 - 0x1p-50), b.high * factor * (1 + 0x1p-50)};
+}
+
+/* The sum of all weights in their order. *ret_bound: the logits from there on have about `share` of it. */
+static bounds all_weights(const candidates *c, double share, float *ret_bound) {
+    static const float below[SRN__BANDS] = {2, 4, 6, 7.5f, 9, 10.5f, 12, 14};
+    const srn__rank *r = &c->rank;
+    float at[SRN__BANDS], bands[SRN__BANDS];
+    for (int j = 0; j < SRN__BANDS; j++) at[j] = r->max - below[j] * c->temperature;
+    double sum = srn__row()->weight_sum(r->logits, r->n, r->max, c->temperature, at, bands);
+    double error = sum * (2.0 * (double)r->n + 64.0) * 0x1p-53; /* two sums of n, each within n * 2^-53 */
+    *ret_bound = -FLT_MAX;
+    for (int j = SRN__BANDS - 1; j >= 0 && (double)bands[j] > 1.001 * share * sum; j--) *ret_bound = at[j];
+    return (bounds){sum - error, sum + error};
+}
+
+/* A logit such that all below it weigh less than min_p. */
+static float below_min_p(const candidates *c, float min_p) {
+    if (!(min_p > 1e-36f)) return -FLT_MAX; /* no weight is less than e^-86.5 */
+    double max = (double)c->rank.max, bound = max + (double)c->temperature * (srn_log((double)min_p) - 0.001);
+    bound -= 0x1p-22 * ((max < 0 ? -max : max) + (bound < 0 ? -bound : bound));
+    return bound > -(double)FLT_MAX ? (float)bound : -FLT_MAX;
+}
+
+#define UNDECIDED (-2)
+
+/* survivors of all tokens, sorting few more than these; 0 when it cannot be decided. */
+static uint32_t survivors_of_all(candidates *c, const srn_sampling *p) {
+    float enough = -FLT_MAX, floor = below_min_p(c, p->min_p);
+    bounds goal = {0, 0};
+    if (p->top_p < 1) goal = scaled(all_weights(c, (double)p->top_p, &enough), (double)p->top_p);
+    srn__rank_to(&c->rank, SRN_MAX(enough, floor));
+    double cumulative = 0;
+    for (uint32_t i = 0;; i++) {
+        if (i == c->rank.n_sorted && c->rank.least > floor) srn__rank_to(&c->rank, floor);
+        if (i == c->rank.n_sorted) return i; /* none is left, or none that weighs min_p */
+        if (i == c->n) weigh(c);
+        if (i > 0 && c->w[i] < p->min_p * c->w[0]) return i;
+        if (i > 0 && p->top_p < 1) {
+            if (cumulative >= goal.high) return i;
+            if (cumulative >= goal.low) return 0;
+        }
+        cumulative += (double)c->w[i];
+    }
+}
+
+/* pick from all tokens. */
+static int32_t pick_of_all(candidates *c, double u) {
+    float enough;
+    bounds target = scaled(all_weights(c, u, &enough), u);
+    srn__rank_to(&c->rank, enough);
+    weigh(c);
+    double cumulative = 0;
+    for (uint32_t i = 0; i < c->n; i++) {
+        cumulative += (double)c->w[i];
+        if (target.high < cumulative) return id_of(c, i);
+        if (target.low < cumulative) return UNDECIDED;
+    }
+    return UNDECIDED;
+}
+
+/* Where top_p is 1 it removes only weights that are lost in the sum, which no draw could reach. */
+static int32_t draw_of_all(candidates *c, const srn_sampling *p, double u) {
+    if (p->top_p >= 1 && p->min_p <= 0) return pick_of_all(c, u);
+    uint32_t n = survivors_of_all(c, p);
+    return n ? pick(c, n, u) : UNDECIDED;
+}
+
 /* ---- one token ---- */
 
-/* A scratch: [n_vocab] each of adjusted logits, marks, ids, x and w. */
+/* A scratch: [n_vocab + 1] each of entries and spare ones, then [n_vocab] of adjusted logits, marks and
+ * weights, and the maxima of its blocks. */
 size_t srn__draw_scratch_bytes(uint32_t n_vocab) {
-    return 5 * sizeof(float) * (size_t)n_vocab;
+    return 2 * sizeof(uint64_t) * ((size_t)n_vocab + 1) + 3 * sizeof(float) * (size_t)n_vocab +
+           sizeof(float) * (n_vocab / SRN__ROW_BLOCK + 1);
+}
+
+static int32_t draw(candidates *c, const srn_sampling *p, uint64_t position, uint32_t *at) {
+    double u = uniform(p->seed, position);
+    uint32_t k = p->top_k > 0 ? SRN_MIN((uint32_t)p->top_k, c->rank.n) : c->rank.n;
+    if (k == c->rank.n && p->typical_p >= 1) {
+        int32_t token = draw_of_all(c, p, u);
+        if (token != UNDECIDED) return token;
+    }
+    srn__rank_grow(&c->rank, k);
+    weigh(c);
+    c->n = SRN_MIN(c->n, k);
+    if (p->typical_p < 1) typical(c, p->typical_p, at);
+    return pick(c, survivors(c, p), u);
 }
 
 int32_t srn__draw(const srn__draw_in *d) {
     const srn_sampling *p = d->params;
-    uint32_t n = d->n_vocab;
-    float *own = d->scratch;
-    uint32_t *marks = (uint32_t *)(own + n);
-    candidates c = {.ids = (int32_t *)(marks + n), .x = own + 3 * (size_t)n, .w = own + 4 * (size_t)n};
-    const float *logits = srn__adjust(d, own, marks);
-    bool greedy = p->temperature <= 0;
-    c.n = greedy ? 1 : p->top_k > 0 ? SRN_MIN((uint32_t)p->top_k, n) : n;
-    srn_top_k(logits, n, c.n, c.ids);
-    while (c.n > 0 && logits[c.ids[c.n - 1]] == SRN__BANNED) c.n--;
-    if (c.n <= 1) return c.n ? c.ids[0] : -1;
-    weigh(&c, logits, p->temperature);
-    if (p->typical_p < 1) typical(&c, p->typical_p);
-    return pick(&c, survivors(&c, p), uniform(p->seed, d->position));
+    size_t n = d->n_vocab;
+    uint64_t *entries = d->scratch, *spare = entries + n + 1;
+    float *own = (float *)(spare + n + 1), *w = own + n;
+    uint32_t *marks = (uint32_t *)(w + n);
+    candidates c = {.rank = {.maxima = (float *)(marks + n), .entries = entries, .spare = spare},
+                    .x = (float *)spare,
+                    .w = w,
+                    .temperature = p->temperature};
+    if (!srn__rank_begin(&c.rank, srn__adjust(d, own, marks), d->n_vocab)) return -1;
+    if (p->temperature <= 0) return srn__rank_first(&c.rank);
+    return draw(&c, p, d->position, (uint32_t *)own); /* once sorted, the logits are no more needed */
 }
 
 int srn__draw_fail(srn_err *err) {
@@ -235,15 +335,4 @@ int srn_sample(const float *logits, uint32_t n_vocab, const srn_sampling *p, con
     if (token < 0) return srn__draw_fail(err);
     *ret = token;
     return SRN_OK;
-}
-
-void srn__logprobs(const float *logits, uint32_t n_vocab, int32_t token, uint32_t n_top, float *ret_logprob,
-                   srn_top_token *ret_tops) {
-    int32_t ids[SRN__MAX_TOP];
-    double sum = srn_log_sum_exp(logits, n_vocab);
-    *ret_logprob = (float)((double)logits[token] - sum);
-    n_top = SRN_MIN(SRN_MIN(n_top, n_vocab), SRN__MAX_TOP);
-    srn_top_k(logits, n_vocab, n_top, ids);
-    for (uint32_t i = 0; i < n_top; i++)
-        ret_tops[i] = (srn_top_token){ids[i], (float)((double)logits[ids[i]] - sum)};
 }

@@ -49,22 +49,19 @@ static bool bias_chooses(const srn__draw_in *d, float *own) {
     return true;
 }
 
-static void mask(const srn__draw_in *d, float *own) {
-    for (uint32_t i = 0; i < d->n_vocab; i++)
-        own[i] = d->allowed[i / 64] >> (i % 64) & 1 ? own[i] : SRN__BANNED;
-}
-
 static void bias_and_mask(const srn__draw_in *d, float *own) {
     const srn_sampling *p = d->params;
     if (bias_chooses(d, own)) return;
-    memcpy(own, d->logits, d->n_vocab * sizeof *own);
+    if (d->allowed)
+        srn__row()->mask(d->logits, d->n_vocab, d->allowed, own);
+    else
+        memcpy(own, d->logits, d->n_vocab * sizeof *own);
     for (uint32_t i = 0; i < p->n_logit_bias; i++) {
         int32_t id = p->logit_bias[i].id;
         float bias = p->logit_bias[i].bias;
         if (!in_vocab(d, id) || bias >= 100) continue;
         own[id] = bias <= -100 ? SRN__BANNED : bounded(own[id], own[id] + bias);
     }
-    if (d->allowed) mask(d, own);
 }
 
 /* ---- penalties ---- */
