@@ -17,7 +17,7 @@
 
 enum { WAIT_MS = 30000 };
 
-static int dial(uint16_t port) {
+static inline int dial(uint16_t port) {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port)};
     a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -26,7 +26,7 @@ static int dial(uint16_t port) {
 }
 
 /* False when the peer has closed. */
-static bool say_n(int fd, const char *p, size_t n) {
+static inline bool say_n(int fd, const char *p, size_t n) {
     while (n) {
         ssize_t k = send(fd, p, n, MSG_NOSIGNAL);
         if (k < 0 && errno == EINTR) continue;
@@ -36,7 +36,7 @@ static bool say_n(int fd, const char *p, size_t n) {
     }
     return true;
 }
-static bool say(int fd, const char *z) {
+static inline bool say(int fd, const char *z) {
     return say_n(fd, z, strlen(z));
 }
 
@@ -47,19 +47,19 @@ typedef struct heard {
     bool closed;
 } heard;
 
-static void heard_done(heard *r) {
+static inline void heard_done(heard *r) {
     srn_buf_done(&r->head);
     srn_buf_done(&r->body);
 }
 
 /* 1: a byte, 0: closed, -1: nothing within the limit. */
-static int get_byte(int fd, char *ret) {
+static inline int get_byte(int fd, char *ret) {
     struct pollfd p = {.fd = fd, .events = POLLIN};
     if (poll(&p, 1, WAIT_MS) <= 0) return -1;
     return recv(fd, ret, 1, 0) == 1 ? 1 : 0;
 }
 
-static bool get_line(int fd, srn_buf *line) {
+static inline bool get_line(int fd, srn_buf *line) {
     char c;
     srn_buf_clear(line);
     while (get_byte(fd, &c) == 1) {
@@ -69,7 +69,7 @@ static bool get_line(int fd, srn_buf *line) {
     return false;
 }
 
-static const char *header(const heard *r, const char *name, char value[256]) {
+static inline const char *header(const heard *r, const char *name, char value[256]) {
     size_t n = strlen(name);
     for (const char *p = r->head.data; p && *p; p = strchr(p, '\n') ? strchr(p, '\n') + 1 : NULL) {
         if (strncasecmp(p, name, n) != 0 || p[n] != ':') continue;
@@ -80,7 +80,7 @@ static const char *header(const heard *r, const char *name, char value[256]) {
     return NULL;
 }
 
-static bool get_bytes(int fd, size_t n, srn_buf *to) {
+static inline bool get_bytes(int fd, size_t n, srn_buf *to) {
     char c;
     while (n--) {
         if (get_byte(fd, &c) != 1) return false;
@@ -90,7 +90,7 @@ static bool get_bytes(int fd, size_t n, srn_buf *to) {
 }
 
 /* Status line and headers. */
-static bool hear_head(int fd, heard *r) {
+static inline bool hear_head(int fd, heard *r) {
     srn_buf line;
     srn_buf_init(&r->head, 1 << 20);
     srn_buf_init(&r->body, 64 << 20);
@@ -105,7 +105,7 @@ static bool hear_head(int fd, heard *r) {
 }
 
 /* One chunk onto the body; false at the end (r->ended) or when the connection broke. */
-static bool hear_chunk(int fd, heard *r) {
+static inline bool hear_chunk(int fd, heard *r) {
     srn_buf line;
     srn_buf_init(&line, 1 << 16);
     bool ok = get_line(fd, &line);
@@ -117,7 +117,7 @@ static bool hear_chunk(int fd, heard *r) {
 }
 
 /* A whole reply; of HEAD only the headers. */
-static heard hear(int fd, bool head) {
+static inline heard hear(int fd, bool head) {
     heard r;
     char v[256], c;
     if (!hear_head(fd, &r) || head) return r;
@@ -136,7 +136,7 @@ static heard hear(int fd, bool head) {
 }
 
 /* Whether the peer closes without another byte. */
-static bool hears_end(int fd) {
+static inline bool hears_end(int fd) {
     char c;
     return get_byte(fd, &c) == 0;
 }

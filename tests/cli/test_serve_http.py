@@ -1,0 +1,302 @@
+"""serin serve as a process: TLS, reloads by SIGHUP, the stop by signals, Host and Origin headers, systemd, and what
+is refused before a model is loaded. What needs no process is in tests/unit/test_http.c.
+"""
+import http.client
+import json
+import os
+import queue
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+MODELS = Path(os.environ.get("SERIN_MODELS", Path.home() / ".cache/serin/models"))
+SERIN = os.environ["SERIN"]
+WAIT = 60
+
+
+@pytest.fixture(scope="session")
+def smol():
+    path = MODELS / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    if not path.exists():
+        subprocess.run([sys.executable, ROOT / "tools/get-model", "smollm2"], check=True,
+                       env={**os.environ, "SERIN_CACHE": str(MODELS.parent)})
+    return path
+
+
+class Server:
+    """A running serin serve; its log lines come in a queue."""
+
+    def __init__(self, model, *args, env=None):
+        self.process = subprocess.Popen(
+            [SERIN, "serve", str(model), "--listen", "127.0.0.1:0", "--json", "--ctx", "1024", "--parallel", "4", "-t", "2",
+             *map(str, args)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})})
+        self.log, self.lines = queue.Queue(), []
+        self.reader = threading.Thread(target=self.read_log, daemon=True)
+        self.reader.start()
+        line = self.process.stdout.readline()
+        assert line, "".join(self.lines)
+        self.ready = json.loads(line)
+        self.address = self.ready["address"]
+        self.port = 0 if self.address.startswith("unix:") else int(self.address.rsplit(":", 1)[1])
+
+    def read_log(self):
+        for line in self.process.stderr:
+            self.lines.append(line)
+            self.log.put(line)
+
+    def wait_log(self, **want):
+        """The next line of the log that has these values."""
+        while True:
+            line = json.loads(self.log.get(timeout=WAIT))
+            if all(line.get(k) == v for k, v in want.items()):
+                return line
+
+    def connect(self, context=None):
+        if context:
+            return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=WAIT, context=context)
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT)
+
+    def get(self, path="/health", headers=None, context=None):
+        c = self.connect(context)
+        c.request("GET", path, headers=headers or {})
+        r = c.getresponse()
+        body = r.read()
+        c.close()
+        return r, body
+
+    def end(self, sig=signal.SIGTERM):
+        if self.process.poll() is None:
+            self.process.send_signal(sig)
+        return self.process.wait(timeout=WAIT)
+
+
+@pytest.fixture
+def serve(smol):
+    servers = []
+
+    def start(*args, **kw):
+        servers.append(Server(smol, *args, **kw))
+        return servers[-1]
+    yield start
+    for s in servers:
+        s.process.kill()
+        s.process.wait()
+
+
+def make_cert(folder: Path, name: str) -> tuple[Path, Path]:
+    cert, key = folder / f"{name}.pem", folder / f"{name}.key"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                    "-days", "2", "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key,
+                    "-out", cert], check=True, capture_output=True)
+    return cert, key
+
+
+def trust(cert: Path) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=str(cert))
+
+
+def test_address_is_one_line_and_term_ends_with_success(serve):
+    s = serve("--alias", "gpt-test")
+    assert s.ready["models"] == ["SmolLM2-135M-Instruct.Q4_1"] and s.ready["pid"] == s.process.pid
+    r, body = s.get("/health/ready")
+    assert r.status == 200 and json.loads(body) == {"status": "ready"}
+    line = s.wait_log(path="/health/ready")
+    assert line["call"] == r.getheader("x-serin-call") and line["status"] == 200 and line["complete"] is True
+    assert s.end() == 0
+    assert s.process.stdout.read() == ""
+
+
+def test_int_ends_with_success_too(serve):
+    assert serve().end(signal.SIGINT) == 0
+
+
+def test_tls_serves_and_reload_changes_the_certificate(serve, tmp_path):
+    cert, key = make_cert(tmp_path, "old")
+    s = serve("--tls-cert", cert, "--tls-key", key)
+    assert s.address.startswith("https://")
+    old = trust(cert)
+    r, _ = s.get("/health", context=old)
+    assert r.status == 200
+    kept = s.connect(old)  # a session that was begun with the old certificate goes on
+    kept.request("GET", "/health")
+    assert kept.getresponse().read()
+
+    new_cert, new_key = make_cert(tmp_path, "new")
+    fresh = trust(new_cert)
+    shutil.copy(new_cert, cert)
+    s.process.send_signal(signal.SIGHUP)  # a certificate without its key
+    assert "not that of the first certificate" in s.wait_log(event="certificate_kept")["detail"]
+    assert s.get("/health", context=old)[0].status == 200
+
+    shutil.copy(new_key, key)
+    s.process.send_signal(signal.SIGHUP)
+    s.wait_log(event="certificate_loaded")
+    assert s.get("/health", context=fresh)[0].status == 200
+    with pytest.raises(ssl.SSLError):
+        s.get("/health", context=old)
+    kept.request("GET", "/health")
+    assert kept.getresponse().status == 200
+    kept.close()
+    # Plain HTTP gets nothing there, and harms nothing.
+    plain = socket.create_connection(("127.0.0.1", s.port), timeout=WAIT)
+    plain.sendall(b"GET /health HTTP/1.0\r\n\r\n")
+    assert b"200" not in plain.recv(1000)
+    plain.close()
+    assert s.get("/health", context=fresh)[0].status == 200
+    assert s.end() == 0
+
+
+def test_old_tls_versions_are_refused(serve, tmp_path):
+    cert, key = make_cert(tmp_path, "old")
+    s = serve("--tls-cert", cert, "--tls-key", key)
+    context = trust(cert)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    assert s.get("/health", context=context)[0].status == 200
+    # Python's own OpenSSL may refuse 1.1 before it is sent; either way nothing is served.
+    result = subprocess.run(["openssl", "s_client", "-connect", f"127.0.0.1:{s.port}", "-tls1_1", "-cipher",
+                             "ALL:@SECLEVEL=0"], stdin=subprocess.DEVNULL, capture_output=True, timeout=WAIT)
+    assert result.returncode != 0
+
+
+def test_reload_changes_keys(serve, tmp_path):
+    keys = tmp_path / "keys.txt"
+    keys.write_text("alice a-secret-of-alice-1234\n")
+    s = serve("--keys", keys)
+    alice, bob = ({"Authorization": f"Bearer {k}"} for k in ("a-secret-of-alice-1234", "a-secret-of-bob-123456"))
+    assert s.get("/metrics")[0].status == 401
+    assert s.get("/metrics", alice)[0].status == 200
+    assert s.wait_log(path="/metrics", status=200)["key"] == "alice"
+    keys.write_text("bob a-secret-of-bob-123456\n")
+    s.process.send_signal(signal.SIGHUP)
+    s.wait_log(event="keys_loaded")
+    assert s.get("/metrics", alice)[0].status == 401
+    assert s.get("/metrics", bob)[0].status == 200
+    keys.write_text("broken\n")
+    s.process.send_signal(signal.SIGHUP)
+    assert "a-secret" not in s.wait_log(event="keys_kept")["detail"]
+    assert s.get("/metrics", bob)[0].status == 200
+    assert s.get("/health")[0].status == 200
+    assert s.end() == 0
+
+
+def test_hosts_and_origins(serve):
+    s = serve("--host", "models.example", "--cors", "https://app.example")
+    assert s.get("/metrics", {"Host": "models.example"})[0].status == 200
+    r, body = s.get("/metrics", {"Host": "rebound.example"})
+    assert r.status == 403 and json.loads(body)["error"]["code"] == "host_not_allowed"
+    r, _ = s.get("/metrics", {"Host": "models.example", "Origin": "https://app.example"})
+    assert r.status == 200 and r.getheader("Access-Control-Allow-Origin") == "https://app.example"
+    r, body = s.get("/metrics", {"Host": "models.example", "Origin": "https://other.example"})
+    assert r.status == 403 and json.loads(body)["error"]["code"] == "origin_not_allowed"
+
+
+def test_unix_socket_is_served_and_removed(smol):
+    folder = tempfile.TemporaryDirectory(prefix="serin-")  # a socket's path must be short
+    path = Path(folder.name) / "serin.sock"
+    s = Server(smol, "--listen", f"unix:{path}")
+    try:
+        assert s.address == f"unix:{path}"
+        c = socket.socket(socket.AF_UNIX)
+        c.settimeout(WAIT)
+        c.connect(str(path))
+        c.sendall(b"GET /health HTTP/1.0\r\n\r\n")
+        assert c.recv(1000).startswith(b"HTTP/1.1 200")
+        c.close()
+        assert s.wait_log(path="/health")["client"] == "unix"
+        assert s.end() == 0
+        assert not path.exists()
+    finally:
+        s.process.kill()
+        folder.cleanup()
+
+
+def test_systemd_is_told(serve, tmp_path):
+    path = tmp_path / "notify"
+    notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    notify.bind(str(path))
+    notify.settimeout(WAIT)
+
+    def told(*, but=b"WATCHDOG=1"):
+        while (text := notify.recv(1000)) == but:
+            pass
+        return text
+    s = serve(env={"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "100000"})
+    assert told() == b"READY=1"
+    assert told(but=b"") == b"WATCHDOG=1"
+    s.process.send_signal(signal.SIGHUP)
+    assert told().startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+    assert told() == b"READY=1"
+    assert s.end() == 0
+    assert told() == b"STOPPING=1"
+
+
+def refused(*args, model=None):
+    r = subprocess.run([SERIN, "serve", *([str(model)] if model else []), *map(str, args)], capture_output=True,
+                       text=True, timeout=WAIT, stdin=subprocess.DEVNULL)
+    assert r.returncode == 2 and r.stdout == "", r
+    return r.stderr
+
+
+def test_what_cannot_be_served_is_refused_before_loading(smol, tmp_path):
+    cert, key = make_cert(tmp_path, "a")
+    other, _ = make_cert(tmp_path, "b")
+    assert "--allow-open" in refused("--listen", "0.0.0.0:0", model=smol)
+    assert "HOST:PORT" in refused("--listen", "8080", "--allow-open", model=smol)
+    assert "serin serve MODEL" in refused()
+    assert "nosuch" in refused(model="nosuch")
+    assert "key is missing" in refused("--tls-cert", cert, model=smol)
+    assert "not that of the first certificate" in refused("--tls-cert", other, "--tls-key", key, model=smol)
+    assert "must hold one to" in refused("--tls-cert", key, "--tls-key", key, model=smol)
+    assert "ngram" in refused("--speculate", "magic", model=smol)
+    assert "f16, q8_0 or f32" in refused("--kv", "f8", model=smol)
+    assert "NAME=VALUE" in refused("--limit", "body", model=smol)
+    assert "known are" in refused("--limit", "bodies=1", model=smol)
+    assert "--alias" in refused("--alias", "x")
+    short = tmp_path / "keys.txt"
+    short.write_text("# keys\nalice short\n")
+    message = refused("--keys", short, model=smol)
+    assert f"{short}:2" in message and "short\n" not in message
+
+
+def test_a_port_that_is_taken_is_said(smol):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        r = subprocess.run([SERIN, "serve", str(smol), "--listen", f"127.0.0.1:{taken.getsockname()[1]}"],
+                           capture_output=True, text=True, timeout=WAIT)
+    assert r.returncode == 1 and "another program has it" in r.stderr
+
+
+def test_check_config_names_what_is_wrong(smol, tmp_path):
+    file = tmp_path / "serin.yaml"
+    file.write_text(f"models:\n  - name: a\n    path: {smol}\nlimits:\n  body: 1 MiB\n")
+    good = subprocess.run([SERIN, "serve", "--config", str(file), "--check-config"], capture_output=True, text=True,
+                          timeout=WAIT)
+    assert good.returncode == 0 and "good" in good.stdout and " a\n" in good.stdout
+    file.write_text(f"models:\n  - name: a\n    path: {smol}\n    colour: red\n")
+    assert f"{file}:4" in refused("--config", file, "--check-config")
+    file.write_text("models:\n  - name: a\n    path: nosuch\n")
+    assert "nosuch" in refused("--config", file, "--check-config")
+
+
+def test_flags_win_over_the_file(smol, tmp_path):
+    file = tmp_path / "serin.yaml"
+    file.write_text(f"listen: 127.0.0.1:1\nmodels:\n  - {{name: other, path: {smol}, lazy: true}}\n")
+    s = Server(smol, "--config", file)
+    try:
+        assert s.ready["models"] == ["SmolLM2-135M-Instruct.Q4_1", "other"]
+        assert s.get()[0].status == 200
+        assert s.end() == 0
+    finally:
+        s.process.kill()
