@@ -195,16 +195,26 @@ void srn__constraint_give_cache(srn_constraint *c, srn__cache *k) {
 
 /* ---- from one text ---- */
 
-int srn_constraint_of_regex(srn_str pattern, srn_constraint **ret, srn_err *err) {
+typedef srn_node front_end(srn_grammar *g, srn_str text, srn_err *err);
+
+static int of_text(front_end *read, srn_str text, srn_constraint **ret, srn_err *err) {
     srn_grammar *g = NULL;
     int code = srn_grammar_new(SRN__MAX_NODES, &g, err);
     if (code) return code;
     srn_err why = {0};
-    srn_node root = srn_g_regex(g, pattern, &why);
+    srn_node root = read(g, text, &why);
     if (root == SRN_NODE_NONE)
         code = srn_fail(err, why.code ? why.code : SRN_EINVAL, "%s", why.text);
     else
         code = srn_constraint_new(g, root, ret, err);
     srn_grammar_free(g);
     return code;
+}
+
+int srn_constraint_of_regex(srn_str pattern, srn_constraint **ret, srn_err *err) {
+    return of_text(srn_g_regex, pattern, ret, err);
+}
+
+int srn_constraint_of_gbnf(srn_str text, srn_constraint **ret, srn_err *err) {
+    return of_text(srn_g_gbnf, text, ret, err);
 }

@@ -230,33 +230,21 @@ static bool take_escape(parser *x, bool in_class, charset *to, bool *ret_is_clas
     *ret_is_class = false;
     for (size_t i = 0; i < SRN_LEN(controls); i++)
         if (c == (uint32_t)controls[i][0]) return *ret = (uint32_t)controls[i][1], true;
-    switch (c) {
-    case 'd':
-    case 'D':
-    case 'w':
-    case 'W':
-    case 's':
-    case 'S':
+    if (c < 0x80 && strchr("dDwWsS", (int)c)) {
         *ret_is_class = true;
         add_letter_class((char)c, to);
         return true;
-    case 'p':
-    case 'P':
+    }
+    if (c == 'p' || c == 'P') {
         *ret_is_class = true;
         return take_property(x, c == 'P', start, to);
-    case 'x':
-    case 'u':
-    case 'U':
-        return take_code_point(x, (char)c, start, ret);
-    case '0':
+    }
+    if (c == 'x' || c == 'u' || c == 'U') return take_code_point(x, (char)c, start, ret);
+    if (c == 'b' && in_class) return *ret = '\b', true;
+    if (c == '0') {
         *ret = 0;
         if (at_end(x) || x->p.ptr[x->at] < '0' || x->p.ptr[x->at] > '9') return true;
         return fail(x, SRN_EUNSUP, start, "octal escapes are not supported; write \\xXX"), false;
-    case 'b':
-        if (in_class) return *ret = '\b', true;
-        break;
-    default:
-        break;
     }
     if (c >= 0x80 || (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'))
         return refuse_escape(x, start, c), false;
@@ -320,7 +308,7 @@ static bool take_brackets(parser *x, charset *ret) {
 static srn_node leaf(parser *x, srn__ranges *r) {
     srn__ranges_normalise(r);
     if (r->failed) return fail(x, SRN_ENOMEM, x->at, "out of memory for a class");
-    return x->how->leaf ? x->how->leaf(x->how->ctx, x->g, r->r, r->n) : srn_g_class(x->g, r->r, r->n, false);
+    return srn_g_class(x->g, r->r, r->n, false);
 }
 
 static srn_node leaf_of(parser *x, uint32_t first, uint32_t last) {
@@ -510,32 +498,40 @@ static srn_node take_atom(parser *x) {
     return node;
 }
 
-/* opens: nothing of the pattern stands before; closes: nothing of it comes after the alternative. */
+/* Takes a $ that ends an alternative. */
+static bool take_dollar(parser *x) {
+    char after = x->at + 1 < x->p.len ? x->p.ptr[x->at + 1] : '|';
+    if (!looking_at(x, "$") || (after != '|' && after != ')')) return false;
+    x->at++;
+    return true;
+}
+
+static bool at_sequence_end(const parser *x) {
+    return x->failed || at_end(x) || looking_at(x, "|") || looking_at(x, ")");
+}
+
+/* opens: nothing of the pattern stands before; closes: nothing of it comes after the alternative. Where a
+ * search is open to a side, anything may stand there. */
 static srn_node take_sequence(parser *x, bool opens, bool closes) {
     nodes list = {0};
-    bool first = true, open_done = false, close_done = false;
-    if (opens && take(x, "^")) open_done = true;
-    bool anchored = open_done;
-    for (; !x->failed && !at_end(x) && !looking_at(x, "|") && !looking_at(x, ")"); first = false) {
-        if (closes && looking_at(x, "$")) {
-            char after = x->at + 1 < x->p.len ? x->p.ptr[x->at + 1] : '|';
-            if (after == '|' || after == ')') {
-                x->at++;
-                close_done = true;
-                break;
-            }
+    bool search = x->how->search, anchored = opens && take(x, "^");
+    bool open = search && opens && !anchored, close = search && closes;
+    for (bool first = true; !at_sequence_end(x); first = false) {
+        if (closes && take_dollar(x)) {
+            close = false;
+            break;
         }
         bool group_opens = false, group_closes = false;
         srn_node atom = looking_at(x, "(")
                             ? take_group(x, opens && first && !anchored, closes, &group_opens, &group_closes)
                             : take_atom(x);
-        if (first && !open_done && opens && !group_opens && x->how->search) add_node(x, &list, anything(x));
-        open_done |= first;
-        close_done = group_closes;
+        if (open && !group_opens) add_node(x, &list, anything(x));
+        open = false;
+        if (group_closes) close = false;
         add_node(x, &list, quantified(x, atom));
     }
-    if (x->how->search && opens && !open_done) add_node(x, &list, anything(x));
-    if (x->how->search && closes && !close_done) add_node(x, &list, anything(x));
+    if (open) add_node(x, &list, anything(x));
+    if (close) add_node(x, &list, anything(x));
     srn_node node = x->failed ? SRN_NODE_NONE : srn_g_seq(x->g, list.ids, list.n);
     free(list.ids);
     return node;
