@@ -84,6 +84,9 @@ void srn__ranges_negate(srn__ranges *s);
 
 typedef struct srn__regex_how {
     bool search; /* a match may begin and end anywhere in the text, but for ^ and $ */
+    /* The node for one code point of the ranges (normalised); NULL: srn_g_class. */
+    srn_node (*leaf)(void *ctx, srn_grammar *g, const srn_range *ranges, size_t n);
+    void *ctx;
 } srn__regex_how;
 /* As srn_g_regex. */
 srn_node srn__regex(srn_grammar *g, srn_str pattern, const srn__regex_how *how, srn_err *err);

@@ -308,7 +308,7 @@ static bool take_brackets(parser *x, charset *ret) {
 static srn_node leaf(parser *x, srn__ranges *r) {
     srn__ranges_normalise(r);
     if (r->failed) return fail(x, SRN_ENOMEM, x->at, "out of memory for a class");
-    return srn_g_class(x->g, r->r, r->n, false);
+    return x->how->leaf ? x->how->leaf(x->how->ctx, x->g, r->r, r->n) : srn_g_class(x->g, r->r, r->n, false);
 }
 
 static srn_node leaf_of(parser *x, uint32_t first, uint32_t last) {
