@@ -52,6 +52,7 @@ static int copy_opts(srn_request *r, const srn_request_opts *from, srn_err *err)
     srn_request_opts *o = &r->o;
     const void *bias = NULL, *breakers = NULL, *stops = NULL;
     *o = *from;
+    if (o->kind == SRN_REQUEST_EMBED) o->prompt_logprobs = o->logprobs = false, o->n_top = o->min_tokens = 0;
     o->prompt = NULL;
     o->constraint = NULL;
     o->stops = NULL;
@@ -68,29 +69,45 @@ static int copy_opts(srn_request *r, const srn_request_opts *from, srn_err *err)
     return code;
 }
 
-/* What the answer is written into. */
+/* The arrays of an answer; false when memory ran out. */
+static bool alloc_arrays(srn_request *r) {
+    const srn_request_opts *o = &r->o;
+    size_t out = SRN_MAX(r->most_out, 1u), scored = o->prompt_logprobs ? r->n_prompt : 0;
+    bool ok = (r->tokens = srn_calloc((size_t)r->n_prompt + r->most_out, sizeof *r->tokens)) != NULL;
+    ok = ok && (r->out = srn_calloc(out, sizeof *r->out));
+    if (o->n_top) ok = ok && (r->tops = srn_calloc(out * o->n_top, sizeof *r->tops));
+    if (scored) ok = ok && (r->prompt_logprobs = srn_calloc(scored, sizeof *r->prompt_logprobs));
+    if (scored && o->n_top)
+        ok = ok && (r->prompt_tops = srn_calloc(scored * o->n_top, sizeof *r->prompt_tops));
+    return ok;
+}
+
 static int alloc_answer(srn_request *r, const srn_request_opts *from, srn_err *err) {
     srn_request_opts *o = &r->o;
-    bool generate = o->kind == SRN_REQUEST_GENERATE, mean = !generate && o->pooling == SRN_POOL_MEAN;
-    uint32_t n_embd = r->lane->n_embd, out = r->most_out, n_plp = o->prompt_logprobs ? r->n_prompt : 0;
-    r->tokens = srn_calloc((size_t)r->n_prompt + out, sizeof *r->tokens);
-    r->out = srn_calloc(SRN_MAX(out, 1u), sizeof *r->out);
-    r->tops = o->n_top ? srn_calloc((size_t)SRN_MAX(out, 1u) * o->n_top, sizeof *r->tops) : NULL;
-    r->prompt_logprobs = n_plp ? srn_calloc(n_plp, sizeof *r->prompt_logprobs) : NULL;
-    r->prompt_tops = n_plp && o->n_top ? srn_calloc((size_t)n_plp * o->n_top, sizeof *r->prompt_tops) : NULL;
-    r->embedding = generate ? NULL : srn_calloc(n_embd, sizeof *r->embedding);
-    r->sums = mean ? srn_calloc(n_embd, sizeof *r->sums) : NULL;
-    if (!r->tokens || !r->out || (o->n_top && !r->tops) || (n_plp && !r->prompt_logprobs) ||
-        (n_plp && o->n_top && !r->prompt_tops) || (!generate && !r->embedding) || (mean && !r->sums))
-        return srn_fail_nomem(err, ((size_t)r->n_prompt + out) * (sizeof *r->out + sizeof *r->tokens));
+    if (!alloc_arrays(r))
+        return srn_fail_nomem(err, ((size_t)r->n_prompt + r->most_out) *
+                                       (sizeof *r->out + sizeof *r->tokens + o->n_top * sizeof *r->tops));
     memcpy(r->tokens, from->prompt, r->n_prompt * sizeof *r->tokens);
     r->n_tokens = r->n_prompt;
-    if (!generate || !r->lane->vocab) return SRN_OK;
+    if (!r->lane->vocab) return SRN_OK;
     int code = srn_stream_new(r->lane->vocab, o->show_special, from->stops, o->n_stops, o->keep_stop,
                               &r->stream, err);
     if (!code && o->continues_text) srn_stream_continues(r->stream);
     if (!code && o->constraint) code = srn_matcher_new(o->constraint, o->trie, &r->matcher, err);
     return code;
+}
+
+/* The arrays of a text to be embedded. */
+static int alloc_embedding(srn_request *r, const srn_request_opts *from, srn_err *err) {
+    size_t n = r->lane->n_embd;
+    r->tokens = srn_calloc(r->n_prompt, sizeof *r->tokens);
+    r->embedding = srn_calloc(n, sizeof *r->embedding);
+    if (r->o.pooling == SRN_POOL_MEAN) r->sums = srn_calloc(n, sizeof *r->sums);
+    if (!r->tokens || !r->embedding || (r->o.pooling == SRN_POOL_MEAN && !r->sums))
+        return srn_fail_nomem(err, r->n_prompt * sizeof *r->tokens + n * sizeof *r->sums);
+    memcpy(r->tokens, from->prompt, r->n_prompt * sizeof *r->tokens);
+    r->n_tokens = r->n_prompt;
+    return SRN_OK;
 }
 
 static int new_request(srn__lane *l, const srn_request_opts *opts, srn_request **ret, srn_err *err) {
@@ -112,7 +129,8 @@ static int new_request(srn__lane *l, const srn_request_opts *opts, srn_request *
     r->status.n_prompt = opts->n_prompt;
     r->status.end_token = r->status.stop = -1;
     int code = copy_opts(r, opts, err);
-    if (!code) code = alloc_answer(r, opts, err);
+    if (!code)
+        code = opts->kind == SRN_REQUEST_EMBED ? alloc_embedding(r, opts, err) : alloc_answer(r, opts, err);
     if (code) {
         free_request(r);
         return code;

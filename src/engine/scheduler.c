@@ -172,30 +172,36 @@ static void sleep_idle(srn_scheduler *s) {
     atomic_store(&s->alive_us, SRN_MAX(now, 1u));
 }
 
-/* Takes commands, ends who must end, sleeps while there is nothing else. False when the thread is to end. */
+/* Takes what came; notes which lanes' time is over. Returns whether the thread is to end. Under the lock. */
+static bool take_commands(srn_scheduler *s, uint64_t now) {
+    take_inbox(s);
+    for (srn__lane *l = s->lanes; l; l = l->next) l->over = s->stop || (l->leaving && now >= l->leave_at);
+    return s->stop;
+}
+
+/* Takes commands, ends who must end, lets in who may come, and sleeps while there is nothing else. False when
+ * the thread is to end. */
 static bool take_turn(srn_scheduler *s) {
-    pthread_mutex_lock(&s->lock);
     for (;;) {
         uint64_t now = s->o.now_us();
-        bool busy = false, stop = s->stop;
+        bool busy = false;
         atomic_store(&s->alive_us, SRN_MAX(now, 1u));
-        take_inbox(s);
-        for (srn__lane *l = s->lanes; l; l = l->next)
-            srn__queue_sweep(l, now, stop || (l->leaving && now >= l->leave_at));
-        s->n_waiting = 0;
+        pthread_mutex_lock(&s->lock);
+        bool stop = take_commands(s, now);
+        pthread_mutex_unlock(&s->lock);
         for (srn__lane *l = s->lanes; l; l = l->next) {
-            publish(s, l);
+            srn__queue_sweep(l, now, l->over);
+            srn__queue_admit(l);
             busy = busy || has_work(l);
         }
-        pthread_mutex_unlock(&s->lock);
         srn__request_notify_all(s);
         pthread_mutex_lock(&s->lock);
+        s->n_waiting = 0;
+        for (srn__lane *l = s->lanes; l; l = l->next) publish(s, l);
         retire(s);
-        if (busy || stop) {
-            pthread_mutex_unlock(&s->lock);
-            return !stop;
-        }
-        if (!s->inbox && !s->arriving && !s->stop) sleep_idle(s);
+        if (!busy && !stop && !s->inbox && !s->arriving && !s->stop) sleep_idle(s);
+        pthread_mutex_unlock(&s->lock);
+        if (busy || stop) return !stop;
     }
 }
 

@@ -116,6 +116,7 @@ struct srn__lane {
     uint64_t n_rounds;  /* of admissions */
     uint64_t served_us; /* whose turn it is */
     bool embeds_next, was_busy;
+    bool over; /* all that it has are to end */
 
     srn__part *parts; /* [max_seqs] */
     uint32_t n_parts;

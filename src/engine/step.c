@@ -211,7 +211,6 @@ static void forward(srn__lane *l, const batch *b, bool embeds) {
 bool srn__lane_step(srn__lane *l, uint64_t (*now_us)(void), double others_us) {
     batch b;
     uint64_t start = now_us();
-    srn__queue_admit(l);
     bool embeds = has_kind(l, SRN_REQUEST_EMBED) && (l->embeds_next || !has_kind(l, SRN_REQUEST_GENERATE));
     srn__load load = build(l, &b, embeds, others_us);
     l->embeds_next = !embeds;

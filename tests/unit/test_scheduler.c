@@ -8,105 +8,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <pthread.h>
-#include <stdatomic.h>
-
-#include "engine/engine_internal.h"
-#include "engine/scheduler.h"
-#include "unit/long_model.h"
-
-enum { MOST_TOP = 3, MOST_OUT = 256, MOST_PROMPT = 400 };
-
-static uint64_t next_random(uint64_t *x) {
-    *x = *x * 6364136223846793005u + 1442695040888963407u;
-    return *x >> 33;
-}
-
-/* ---- a request alone, by a session ---- */
-
-typedef struct answer {
-    uint32_t n;
-    int32_t ids[MOST_OUT];
-    float logprobs[MOST_OUT];
-    srn_top_token tops[MOST_OUT][MOST_TOP];
-    int32_t end_token;
-} answer;
-
-static bool among(const int32_t *ids, uint32_t n, int32_t id) {
-    for (uint32_t i = 0; i < n; i++)
-        if (ids[i] == id) return true;
-    return false;
-}
-
-static void alone(srn_engine *e, const srn_request_opts *o, answer *a) {
-    srn_session *s;
-    srn_err err = {0};
-    uint32_t n_vocab = srn_engine_get_info(e).n_vocab;
-    if (srn_session_new(e, &s, &err) || srn_session_feed(s, o->prompt, o->n_prompt, NULL, &err))
-        fail_msg("%s", err.text);
-    *a = (answer){.end_token = -1};
-    while (a->n < o->max_tokens) {
-        int32_t id = srn__session_draw(s, &o->sampling, o->n_prompt, NULL);
-        assert_true(id >= 0);
-        if (among(o->stop_tokens, o->n_stop_tokens, id)) {
-            a->end_token = id;
-            break;
-        }
-        srn__logprobs(srn_session_logits(s), n_vocab, id, o->n_top, &a->logprobs[a->n], a->tops[a->n]);
-        a->ids[a->n++] = id;
-        if (srn_session_feed(s, &id, 1, NULL, &err)) fail_msg("%s", err.text);
-    }
-    srn_session_free(s);
-}
-
-/* ---- waiting for requests ---- */
-
-typedef struct bell {
-    pthread_mutex_t lock;
-    pthread_cond_t rung;
-    uint64_t n;
-} bell;
-
-static void ring(void *ctx) {
-    bell *b = ctx;
-    pthread_mutex_lock(&b->lock);
-    b->n++;
-    pthread_cond_broadcast(&b->rung);
-    pthread_mutex_unlock(&b->lock);
-}
-
-static void bell_init(bell *b) {
-    pthread_mutex_init(&b->lock, NULL);
-    pthread_cond_init(&b->rung, NULL);
-    b->n = 0;
-}
-
-static void bell_done(bell *b) {
-    pthread_mutex_destroy(&b->lock);
-    pthread_cond_destroy(&b->rung);
-}
-
-static srn_request_status status_of(srn_request *r) {
-    srn_request_status st;
-    srn_request_read(r, 0, NULL, 0, NULL, NULL, 0, &st);
-    return st;
-}
-
-/* Returns once the request has given out n tokens or ended. */
-static srn_request_status wait_tokens(bell *b, srn_request *r, uint32_t n) {
-    pthread_mutex_lock(&b->lock);
-    srn_request_status st = status_of(r);
-    while (st.n_output < n && st.state != SRN_REQUEST_DONE) {
-        pthread_cond_wait(&b->rung, &b->lock);
-        st = status_of(r);
-    }
-    pthread_mutex_unlock(&b->lock);
-    return st;
-}
-
-static srn_request_status wait_done(bell *b, srn_request *r) {
-    return wait_tokens(b, r, UINT32_MAX);
-}
+#include "unit/sched_help.h"
 
 /* ---- many at once ---- */
 
@@ -118,9 +20,17 @@ typedef struct job {
     bool cancel;
 } job;
 
+typedef struct load_case {
+    const char *model;
+    uint32_t n_jobs, max_seqs, cache_tokens, speculate, most_prompt, most_out;
+    bool cancels, long_answers; /* long: each of most_out tokens */
+    uint64_t seed;
+} load_case;
+
 /* Prompts of mixed lengths, of which many begin alike; parameters of all kinds. */
-static void make_job(job *j, uint64_t *seed, uint32_t n_vocab, uint32_t speculate) {
-    uint32_t n = 3 + (uint32_t)next_random(seed) % (MOST_PROMPT - 3), kind = (uint32_t)next_random(seed) % 4;
+static void make_job(job *j, uint64_t *seed, uint32_t n_vocab, const load_case *c) {
+    uint32_t n = 3 + (uint32_t)next_random(seed) % (c->most_prompt - 3),
+             kind = (uint32_t)next_random(seed) % 4;
     uint64_t shared = 77 + kind / 2;
     for (uint32_t i = 0; i < n; i++) {
         uint64_t *x = kind < 3 && i < 150 ? &shared : seed;
@@ -130,18 +40,24 @@ static void make_job(job *j, uint64_t *seed, uint32_t n_vocab, uint32_t speculat
     j->o = (srn_request_opts){.prompt = j->prompt,
                               .n_prompt = n,
                               .sampling = srn_sampling_default(),
-                              .max_tokens = 1 + (uint32_t)next_random(seed) % 60,
+                              .max_tokens = 1 + (uint32_t)next_random(seed) % c->most_out,
                               .ignore_eog = true,
                               .logprobs = true,
                               .n_top = (uint32_t)next_random(seed) % (MOST_TOP + 1),
-                              .speculate = speculate};
-    if (next_random(seed) % 3 == 0) j->o.stop_tokens = stops, j->o.n_stop_tokens = 2;
+                              .speculate = c->speculate};
+    if (c->long_answers)
+        j->o.max_tokens = c->most_out;
+    else if (next_random(seed) % 3 == 0)
+        j->o.stop_tokens = stops, j->o.n_stop_tokens = 2;
     j->o.no_cache = next_random(seed) % 8 == 0;
     j->o.sampling.seed = next_random(seed);
     j->o.sampling.temperature = (float)(next_random(seed) % 3) * 0.4f;
     j->o.sampling.repeat_penalty = next_random(seed) % 2 ? 1.0f : 1.2f;
     j->o.sampling.presence_penalty = next_random(seed) % 2 ? 0.0f : 0.5f;
     j->o.sampling.top_k = (int32_t)(next_random(seed) % 3) * 20;
+    static const srn_logit_bias few[] = {
+        {3, 100}, {5, 100}, {9, 100}}; /* so that answers repeat themselves */
+    if (next_random(seed) % 3 == 0) j->o.sampling.logit_bias = few, j->o.sampling.n_logit_bias = 3;
 }
 
 static void check_job(bell *b, job *j, uint32_t index) {
@@ -167,12 +83,9 @@ static void check_job(bell *b, job *j, uint32_t index) {
     srn_request_release(j->r);
 }
 
-typedef struct load_case {
-    const char *model;
-    uint32_t n_jobs, max_seqs, cache_tokens, speculate;
-    bool cancels;
-    uint64_t seed;
-} load_case;
+static uint64_t frozen(void) {
+    return 1000000;
+}
 
 static srn_engine_stats run_load(const load_case *c) {
     print_message("%s, seed %llu\n", c->model, (unsigned long long)c->seed);
@@ -185,17 +98,16 @@ static srn_engine_stats run_load(const load_case *c) {
     bell b;
     bell_init(&b);
     for (uint32_t i = 0; i < c->n_jobs; i++) {
-        make_job(&jobs[i], &seed, srn_engine_get_info(e).n_vocab, c->speculate);
+        make_job(&jobs[i], &seed, srn_engine_get_info(e).n_vocab, c);
         jobs[i].o.notify = ring;
         jobs[i].o.notify_ctx = &b;
         jobs[i].cancel = c->cancels && i % 4 == 3;
         alone(e, &jobs[i].o, &jobs[i].expected);
     }
-    srn_scheduler *s;
-    srn_err err = {0};
-    if (srn_scheduler_new(NULL, &s, &err) || srn_scheduler_add(s, e, &err)) fail_msg("%s", err.text);
-    for (uint32_t i = 0; i < c->n_jobs; i++)
-        if (srn_request_submit(s, e, &jobs[i].o, 1, &jobs[i].r, &err)) fail_msg("%s", err.text);
+    /* Where the clock stands still every draft seems to cost nothing. */
+    srn_scheduler_opts so = {.now_us = c->speculate ? frozen : NULL};
+    srn_scheduler *s = scheduler_of(&so, e);
+    for (uint32_t i = 0; i < c->n_jobs; i++) jobs[i].r = submit(s, e, &jobs[i].o);
     for (uint32_t i = 0; i < c->n_jobs; i++)
         if (jobs[i].cancel) {
             wait_tokens(&b, jobs[i].r, (uint32_t)next_random(&seed) % 5);
@@ -213,14 +125,48 @@ static srn_engine_stats run_load(const load_case *c) {
 
 static void many_at_once_get_what_each_gets_alone(void **state) {
     (void)state;
-    srn_engine_stats st = run_load(&(load_case){"llama", 32, 8, 0, 0, true, 1});
+    srn_engine_stats st = run_load(&(load_case){"llama", 32, 8, 0, 0, 400, 60, true, false, 1});
     assert_true(st.cached_tokens > 0);
     assert_int_equal(st.draft_tokens, 0);
+}
+
+static void speculation_changes_no_token(void **state) {
+    (void)state;
+    srn_engine_stats st = run_load(&(load_case){"llama", 32, 4, 0, 6, 400, 60, false, false, 2});
+    print_message("drafts: %llu, right: %llu\n", (unsigned long long)st.draft_tokens,
+                  (unsigned long long)st.accepted_tokens);
+    assert_true(st.accepted_tokens > 0 && st.accepted_tokens < st.draft_tokens);
+}
+
+static void giving_blocks_back_changes_no_token(void **state) {
+    (void)state;
+    srn_engine_stats st = run_load(&(load_case){"llama", 16, 8, 512, 0, 40, 250, false, true, 3});
+    print_message("preemptions: %llu\n", (unsigned long long)st.preemptions);
+    assert_true(st.preemptions > 0 && st.kv_evictions > 0);
+    st = run_load(&(load_case){"llama", 16, 8, 512, 5, 40, 250, true, true, 4});
+    assert_true(st.preemptions > 0 && st.accepted_tokens > 0);
+}
+
+static void windows_change_no_token(void **state) {
+    (void)state;
+    srn_engine_stats st = run_load(&(load_case){"gemma3", 32, 8, 0, 3, 400, 60, true, false, 5});
+    assert_true(st.cached_tokens > 0);
+    run_load(&(load_case){"gemma2", 24, 6, 512, 3, 100, 200, true, true, 6});
+    run_load(&(load_case){"mistral", 24, 6, 512, 3, 100, 200, true, false, 7});
+}
+
+static void experts_change_no_token(void **state) {
+    (void)state;
+    run_load(&(load_case){"qwen3moe", 24, 8, 0, 0, 400, 60, true, false, 8});
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(many_at_once_get_what_each_gets_alone),
+        cmocka_unit_test(speculation_changes_no_token),
+        cmocka_unit_test(giving_blocks_back_changes_no_token),
+        cmocka_unit_test(windows_change_no_token),
+        cmocka_unit_test(experts_change_no_token),
     };
     return cmocka_run_group_tests_name("scheduler", tests, NULL, NULL);
 }

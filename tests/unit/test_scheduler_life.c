@@ -1,0 +1,587 @@
+/* What other threads see of the scheduler, step by step: a gate before the device stops it between two steps.
+ * Cancellation and deadlines in every state, order and fairness, prompts in common, the queue's end, engines
+ * that come and go, failures that stay with the one whose fault they are. Threads: pthread_create.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "unit/sched_help.h"
+
+enum { LONG = 300 };
+
+static _Atomic uint64_t fake_now;
+static uint64_t fake_clock(void) {
+    return atomic_load(&fake_now);
+}
+
+typedef struct fixture {
+    srn_engine *e;
+    srn_scheduler *s;
+    gate g;
+    bell b;
+    int32_t prompts[8][LONG];
+} fixture;
+
+/* An engine behind a gate with so many tickets, and a scheduler that has it. Prompt i begins with token i and
+ * has nothing in common with others. */
+static fixture *begin(const srn_engine_opts *eo, const srn_scheduler_opts *so, uint64_t tickets) {
+    fixture *f = calloc(1, sizeof *f);
+    f->e = open_long("llama", eo);
+    assert_non_null(f->e);
+    gate_init(&f->g, f->e, tickets);
+    bell_init(&f->b);
+    atomic_store(&fake_now, 1000000);
+    f->s = scheduler_of(so, f->e);
+    uint64_t seed = 5;
+    for (int32_t i = 0; i < 8; i++)
+        for (int k = 0; k < LONG; k++) f->prompts[i][k] = k ? (int32_t)(20 + next_random(&seed) % 80) : i;
+    return f;
+}
+
+static void end(fixture *f) {
+    gate_open(&f->g, UINT64_MAX);
+    srn_scheduler_free(f->s);
+    gate_done(&f->g, f->e);
+    srn_engine_close(f->e);
+    bell_done(&f->b);
+    free(f);
+}
+
+static srn_request_opts opts_of(fixture *f, int prompt, uint32_t n, uint32_t max_tokens) {
+    srn_request_opts o = {.prompt = f->prompts[prompt],
+                          .n_prompt = n,
+                          .sampling = srn_sampling_default(),
+                          .max_tokens = max_tokens,
+                          .ignore_eog = true,
+                          .notify = ring,
+                          .notify_ctx = &f->b};
+    return o;
+}
+
+static const srn_engine_opts small = {.threads = 2, .n_ctx = 512, .max_seqs = 2};
+
+/* How many tokens of prompts were computed for sequences that begin with this token. */
+static uint32_t computed(gate *g, int32_t first, uint32_t n_prompt) {
+    uint32_t n = 0;
+    bool ours = false;
+    pthread_mutex_lock(&g->lock);
+    for (uint32_t i = 0; i < g->n_log; i++) {
+        const logged *l = &g->log[i];
+        if (l->n_past == 0) ours = l->first_token == first;
+        if (ours && l->n_past < n_prompt) n += l->n_tokens;
+    }
+    pthread_mutex_unlock(&g->lock);
+    return n;
+}
+
+/* ---- ends ---- */
+
+static void cancelled_within_a_step_in_every_state(void **state) {
+    (void)state;
+    fixture *f = begin(&small, NULL, 0);
+    srn_request_opts o = opts_of(f, 0, 10, 0), p = opts_of(f, 1, LONG, 5), q = opts_of(f, 2, 10, 5);
+    srn_request *decode = submit(f->s, f->e, &o);
+    gate_wait(&f->g, 1);
+    gate_open(&f->g, 3);
+    gate_wait(&f->g, 4);
+    srn_request *prefill = submit(f->s, f->e, &p), *queued = submit(f->s, f->e, &q);
+    gate_open(&f->g, 2);
+    gate_wait(&f->g, 6);
+    assert_int_equal(status_of(decode).state, SRN_REQUEST_DECODE);
+    assert_int_equal(status_of(prefill).state, SRN_REQUEST_PREFILL);
+    assert_int_equal(status_of(queued).state, SRN_REQUEST_QUEUED);
+    srn_request_cancel(queued);
+    gate_open(&f->g, 1);
+    gate_wait(&f->g, 7);
+    assert_int_equal(status_of(queued).code, SRN_ECANCELLED);
+    srn_request_cancel(prefill);
+    gate_open(&f->g, 1);
+    gate_wait(&f->g, 8);
+    assert_int_equal(status_of(prefill).code, SRN_ECANCELLED);
+    uint32_t n = status_of(decode).n_output;
+    srn_request_cancel(decode);
+    gate_open(&f->g, 1);
+    srn_request_status st = wait_done(&f->b, decode);
+    assert_int_equal(st.code, SRN_ECANCELLED);
+    assert_int_equal(st.n_output, n + 1); /* of the step that was under way */
+    assert_int_equal(f->g.n_steps, 8);
+    srn_request_release(decode);
+    srn_request_release(prefill);
+    srn_request_release(queued);
+    end(f);
+}
+
+static void late_within_a_step_in_every_state(void **state) {
+    (void)state;
+    fixture *f = begin(&small, &(srn_scheduler_opts){.now_us = fake_clock}, 0);
+    srn_request_opts o = opts_of(f, 0, 10, 0), p = opts_of(f, 1, LONG, 5), q = opts_of(f, 2, 10, 5);
+    o.deadline_us = 2000000, p.deadline_us = 3000000, q.deadline_us = 4000000;
+    srn_request *decode = submit(f->s, f->e, &o);
+    gate_wait(&f->g, 1);
+    gate_open(&f->g, 3);
+    gate_wait(&f->g, 4);
+    srn_request *prefill = submit(f->s, f->e, &p), *queued = submit(f->s, f->e, &q);
+    q.deadline_us = 999999;
+    srn_request *late = submit(f->s, f->e, &q);
+    gate_open(&f->g, 1);
+    gate_wait(&f->g, 5);
+    assert_int_equal(status_of(late).code, SRN_ETIMEOUT);
+    atomic_store(&fake_now, 2000000);
+    gate_open(&f->g, 1);
+    gate_wait(&f->g, 6);
+    assert_int_equal(status_of(decode).code, SRN_ETIMEOUT);
+    assert_non_null(strstr(status_of(decode).err.text, "answer"));
+    atomic_store(&fake_now, 4000000); /* both, wherever they are now */
+    gate_open(&f->g, 1);
+    assert_int_equal(wait_done(&f->b, prefill).code, SRN_ETIMEOUT);
+    assert_int_equal(wait_done(&f->b, queued).code, SRN_ETIMEOUT);
+    assert_int_equal(f->g.n_steps, 6);
+    srn_request_release(decode);
+    srn_request_release(prefill);
+    srn_request_release(queued);
+    srn_request_release(late);
+    end(f);
+}
+
+static void an_answer_ends_where_the_context_does(void **state) {
+    (void)state;
+    fixture *f = begin(&(srn_engine_opts){.threads = 1, .n_ctx = 64, .max_seqs = 1}, NULL, UINT64_MAX);
+    srn_request_opts o = opts_of(f, 0, 50, 0);
+    srn_request *r = submit(f->s, f->e, &o);
+    srn_request_status st = wait_done(&f->b, r);
+    assert_int_equal(st.code, SRN_OK);
+    assert_int_equal(st.finish, SRN_FINISH_CONTEXT);
+    assert_int_equal(st.n_output, 14);
+    srn_request_release(r);
+    end(f);
+}
+
+static void stop_texts_and_stop_tokens_end_answers(void **state) {
+    (void)state;
+    fixture *f = begin(&small, NULL, UINT64_MAX);
+    srn_request_opts o = opts_of(f, 0, 10, 40);
+    srn_out_token out[40];
+    srn_buf text, cut;
+    srn_buf_init(&text, 4096);
+    srn_buf_init(&cut, 4096);
+    srn_request *r = submit(f->s, f->e, &o);
+    wait_done(&f->b, r);
+    assert_int_equal(srn_request_read(r, 0, &text, 0, out, NULL, 40, NULL), 40);
+    assert_int_equal(out[39].text_end, text.len);
+    srn_request_release(r);
+    srn_str stop = {text.data + text.len / 2, 3};
+    o.stops = &stop, o.n_stops = 1;
+    r = submit(f->s, f->e, &o);
+    srn_request_status st = wait_done(&f->b, r);
+    srn_request_read(r, 0, &cut, 0, NULL, NULL, 0, NULL);
+    assert_int_equal(st.finish, SRN_FINISH_STOP);
+    assert_int_equal(st.stop, 0);
+    assert_true(st.n_output < 40 && cut.len <= text.len / 2);
+    assert_memory_equal(cut.data, text.data, cut.len);
+    srn_request_release(r);
+    o.n_stops = 0, o.stop_tokens = &out[20].id, o.n_stop_tokens = 1;
+    r = submit(f->s, f->e, &o);
+    st = wait_done(&f->b, r);
+    assert_int_equal(st.finish, SRN_FINISH_STOP);
+    assert_int_equal(st.end_token, out[20].id);
+    assert_true(st.n_output <= 20);
+    srn_request_release(r);
+    o.min_tokens = 30;
+    r = submit(f->s, f->e, &o);
+    st = wait_done(&f->b, r);
+    assert_true(st.n_output >= 30);
+    srn_request_release(r);
+    srn_buf_done(&text);
+    srn_buf_done(&cut);
+    end(f);
+}
+
+/* ---- order ---- */
+
+/* Lets the waiting requests run one after the other; gives the first tokens of their prompts in order. */
+static uint32_t order_of(fixture *f, srn_request **r, uint32_t n, int32_t *order) {
+    gate_open(&f->g, UINT64_MAX);
+    for (uint32_t i = 0; i < n; i++) wait_done(&f->b, r[i]);
+    uint32_t m = 0;
+    for (uint32_t i = 0; i < f->g.n_log; i++)
+        if (f->g.log[i].n_past == 0) order[m++] = f->g.log[i].first_token;
+    for (uint32_t i = 0; i < n; i++) srn_request_release(r[i]);
+    return m;
+}
+
+static const srn_engine_opts one_by_one = {.threads = 1, .n_ctx = 512, .max_seqs = 1};
+
+static void priorities_go_first_then_the_first_to_come(void **state) {
+    (void)state;
+    fixture *f = begin(&one_by_one, NULL, 0);
+    srn_request *r[6];
+    int32_t order[16], priorities[6] = {0, 1, 1, -1, 0, -1};
+    for (int i = 0; i < 6; i++) {
+        srn_request_opts o = opts_of(f, i, 10, 2);
+        o.priority = priorities[i];
+        r[i] = submit(f->s, f->e, &o);
+        if (i == 0) gate_wait(&f->g, 1); /* it runs */
+    }
+    assert_int_equal(order_of(f, r, 6, order), 6);
+    const int32_t expected[6] = {0, 3, 5, 4, 1, 2};
+    assert_memory_equal(order, expected, sizeof expected);
+    end(f);
+}
+
+static void the_tenant_served_least_goes_first(void **state) {
+    (void)state;
+    fixture *f = begin(&one_by_one, NULL, 0);
+    srn_request *r[7];
+    int32_t order[16];
+    /* Tenant 7 floods; 8 comes later with two requests, of which the first is long. */
+    const uint64_t tenants[7] = {7, 7, 7, 7, 8, 8, 7};
+    const uint32_t lengths[7] = {20, 20, 20, 20, 50, 20, 20};
+    for (int i = 0; i < 7; i++) {
+        srn_request_opts o = opts_of(f, i, lengths[i], 2);
+        o.tenant = tenants[i];
+        r[i] = submit(f->s, f->e, &o);
+        if (i == 0) gate_wait(&f->g, 1);
+    }
+    assert_int_equal(order_of(f, r, 7, order), 7);
+    /* 0: 7 has 24; 8 starts at 20. 4: 8 has 74. 1, 2, 3: 7 has 96. 5. 6. */
+    const int32_t expected[7] = {0, 4, 1, 2, 3, 5, 6};
+    assert_memory_equal(order, expected, sizeof expected);
+    end(f);
+}
+
+static void a_full_queue_refuses_at_once(void **state) {
+    (void)state;
+    fixture *f = begin(&one_by_one, &(srn_scheduler_opts){.max_queue = 3}, 0);
+    srn_request *r[4], *more[2];
+    srn_err err = {0};
+    srn_request_opts o = opts_of(f, 0, 10, 2), two[2] = {o, o};
+    for (int i = 0; i < 4; i++) {
+        r[i] = submit(f->s, f->e, &o);
+        if (i == 0) gate_wait(&f->g, 1);
+        if (i == 2) assert_int_equal(srn_request_submit(f->s, f->e, two, 2, more, &err), SRN_EBUSY);
+    }
+    assert_int_equal(srn_request_submit(f->s, f->e, &o, 1, more, &err), SRN_EBUSY);
+    assert_non_null(strstr(err.text, "queue"));
+    srn_engine_stats st;
+    srn_scheduler_stats(f->s, f->e, &st);
+    assert_int_equal(st.n_waiting, 3);
+    gate_open(&f->g, UINT64_MAX);
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(wait_done(&f->b, r[i]).code, SRN_OK);
+        srn_request_release(r[i]);
+    }
+    r[0] = submit(f->s, f->e, &o);
+    wait_done(&f->b, r[0]);
+    srn_request_release(r[0]);
+    end(f);
+}
+
+static void what_can_never_run_is_refused(void **state) {
+    (void)state;
+    fixture *f = begin(&(srn_engine_opts){.threads = 1, .n_ctx = 256, .max_seqs = 2}, NULL, 0);
+    srn_request *r;
+    srn_err err = {0};
+    const int32_t outside = 5000;
+    srn_request_opts o = opts_of(f, 0, 256, 2);
+    assert_int_equal(srn_request_submit(f->s, f->e, &o, 1, &r, &err), SRN_ECONTEXT);
+    o = opts_of(f, 0, 0, 2);
+    assert_int_equal(srn_request_submit(f->s, f->e, &o, 1, &r, &err), SRN_EINVAL);
+    o = opts_of(f, 0, 10, 2);
+    o.sampling.top_p = 2;
+    assert_int_equal(srn_request_submit(f->s, f->e, &o, 1, &r, &err), SRN_EINVAL);
+    o = opts_of(f, 0, 10, 2);
+    o.stop_tokens = &outside, o.n_stop_tokens = 1;
+    assert_int_equal(srn_request_submit(f->s, f->e, &o, 1, &r, &err), SRN_EINVAL);
+    o = opts_of(f, 0, 10, 2);
+    o.prompt = &outside, o.n_prompt = 1;
+    assert_int_equal(srn_request_submit(f->s, f->e, &o, 1, &r, &err), SRN_EINVAL);
+    o = opts_of(f, 0, 10, 2);
+    o.n_top = 21;
+    assert_int_equal(srn_request_submit(f->s, f->e, &o, 1, &r, &err), SRN_EINVAL);
+    srn_engine *other = open_long("llama", &small);
+    o = opts_of(f, 0, 10, 2);
+    assert_int_equal(srn_request_submit(f->s, other, &o, 1, &r, &err), SRN_EINVAL);
+    srn_engine_close(other);
+    assert_int_equal(f->g.n_steps, 0);
+    end(f);
+}
+
+/* ---- prompts in common ---- */
+
+static void equal_prompts_of_one_call_are_computed_once(void **state) {
+    (void)state;
+    fixture *f = begin(&(srn_engine_opts){.threads = 2, .n_ctx = 512, .max_seqs = 4}, NULL, UINT64_MAX);
+    srn_request_opts o[4];
+    srn_request *r[4];
+    srn_err err = {0};
+    for (int i = 0; i < 4; i++) {
+        o[i] = opts_of(f, 0, LONG, 20);
+        o[i].sampling.seed = (uint64_t)i;
+    }
+    if (srn_request_submit(f->s, f->e, o, 4, r, &err)) fail_msg("%s", err.text);
+    for (int i = 0; i < 4; i++) {
+        srn_request_status st = wait_done(&f->b, r[i]);
+        assert_int_equal(st.n_output, 20);
+        if (i) assert_true(st.n_cached >= LONG - 64);
+        srn_request_release(r[i]);
+    }
+    srn_engine_stats st;
+    srn_scheduler_stats(f->s, f->e, &st);
+    assert_true(st.prompt_tokens >= LONG + 3 && st.prompt_tokens <= LONG + 3 * 64);
+    assert_int_equal(st.prompt_tokens + st.cached_tokens, 4 * LONG);
+    end(f);
+}
+
+static void twins_go_on_when_the_first_is_cancelled(void **state) {
+    (void)state;
+    fixture *f = begin(&(srn_engine_opts){.threads = 2, .n_ctx = 512, .max_seqs = 3}, NULL, 0);
+    srn_request_opts o = opts_of(f, 0, LONG, 10);
+    srn_request *r[3];
+    answer expected;
+    for (int i = 0; i < 3; i++) r[i] = submit(f->s, f->e, &o);
+    gate_wait(&f->g, 1);
+    gate_open(&f->g, 1);
+    gate_wait(&f->g, 2);
+    assert_int_equal(status_of(r[0]).state, SRN_REQUEST_PREFILL);
+    assert_int_equal(status_of(r[1]).state, SRN_REQUEST_QUEUED);
+    srn_request_cancel(r[0]);
+    gate_open(&f->g, UINT64_MAX);
+    assert_int_equal(wait_done(&f->b, r[0]).code, SRN_ECANCELLED);
+    srn_out_token out[3][10];
+    for (int i = 1; i < 3; i++) {
+        assert_int_equal(wait_done(&f->b, r[i]).code, SRN_OK);
+        assert_int_equal(srn_request_read(r[i], 0, NULL, 0, out[i], NULL, 10, NULL), 10);
+    }
+    for (int i = 0; i < 3; i++) srn_request_release(r[i]);
+    srn_scheduler_remove(f->s, f->e, 0);
+    assert_true(computed(&f->g, 0, LONG) < 2 * LONG);
+    alone(f->e, &o, &expected);
+    for (int i = 1; i < 3; i++)
+        for (int k = 0; k < 10; k++) assert_int_equal(out[i][k].id, expected.ids[k]);
+    end(f);
+}
+
+static void tenants_share_nothing(void **state) {
+    (void)state;
+    fixture *f = begin(&small, NULL, UINT64_MAX);
+    const struct {
+        uint64_t tenant, salt;
+        bool cached;
+    } cases[] = {
+        {1, 0, false}, {1, 0, true}, {2, 0, false}, {1, 5, false}, {1, 5, true}, {2, 0, true},
+    };
+    for (size_t i = 0; i < SRN_LEN(cases); i++) {
+        srn_request_opts o = opts_of(f, 0, 200, 2);
+        o.tenant = cases[i].tenant, o.cache_salt = cases[i].salt;
+        srn_request *r = submit(f->s, f->e, &o);
+        assert_int_equal(wait_done(&f->b, r).n_cached > 0, cases[i].cached);
+        srn_request_release(r);
+        o.no_cache = true;
+        r = submit(f->s, f->e, &o);
+        assert_int_equal(wait_done(&f->b, r).n_cached, 0);
+        srn_request_release(r);
+    }
+    end(f);
+}
+
+/* ---- failures ---- */
+
+static void an_overflow_fails_only_its_own_request(void **state) {
+    (void)state;
+    fixture *f = begin(&(srn_engine_opts){.threads = 2, .n_ctx = 512, .max_seqs = 4}, NULL, 0);
+    f->g.poison = 110;
+    f->prompts[2][17] = 110;
+    static const srn_logit_bias never = {110, -100};
+    srn_request *r[4];
+    srn_request_opts o[4];
+    answer expected;
+    for (int i = 0; i < 4; i++) {
+        o[i] = opts_of(f, i, 40, 12);
+        o[i].sampling.logit_bias = &never;
+        o[i].sampling.n_logit_bias = 1;
+        r[i] = submit(f->s, f->e, &o[i]);
+    }
+    gate_open(&f->g, UINT64_MAX);
+    srn_out_token out[4][12];
+    for (int i = 0; i < 4; i++) {
+        srn_request_status st = wait_done(&f->b, r[i]);
+        assert_int_equal(st.code, i == 2 ? SRN_ENONFINITE : SRN_OK);
+        assert_int_equal(srn_request_read(r[i], 0, NULL, 0, out[i], NULL, 12, NULL), i == 2 ? 0 : 12);
+        srn_request_release(r[i]);
+    }
+    srn_scheduler_remove(f->s, f->e, 0);
+    for (int i = 0; i < 4; i++) {
+        if (i == 2) continue;
+        alone(f->e, &o[i], &expected);
+        for (int k = 0; k < 12; k++) assert_int_equal(out[i][k].id, expected.ids[k]);
+    }
+    end(f);
+}
+
+/* ---- engines ---- */
+
+static void two_engines_are_served_side_by_side(void **state) {
+    (void)state;
+    fixture *f = begin(&small, NULL, UINT64_MAX);
+    srn_engine *other = open_long("gemma3", &small);
+    srn_err err = {0};
+    srn_request_opts o = opts_of(f, 0, 100, 40);
+    answer expected[2];
+    srn_request *r[2];
+    alone(other, &o, &expected[1]);
+    if (srn_scheduler_add(f->s, other, &err)) fail_msg("%s", err.text);
+    assert_int_equal(srn_scheduler_add(f->s, other, &err), SRN_EINVAL);
+    r[0] = submit(f->s, f->e, &o);
+    r[1] = submit(f->s, other, &o);
+    srn_out_token out[2][40];
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(wait_done(&f->b, r[i]).code, SRN_OK);
+        assert_int_equal(srn_request_read(r[i], 0, NULL, 0, out[i], NULL, 40, NULL), 40);
+        srn_request_release(r[i]);
+    }
+    srn_scheduler_remove(f->s, f->e, 0);
+    alone(f->e, &o, &expected[0]);
+    for (int i = 0; i < 2; i++)
+        for (int k = 0; k < 40; k++) assert_int_equal(out[i][k].id, expected[i].ids[k]);
+    srn_scheduler_remove(f->s, other, 0);
+    srn_engine_close(other);
+    end(f);
+}
+
+typedef struct removal {
+    fixture *f;
+    uint64_t grace_us;
+} removal;
+
+static void *remove_engine(void *arg) {
+    removal *m = arg;
+    srn_scheduler_remove(m->f->s, m->f->e, m->grace_us);
+    return NULL;
+}
+
+static void removal_waits_for_its_grace(void **state) {
+    (void)state;
+    for (int with_grace = 0; with_grace < 2; with_grace++) {
+        fixture *f = begin(&small, NULL, 0);
+        srn_request_opts o = opts_of(f, 0, 20, 30);
+        srn_request *r = submit(f->s, f->e, &o), *refused;
+        srn_err err = {0};
+        gate_wait(&f->g, 1);
+        gate_open(&f->g, 3);
+        gate_wait(&f->g, 4);
+        pthread_t t;
+        removal m = {f, with_grace ? UINT64_MAX : 0};
+        pthread_create(&t, NULL, remove_engine, &m);
+        int code;
+        while (!(code = srn_request_submit(f->s, f->e, &o, 1, &refused, &err))) {
+            srn_request_cancel(refused); /* the other thread has not come to it yet */
+            srn_request_release(refused);
+        }
+        assert_int_equal(code, SRN_EBUSY);
+        gate_open(&f->g, UINT64_MAX);
+        srn_request_status st = wait_done(&f->b, r);
+        assert_int_equal(st.code, with_grace ? SRN_OK : SRN_ECANCELLED);
+        if (with_grace) assert_int_equal(st.n_output, 30);
+        pthread_join(t, NULL);
+        assert_int_equal(srn_request_submit(f->s, f->e, &o, 1, &refused, &err), SRN_EINVAL);
+        if (srn_scheduler_add(f->s, f->e, &err)) fail_msg("%s", err.text);
+        srn_request *again = submit(f->s, f->e, &o);
+        assert_int_equal(wait_done(&f->b, again).code, SRN_OK);
+        srn_request_release(r);
+        srn_request_release(again);
+        end(f);
+    }
+}
+
+static void requests_outlive_the_scheduler(void **state) {
+    (void)state;
+    fixture *f = begin(&small, NULL, 0);
+    srn_request_opts o = opts_of(f, 0, 20, 30);
+    srn_request *r[3];
+    for (int i = 0; i < 3; i++) r[i] = submit(f->s, f->e, &o);
+    gate_wait(&f->g, 1);
+    end(f);
+    for (int i = 0; i < 3; i++) {
+        srn_request_status st = status_of(r[i]);
+        assert_int_equal(st.state, SRN_REQUEST_DONE);
+        assert_int_equal(st.code, SRN_ECANCELLED);
+        srn_request_cancel(r[i]);
+        srn_request_release(r[i]);
+    }
+}
+
+/* ---- other threads ---- */
+
+typedef struct caller {
+    _Atomic bool gone;
+    _Atomic uint32_t calls;
+} caller;
+
+static void check_caller(void *ctx) {
+    caller *c = ctx;
+    assert_false(atomic_load(&c->gone));
+    atomic_fetch_add(&c->calls, 1);
+}
+
+static void nobody_is_notified_after_release(void **state) {
+    (void)state;
+    fixture *f = begin(&(srn_engine_opts){.threads = 2, .n_ctx = 512, .max_seqs = 4}, NULL, UINT64_MAX);
+    uint64_t seed = 21;
+    for (int i = 0; i < 200; i++) {
+        caller *c = calloc(1, sizeof *c);
+        srn_request_opts o = opts_of(f, i % 8, 5 + (uint32_t)next_random(&seed) % 20, 50);
+        o.notify = check_caller, o.notify_ctx = c;
+        srn_request *r = submit(f->s, f->e, &o);
+        while (i % 3 && atomic_load(&c->calls) < (uint32_t)i % 5) {
+        }
+        srn_request_release(r);
+        atomic_store(&c->gone, true);
+        free(c); /* a later call would touch freed memory, too */
+    }
+    end(f);
+}
+
+static void silence_is_measured_while_there_is_work(void **state) {
+    (void)state;
+    fixture *f = begin(&small, &(srn_scheduler_opts){.now_us = fake_clock}, 0);
+    atomic_fetch_add(&fake_now, 5000000);
+    srn_request_opts o = opts_of(f, 0, 20, 2);
+    srn_request *r = submit(f->s, f->e, &o);
+    gate_wait(&f->g, 1);
+    atomic_fetch_add(&fake_now, 7000000);
+    assert_int_equal(srn_scheduler_silence_us(f->s), 7000000); /* stuck in a step */
+    gate_open(&f->g, 1);
+    gate_wait(&f->g, 2);
+    assert_int_equal(srn_scheduler_silence_us(f->s), 0);
+    gate_open(&f->g, UINT64_MAX);
+    wait_done(&f->b, r);
+    srn_request_release(r);
+    end(f);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(cancelled_within_a_step_in_every_state),
+        cmocka_unit_test(late_within_a_step_in_every_state),
+        cmocka_unit_test(an_answer_ends_where_the_context_does),
+        cmocka_unit_test(stop_texts_and_stop_tokens_end_answers),
+        cmocka_unit_test(priorities_go_first_then_the_first_to_come),
+        cmocka_unit_test(the_tenant_served_least_goes_first),
+        cmocka_unit_test(a_full_queue_refuses_at_once),
+        cmocka_unit_test(what_can_never_run_is_refused),
+        cmocka_unit_test(equal_prompts_of_one_call_are_computed_once),
+        cmocka_unit_test(twins_go_on_when_the_first_is_cancelled),
+        cmocka_unit_test(tenants_share_nothing),
+        cmocka_unit_test(an_overflow_fails_only_its_own_request),
+        cmocka_unit_test(two_engines_are_served_side_by_side),
+        cmocka_unit_test(removal_waits_for_its_grace),
+        cmocka_unit_test(requests_outlive_the_scheduler),
+        cmocka_unit_test(nobody_is_notified_after_release),
+        cmocka_unit_test(silence_is_measured_while_there_is_work),
+    };
+    return cmocka_run_group_tests_name("scheduler, step by step", tests, NULL, NULL);
+}
