@@ -343,6 +343,8 @@ void srn__request_touch(srn_request *r) {
 }
 
 void srn__request_notify_all(srn_scheduler *s) {
+    bool tell = s->touched && s->o.notifying;
+    if (tell) s->o.notifying(s->o.notifying_ctx, true);
     for (srn_request *r = s->touched, *next; r; r = next) {
         next = r->touched_next;
         r->touched = false;
@@ -352,4 +354,5 @@ void srn__request_notify_all(srn_scheduler *s) {
         if (r->ended) srn__request_drop(r);
     }
     s->touched = NULL;
+    if (tell) s->o.notifying(s->o.notifying_ctx, false);
 }

@@ -18,6 +18,10 @@ typedef struct srn_scheduler_opts {
     double prefill_share; /* of a step's time that prompts may take while answers run: 0.5 means that a gap
                              between tokens at most doubles; 0: the default, 0.5 */
     uint64_t (*now_us)(void); /* NULL: srn_now_us */
+    /* Called on the thread before the requests of a step are notified (true) and after it (false), so that
+     * whoever they wake can be woken once. May be NULL. */
+    void (*notifying)(void *ctx, bool begins);
+    void *notifying_ctx;
 } srn_scheduler_opts;
 /* Starts the thread. opts may be NULL. */
 int srn_scheduler_new(const srn_scheduler_opts *opts, srn_scheduler **ret, srn_err *err);

@@ -62,8 +62,8 @@ void srn__call_drop(srn__call *c) {
     free(c);
 }
 
-/* Pushes the call on the list that the listener takes whole; only the push onto an empty list wakes it, so
- * that a step of the scheduler which wakes many calls costs one system call. */
+/* Pushes the call on the list that the listener takes whole; only the push onto an empty list wakes it, and
+ * none during a burst, so that a step of the scheduler which wakes many calls costs one system call. */
 void srn__call_wake(srn__call *c) {
     if (atomic_exchange(&c->woken, true)) return;
     srn__call_hold(c);
@@ -71,7 +71,14 @@ void srn__call_wake(srn__call *c) {
     srn__call *head = atomic_load(&h->ready);
     do c->next_ready = head;
     while (!atomic_compare_exchange_weak(&h->ready, &head, c));
-    if (!head) srn__listener_wake(h);
+    if (!head && !atomic_load(&h->burst)) srn__listener_wake(h);
+}
+
+/* A push reads `burst` after it, the end reads the list after clearing `burst`: one of them sees the other.
+ */
+void srn__http_burst(srn__http *h, bool begins) {
+    atomic_store(&h->burst, begins);
+    if (!begins && atomic_load(&h->ready)) srn__listener_wake(h);
 }
 
 bool srn__call_replied(srn__call *c) {

@@ -57,6 +57,7 @@ int srn__http_new(const srn__http_opts *o, srn__http **ret, srn_err *err) {
     for (int i = 0; i < SRN__LINGERS; i++) h->lingers[i].fd = -1;
     atomic_init(&h->ready, NULL);
     atomic_init(&h->mode, SRN__MODE_LOADING);
+    atomic_init(&h->burst, false);
     atomic_init(&h->hurry, false);
     atomic_init(&h->n_conns, 0);
     atomic_init(&h->new_keyring, NULL);

@@ -52,6 +52,8 @@ int srn__http_new(const srn__http_opts *o, srn__http **ret, srn_err *err);
 void srn__http_ready(srn__http *h);
 const char *srn__http_address(const srn__http *h);
 uint32_t srn__http_connections(const srn__http *h); /* open now; any thread */
+/* Around many wakes at once, one thread: the listener is woken at their end. */
+void srn__http_burst(srn__http *h, bool begins);
 /* Why no requests are taken now ("loading", "draining"), or NULL. Any thread. */
 const char *srn__http_unready(const srn__http *h);
 /* Reads keys and certificate again; on failure the old ones stay, and an event is logged. Any thread. */
@@ -250,6 +252,7 @@ struct srn__http {
     srn__workers *workers;
     _Atomic(srn__call *) ready; /* woken calls, pushed by any thread, taken whole by the listener */
     atomic_int mode;
+    atomic_bool burst; /* wakes come in quick succession: their end wakes the listener */
     atomic_bool hurry;
     atomic_uint n_conns;
     bool stopped;

@@ -188,18 +188,14 @@ static void hang_up(srn__http *h, srn__conn *conn) {
 }
 
 static void on_event(srn__http *h, const struct epoll_event *e) {
-    uint64_t drained;
     switch (*(int *)e->data.ptr) {
-    case KIND_EVENT:
-        (void)!read(h->event_fd, &drained, sizeof drained);
-        break;
     case KIND_CONN:
         hang_up(h, e->data.ptr);
         break;
     case KIND_LINGER:
         swallow(e->data.ptr);
         break;
-    default: /* libmicrohttpd's turn comes anyway */
+    default: /* libmicrohttpd's turn, and that of the calls that were woken, comes anyway */
         break;
     }
 }
@@ -316,7 +312,7 @@ int srn__listener_start(srn__http *h, srn_err *err) {
     if (code) return code;
     const union MHD_DaemonInfo *i = MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_EPOLL_FD);
     if (!i || !watch(h, i->epoll_fd, EPOLLIN, &h->daemon_kind) ||
-        !watch(h, h->event_fd, EPOLLIN, &h->event_kind))
+        !watch(h, h->event_fd, EPOLLIN | EPOLLET, &h->event_kind))
         return srn_fail(err, SRN_EIO, "the HTTP server's sockets cannot be watched: %s", strerror(errno));
     /* Signals are the main thread's; a write to a closed socket is an error code here. */
     sigset_t all, before;

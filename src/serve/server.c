@@ -40,6 +40,10 @@ static void server_free(srn_server *s, uint32_t grace_ms) {
     free(s);
 }
 
+static void burst(void *ctx, bool begins) {
+    srn__http_burst(ctx, begins);
+}
+
 static int start(srn_server *s, const srn_server_opts *o, srn_err *err) {
     const srn_config *c = o->config;
     int code = srn__metrics_new(&s->metrics, err);
@@ -53,8 +57,8 @@ static int start(srn_server *s, const srn_server_opts *o, srn_err *err) {
                         .on_end = count,
                         .end_ctx = s};
     code = srn__http_new(&h, &s->http, err);
-    if (!code)
-        code = srn_scheduler_new(&(srn_scheduler_opts){.max_queue = c->limits.queue}, &s->scheduler, err);
+    srn_scheduler_opts so = {.max_queue = c->limits.queue, .notifying = burst, .notifying_ctx = s->http};
+    if (!code) code = srn_scheduler_new(&so, &s->scheduler, err);
     if (!code) code = srn__models_new(c, s->scheduler, &s->models, err);
     if (!code) code = srn__models_load_all(s->models, o->progress, o->progress_ctx, err);
     return code;

@@ -316,6 +316,25 @@ static void a_stream_is_sent_as_it_comes(void **state) {
     site_stop(&s);
 }
 
+static void what_is_woken_in_a_burst_is_sent_at_its_end(void **state) {
+    (void)state;
+    site s;
+    heard r;
+    site_init(&s);
+    site_start(&s);
+    int fd = open_stream(&s, "/stream");
+    assert_true(hear_head(fd, &r));
+    for (int i = 0; i < 20; i++) {
+        srn__http_burst(s.http, true);
+        give(&s.feed, "data: a\n\n", false);
+        srn__http_burst(s.http, false);
+        assert_true(hear_chunk(fd, &r));
+    }
+    heard_done(&r);
+    close(fd);
+    site_stop(&s);
+}
+
 static void an_old_client_gets_a_stream_that_ends_with_the_connection(void **state) {
     (void)state;
     site s;
@@ -664,6 +683,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(pages_may_ask_only_where_their_origin_is_configured),
         cmocka_unit_test(the_world_is_not_served_without_keys),
         cmocka_unit_test(a_stream_is_sent_as_it_comes),
+        cmocka_unit_test(what_is_woken_in_a_burst_is_sent_at_its_end),
         cmocka_unit_test(an_old_client_gets_a_stream_that_ends_with_the_connection),
         cmocka_unit_test(a_reply_that_is_not_streamed_comes_with_its_status),
         cmocka_unit_test(a_slow_reader_misses_nothing),
