@@ -13,16 +13,20 @@ typedef struct srn__job_spec {
     srn__served *model; /* the job takes its own hold */
     /* One of: chat messages (chat-completions form, checked), a text, or token ids. */
     const json_t *messages;
+    const json_t *tools; /* shown to the model beside reply.tools, which may be called; NULL: those */
     srn_str text;
+    bool parse_special; /* special tokens' text in it becomes these tokens */
     const int32_t *tokens;
     uint32_t n_tokens;
     const json_t *template_vars; /* chat_template_kwargs, or NULL */
     bool continue_last;          /* the last message is an assistant's to be continued */
+    bool no_generation_prompt;   /* nothing after the messages */
     /* What the answer may be. */
-    srn_reply_opts reply; /* tools and how they may be called */
-    const json_t *schema; /* the content's JSON schema, or NULL */
-    bool json_object;     /* any JSON object */
-    srn_str regex, gbnf;  /* or one of these; ptr NULL: none */
+    srn_reply_opts reply;         /* tools and how they may be called */
+    const json_t *schema;         /* the content's JSON schema, or NULL */
+    bool json_object;             /* any JSON object */
+    srn_str regex, gbnf;          /* or one of these; ptr NULL: none */
+    const char *constraint_param; /* the request's field that these came from, for errors */
     /* How it is drawn. */
     srn_sampling sampling;
     uint32_t n; /* choices; seeds seed, seed+1, ... */
@@ -39,6 +43,17 @@ typedef struct srn__job_spec {
     int32_t priority;
     uint32_t timeout_ms;
 } srn__job_spec;
+
+/* The model that a request for `asked` gets by the routes, with a hold; *ret_route may be NULL. Errors: those
+ * of srn__models_get. */
+int srn__job_model(srn__call *c, const char *endpoint, const char *asked, srn__served **ret,
+                   const srn_config_route **ret_route, srn_err *err);
+/* What a route says of tokens, time and priority, laid over the spec. */
+void srn__job_apply_route(srn__job_spec *spec, const srn_config_route *route);
+/* The headers that every answer carries: x-serin-model, x-serin-prompt, x-serin-seed. */
+int srn__job_headers(srn__call *c, const srn__job_spec *spec, srn_err *err);
+/* SHA-256 of the prompt's fixed part: template, system messages, tools. */
+int srn__job_prompt_hash(const srn__job_spec *spec, char ret_hex[2 * SRN_SHA256_BYTES + 1], srn_err *err);
 
 /* Renders, tokenizes, compiles the constraint, submits. On failure *ret_param names the request's field that
  * is to blame, or is NULL. */
@@ -80,6 +95,7 @@ typedef struct srn__job_usage {
     uint32_t prompt_tokens, cached_tokens, output_tokens, reasoning_tokens;
 } srn__job_usage;
 srn__job_usage srn__job_get_usage(const srn__job *j);
+void srn__job_add_facts(const srn__job *j, srn__call_facts *f); /* tokens and times, for the log */
 uint32_t srn__job_n_choices(const srn__job *j);
 /* Tokens of a choice with their log-probabilities; tops [n_top] each. */
 const srn_out_token *srn__job_tokens(const srn__job *j, uint32_t choice, uint32_t *ret_n,

@@ -1,6 +1,7 @@
 /* serve: the table of routes. A row is a method, a path, the handler and what it needs; handlers are in the
  * file of their API. Read by the listener for each request, and by metrics for their labels.
  */
+#include "serve/openai.h"
 #include "serve/routes.h"
 
 const srn__route srn__routes[] = {
@@ -11,5 +12,13 @@ const srn__route srn__routes[] = {
     {"GET", "/metrics", srn__handle_metrics, SRN__ROUTE_METRICS, SRN__OPENAI},
     {"POST", "/v1/models/load", srn__handle_load, SRN__ROUTE_ADMIN, SRN__OPENAI},
     {"POST", "/v1/models/unload", srn__handle_unload, SRN__ROUTE_ADMIN, SRN__OPENAI},
+    {"POST", "/v1/chat/completions", srn__openai_chat, 0, SRN__OPENAI},
+    {"POST", "/v1/completions", srn__openai_completions, 0, SRN__OPENAI},
+    {"POST", "/v1/embeddings", srn__openai_embeddings, 0, SRN__OPENAI},
+    {"GET", "/v1/models", srn__openai_models, 0, SRN__OPENAI},
+    {"GET", "/v1/models/{id}", srn__openai_model_info, 0, SRN__OPENAI},
+    {"POST", "/tokenize", srn__tokenize, 0, SRN__OPENAI},
+    {"POST", "/detokenize", srn__detokenize, 0, SRN__OPENAI},
+    {"POST", "/apply-template", srn__apply_template, 0, SRN__OPENAI},
 };
 const size_t srn__n_routes = SRN_LEN(srn__routes);

@@ -1,0 +1,390 @@
+/* Jobs: from what a client asked to requests of the scheduler, and from its tokens back to events. start runs
+ * on a worker thread, next on the listener thread; only cancel may come from any other. A job holds its model
+ * and its call until it is freed. Refuses chats for models without a template, prompts without tokens, and
+ * constraints that cannot be compiled.
+ */
+#include <stdlib.h>
+#include <time.h>
+
+#include "serve/job.h"
+#include "serve/job_internal.h"
+
+typedef struct choice {
+    srn_request *request;
+    srn_reply_parser *parser; /* NULL: everything is content */
+    uint64_t text_from;       /* bytes of the answer that were read */
+    srn_out_token *tokens;
+    srn_top_token *tops; /* [cap, n_top] */
+    uint32_t n_tokens, cap;
+    uint32_t told; /* tokens that events have accounted for */
+    uint32_t n_calls;
+    const char *call_id; /* of the call that is being written */
+    bool whole_call;     /* the last call is complete */
+    bool ended;
+    srn_request_status status;
+} choice;
+
+typedef struct queued {
+    srn__job_event event;
+    size_t from, len; /* of its text, in the job's text */
+} queued;
+
+struct srn__job {
+    srn__call *call;
+    srn__served *model;
+    srn_tokens prompt;
+    choice *choices;
+    srn_request **requests; /* [n], all of them before anybody else sees the job */
+    uint32_t n, n_top;
+    bool failed, want_prompt_logprobs;
+    srn_err err;
+    queued *queue;
+    size_t n_queue, cap_queue, taken;
+    srn_buf text;
+    srn_arena ids;
+    choice *reading; /* whose parser is running */
+    bool no_memory;
+};
+
+enum { MAX_ANSWER_BYTES = 256 << 20, MAX_CALL_IDS = 16 << 20 };
+
+/* ---- events ---- */
+
+static void push(srn__job *j, srn__job_event e, srn_str text) {
+    if (j->n_queue == j->cap_queue) {
+        size_t cap = j->cap_queue ? 2 * j->cap_queue : 8;
+        queued *grown = srn_realloc_array(j->queue, cap, sizeof *grown);
+        if (!grown) {
+            j->no_memory = true;
+            return;
+        }
+        j->queue = grown;
+        j->cap_queue = cap;
+    }
+    size_t from = j->text.len;
+    if (text.len && !srn_buf_add(&j->text, text.ptr, text.len)) j->no_memory = true;
+    j->queue[j->n_queue++] = (queued){e, from, j->text.len - from};
+}
+
+/* An event of choice c that accounts for all text up to byte end. */
+static srn__job_event event_of(srn__job *j, choice *c, srn__job_event_kind kind, uint64_t end) {
+    srn__job_event e = {
+        .kind = kind, .choice = (uint32_t)(c - j->choices), .first_token = c->told, .stop = -1};
+    while (c->told < c->n_tokens && c->tokens[c->told].text_end <= end) c->told++;
+    e.n_tokens = c->told - e.first_token;
+    return e;
+}
+
+static void fail(srn__job *j, const srn_err *err) {
+    if (j->failed) return;
+    j->failed = true;
+    j->err = *err;
+    srn__job_cancel(j);
+    for (uint32_t i = 0; i < j->n; i++) j->choices[i].ended = true;
+    push(j, (srn__job_event){.kind = SRN__JOB_FAIL, .stop = -1, .err = &j->err}, (srn_str){0});
+}
+
+static const char *new_call_id(srn__job *j) {
+    char id[32];
+    snprintf(id, sizeof id, "call_%016llx%08x", (unsigned long long)srn_hash_seed(),
+             (unsigned)srn_hash_seed());
+    return srn_arena_strndup(&j->ids, id, strlen(id));
+}
+
+static void on_reply(void *ctx, const srn_reply_event *r) {
+    srn__job *j = ctx;
+    choice *c = j->reading;
+    static const srn__job_event_kind kinds[] = {[SRN_REPLY_REASONING] = SRN__JOB_REASONING,
+                                                [SRN_REPLY_CONTENT] = SRN__JOB_TEXT,
+                                                [SRN_REPLY_CALL] = SRN__JOB_CALL,
+                                                [SRN_REPLY_ARGUMENTS] = SRN__JOB_ARGUMENTS,
+                                                [SRN_REPLY_CALL_END] = SRN__JOB_CALL_END};
+    srn__job_event e = event_of(j, c, kinds[r->kind], r->end);
+    if (r->kind == SRN_REPLY_CALL) {
+        c->call_id = new_call_id(j);
+        c->n_calls++;
+        if (!c->call_id) j->no_memory = true;
+    }
+    if (r->kind == SRN_REPLY_CALL || r->kind == SRN_REPLY_CALL_END)
+        c->whole_call = r->kind == SRN_REPLY_CALL_END;
+    e.call_index = r->index;
+    e.call_id = c->call_id;
+    push(j, e, r->text);
+}
+
+static void finish(srn__job *j, choice *c) {
+    srn__job_event e = event_of(j, c, SRN__JOB_FINISH, UINT64_MAX);
+    bool ended = c->status.finish == SRN_FINISH_STOP;
+    e.finish = !ended                        ? SRN__FINISH_LENGTH
+               : c->n_calls && c->whole_call ? SRN__FINISH_TOOL_CALLS
+                                             : SRN__FINISH_STOP;
+    e.stop = c->status.stop;
+    c->ended = true;
+    push(j, e, (srn_str){0});
+}
+
+/* ---- reading ---- */
+
+/* Room for 64 more tokens. */
+static bool room(srn__job *j, choice *c) {
+    if (c->cap - c->n_tokens >= 64) return true;
+    uint32_t cap = c->cap ? 2 * c->cap : 128;
+    srn_out_token *tokens = srn_realloc_array(c->tokens, cap, sizeof *tokens);
+    if (!tokens) return false;
+    c->tokens = tokens;
+    if (j->n_top) {
+        srn_top_token *tops = srn_realloc_array(c->tops, (size_t)cap * j->n_top, sizeof *tops);
+        if (!tops) return false;
+        c->tops = tops;
+    }
+    c->cap = cap;
+    return true;
+}
+
+/* Takes what the scheduler has of a choice; true: there was something. */
+static bool read_choice(srn__job *j, choice *c) {
+    srn_buf text;
+    srn_buf_init(&text, MAX_ANSWER_BYTES);
+    srn_request_status later;
+    srn_err err = {0};
+    bool first = true, some = false;
+    for (;;) {
+        if (!room(j, c)) {
+            j->no_memory = true;
+            break;
+        }
+        uint32_t cap = c->cap - c->n_tokens;
+        srn_top_token *tops = j->n_top ? c->tops + (size_t)c->n_tokens * j->n_top : NULL;
+        uint32_t got = srn_request_read(c->request, c->text_from, first ? &text : NULL, c->n_tokens,
+                                        c->tokens + c->n_tokens, tops, cap, first ? &c->status : &later);
+        first = false;
+        c->n_tokens += got;
+        some = some || got;
+        if (got < cap) break;
+    }
+    int code = SRN_OK;
+    j->reading = c;
+    if (text.len) {
+        some = true;
+        c->text_from += text.len;
+        srn_str s = {text.data, text.len};
+        if (c->parser)
+            code = srn_reply_parser_add(c->parser, s, &err);
+        else
+            push(j, event_of(j, c, SRN__JOB_TEXT, c->text_from), s);
+    }
+    if (text.failed) j->no_memory = true;
+    srn_buf_done(&text);
+    bool done = c->status.state == SRN_REQUEST_DONE;
+    if (!code && done && !c->status.code && c->parser) code = srn_reply_parser_end(c->parser, &err);
+    if (j->no_memory) code = srn_fail_nomem(&err, j->text.len);
+    if (!code && done) code = c->status.code, err = c->status.err;
+    if (code)
+        fail(j, &err);
+    else if (done)
+        finish(j, c);
+    return some || done;
+}
+
+bool srn__job_next(srn__job *j, srn__job_event *ret) {
+    if (j->taken == j->n_queue) {
+        j->taken = j->n_queue = 0;
+        srn_buf_clear(&j->text);
+        for (uint32_t i = 0; i < j->n && !j->failed; i++)
+            if (!j->choices[i].ended) read_choice(j, &j->choices[i]);
+    }
+    if (j->taken == j->n_queue) return false;
+    const queued *q = &j->queue[j->taken++];
+    *ret = q->event;
+    ret->text = (srn_str){q->len ? j->text.data + q->from : "", q->len};
+    return true;
+}
+
+bool srn__job_done(const srn__job *j) {
+    for (uint32_t i = 0; i < j->n; i++)
+        if (!j->choices[i].ended) return false;
+    return j->taken == j->n_queue;
+}
+
+void srn__job_cancel(srn__job *j) {
+    for (uint32_t i = 0; i < j->n; i++) srn_request_cancel(j->requests[i]);
+}
+
+void srn__job_free(srn__job *j) {
+    if (!j) return;
+    for (uint32_t i = 0; i < j->n; i++) {
+        choice *c = &j->choices[i];
+        if (j->requests[i]) srn_request_release(j->requests[i]);
+        srn_reply_parser_free(c->parser);
+        free(c->tokens);
+        free(c->tops);
+    }
+    free(j->choices);
+    free(j->requests);
+    free(j->queue);
+    srn_buf_done(&j->text);
+    srn_arena_done(&j->ids);
+    srn_tokens_done(&j->prompt);
+    srn__served_put(j->model);
+    srn__call_drop(j->call);
+    free(j);
+}
+
+/* ---- starting ---- */
+
+static void wake(void *ctx) {
+    srn__call_wake(ctx);
+}
+
+/* Whether a control token of the vocabulary is one of the marks that are looked for. */
+static bool marks_are_control(const srn__served *v, const srn_reply_opts *o) {
+    const char *mark;
+    for (size_t i = 0; (mark = srn_reply_mark(v->format, o->parse_tools, o->parse_reasoning, i)) != NULL;
+         i++) {
+        int32_t id = srn_vocab_find(v->vocab, srn_str_of(mark));
+        if (id >= 0 && srn_vocab_attr(v->vocab, id) == SRN_TOKEN_CONTROL) return true;
+    }
+    return false;
+}
+
+static uint32_t least(uint32_t a, uint32_t b) { /* 0: no limit */
+    return !a || (b && b < a) ? b : a;
+}
+
+static srn_request_opts request_opts(srn__job *j, const srn__job_spec *spec, const srn_reply_opts *reply,
+                                     srn_constraint *constraint) {
+    const srn_config_limits *limits = &srn__call_config(j->call)->limits;
+    const srn_key *key = srn__call_key(j->call);
+    uint32_t timeout = least(spec->timeout_ms, limits->request_timeout_ms);
+    return (srn_request_opts){
+        .kind = SRN_REQUEST_GENERATE,
+        .prompt = j->prompt.ids,
+        .n_prompt = (uint32_t)j->prompt.n,
+        .sampling = spec->sampling,
+        .max_tokens = least(spec->max_tokens, limits->max_tokens),
+        .min_tokens = spec->min_tokens,
+        .ignore_eog = spec->ignore_eog,
+        .stops = spec->stops,
+        .n_stops = spec->n_stops,
+        .keep_stop = spec->keep_stop,
+        .stop_tokens = spec->stop_tokens,
+        .n_stop_tokens = spec->n_stop_tokens,
+        .show_special = spec->show_special || marks_are_control(j->model, reply),
+        .logprobs = spec->logprobs,
+        .n_top = spec->n_top,
+        .prompt_logprobs = spec->prompt_logprobs,
+        .constraint = constraint,
+        .trie = j->model->trie,
+        .speculate = j->model->config->speculate,
+        .no_cache = spec->no_cache,
+        .tenant = key ? key->tenant_id : 0,
+        .cache_salt = spec->cache_salt,
+        .priority = (key ? key->priority : 0) + spec->priority,
+        .deadline_us = timeout ? srn_now_us() + 1000 * (uint64_t)timeout : 0,
+        .notify = wake,
+        .notify_ctx = j->call,
+    };
+}
+
+static int submit(srn__job *j, const srn__job_spec *spec, const srn_reply_opts *reply,
+                  srn_constraint *constraint, srn_err *err) {
+    srn_request_opts *opts = srn_calloc(spec->n, sizeof *opts);
+    srn_request **requests = srn_calloc(spec->n, sizeof(srn_request *));
+    j->choices = srn_calloc(spec->n, sizeof *j->choices);
+    int code = opts && requests && j->choices ? SRN_OK : srn_fail_nomem(err, spec->n * sizeof *opts);
+    for (uint32_t i = 0; !code && i < spec->n; i++) {
+        opts[i] = request_opts(j, spec, reply, constraint);
+        opts[i].sampling.seed += i;
+        if (reply->parse_tools || reply->parse_reasoning)
+            code = srn_reply_parser_new(j->model->format, reply, on_reply, j, &j->choices[i].parser, err);
+    }
+    j->requests = requests;
+    j->n = j->choices && requests ? spec->n : 0;
+    if (!code)
+        code =
+            srn_request_submit(srn__call_scheduler(j->call), j->model->engine, opts, spec->n, requests, err);
+    for (uint32_t i = 0; !code && i < spec->n; i++) j->choices[i].request = requests[i];
+    free(opts);
+    return code;
+}
+
+int srn__job_start(srn__call *c, const srn__job_spec *spec, srn__job **ret, const char **ret_param,
+                   srn_err *err) {
+    srn__job *j = srn_calloc(1, sizeof *j);
+    if (!j) return srn_fail_nomem(err, sizeof *j);
+    srn__call_hold(c);
+    j->call = c;
+    j->model = spec->model;
+    atomic_fetch_add(&spec->model->refs, 1);
+    j->n_top = spec->logprobs || spec->prompt_logprobs ? spec->n_top : 0;
+    srn_buf_init(&j->text, MAX_ANSWER_BYTES);
+    srn_arena_init(&j->ids, MAX_CALL_IDS);
+    srn_reply_opts reply = spec->reply;
+    srn_constraint *constraint = NULL;
+    const char *param = NULL;
+    int code = srn__job_build_prompt(spec, NULL, &j->prompt, &reply.in_reasoning, &param, err);
+    if (!code) code = srn__job_constraint(spec, &reply, &constraint, &param, err);
+    if (!code) code = submit(j, spec, &reply, constraint, err);
+    if (code == SRN_ECONTEXT) param = spec->messages ? "messages" : "prompt";
+    srn_constraint_free(constraint);
+    if (code) {
+        srn__job_free(j);
+        *ret_param = param;
+        return code;
+    }
+    snprintf(srn__call_get_facts(c)->model, sizeof srn__call_get_facts(c)->model, "%s", spec->model->name);
+    *ret = j;
+    return SRN_OK;
+}
+
+/* ---- what became of it ---- */
+
+static uint32_t reasoning_tokens(const choice *c) {
+    uint64_t end = c->parser ? srn_reply_parser_reasoning_end(c->parser) : 0;
+    uint32_t n = 0;
+    while (end && n < c->n_tokens && c->tokens[n].text_end <= end) n++;
+    return n;
+}
+
+srn__job_usage srn__job_get_usage(const srn__job *j) {
+    srn__job_usage u = {.prompt_tokens = (uint32_t)j->prompt.n};
+    for (uint32_t i = 0; i < j->n; i++) {
+        const choice *c = &j->choices[i];
+        u.output_tokens += c->n_tokens;
+        u.reasoning_tokens += reasoning_tokens(c);
+        u.cached_tokens = i ? SRN_MIN(u.cached_tokens, c->status.n_cached) : c->status.n_cached;
+    }
+    return u;
+}
+
+void srn__job_add_facts(const srn__job *j, srn__call_facts *f) {
+    srn__job_usage u = srn__job_get_usage(j);
+    f->prompt_tokens += u.prompt_tokens;
+    f->cached_tokens += u.cached_tokens;
+    f->output_tokens += u.output_tokens;
+    const srn_request_status *s = &j->choices[0].status;
+    if (s->started_us) f->queue_us = SRN_MAX(f->queue_us, s->started_us - s->submitted_us);
+    if (s->first_token_us) f->ttft_us = SRN_MAX(f->ttft_us, s->first_token_us - s->submitted_us);
+    snprintf(f->finish, sizeof f->finish, "%s",
+             j->failed ? srn_err_name(j->err.code) : srn_finish_name(s->finish));
+}
+
+uint32_t srn__job_n_choices(const srn__job *j) {
+    return j->n;
+}
+
+const srn_out_token *srn__job_tokens(const srn__job *j, uint32_t i, uint32_t *ret_n,
+                                     const srn_top_token **ret_tops) {
+    *ret_n = j->choices[i].n_tokens;
+    if (ret_tops) *ret_tops = j->choices[i].tops;
+    return j->choices[i].tokens;
+}
+
+const int32_t *srn__job_prompt_ids(const srn__job *j, uint32_t *ret_n, const float **ret_logprobs,
+                                   const srn_top_token **ret_tops) {
+    *ret_n = (uint32_t)j->prompt.n;
+    const srn_top_token *tops = NULL;
+    if (ret_logprobs) *ret_logprobs = srn_request_prompt_logprobs(j->requests[0], &tops);
+    if (ret_tops) *ret_tops = tops;
+    return j->prompt.ids;
+}

@@ -1,0 +1,229 @@
+/* Jobs: what goes in. Messages become text by the model's template and text becomes tokens; the constraint
+ * is compiled; routes, headers and the hash of a prompt's fixed part. Pure but for the clock that templates
+ * may ask; worker threads.
+ */
+#include <stdlib.h>
+#include <time.h>
+
+#include "serve/job_internal.h"
+
+enum { MAX_PROMPT_TEXT = 64 << 20, MAX_GRAMMAR_NODES = 1 << 18 };
+
+/* ---- routes and models ---- */
+
+static const char *header(void *ctx, const char *name) {
+    return srn__call_header(ctx, name);
+}
+
+int srn__job_model(srn__call *c, const char *endpoint, const char *asked, srn__served **ret,
+                   const srn_config_route **ret_route, srn_err *err) {
+    const srn_key *key = srn__call_key(c);
+    srn_route_query q = {.endpoint = endpoint,
+                         .key = key ? key->name : NULL,
+                         .alias = asked,
+                         .header = header,
+                         .header_ctx = c};
+    const srn_config_route *route = srn_config_route_of(srn__call_config(c), &q);
+    int code = srn__models_get(srn__call_models(c), route && route->model ? route->model : asked, ret, err);
+    if (!code && ret_route) *ret_route = route;
+    return code;
+}
+
+void srn__job_apply_route(srn__job_spec *spec, const srn_config_route *route) {
+    if (!route) return;
+    if (route->max_tokens && (!spec->max_tokens || spec->max_tokens > route->max_tokens))
+        spec->max_tokens = route->max_tokens;
+    if (route->timeout_ms && (!spec->timeout_ms || spec->timeout_ms > route->timeout_ms))
+        spec->timeout_ms = route->timeout_ms;
+    spec->priority += route->priority;
+}
+
+/* ---- the prompt ---- */
+
+static const json_t *shown_tools(const srn__job_spec *spec) {
+    return spec->tools ? spec->tools : spec->reply.tools;
+}
+
+/* Cuts the rendering behind the last message's text, which the answer goes on from. */
+static int cut_at_last(const json_t *messages, srn_rendered *r, srn_err *err) {
+    const json_t *last = json_array_get(messages, json_array_size(messages) - 1);
+    const char *role = json_string_value(json_object_get(last, "role"));
+    const json_t *content = json_object_get(last, "content");
+    const char *p = json_string_value(content);
+    size_t n = json_string_length(content), at = SIZE_MAX;
+    while (n && strchr(" \n\r\t", p[n - 1])) n--;
+    while (n && strchr(" \n\r\t", *p)) p++, n--;
+    if (!role || strcmp(role, "assistant") != 0 || n == 0)
+        return srn_fail(err, SRN_EINVAL,
+                        "continue_final_message needs a last message of role assistant with some content");
+    for (size_t i = r->text.len >= n ? r->text.len - n + 1 : 0; at == SIZE_MAX && i-- > 0;)
+        if (memcmp(r->text.data + i, p, n) == 0) at = i;
+    if (at == SIZE_MAX)
+        return srn_fail(err, SRN_EINVAL,
+                        "the chat template does not show the last message as it is; it cannot be continued");
+    size_t end = at + n;
+    r->text.len = end;
+    r->text.data[end] = 0;
+    while (r->n_spans && (size_t)(r->spans[r->n_spans - 1].text.ptr - r->text.data) >= end) r->n_spans--;
+    if (r->n_spans) {
+        srn_span *s = &r->spans[r->n_spans - 1];
+        s->text.len = SRN_MIN(s->text.len, end - (size_t)(s->text.ptr - r->text.data));
+    }
+    return SRN_OK;
+}
+
+static int render(const srn__job_spec *spec, srn_rendered *ret, srn_err *err) {
+    const srn__served *v = spec->model;
+    const json_t *tools = shown_tools(spec);
+    bool with_tools = json_array_size(tools) > 0;
+    const srn_template *t = with_tools ? v->chat_tools : v->chat;
+    if (!t)
+        return srn_fail(err, SRN_EUNSUP,
+                        "the model '%s' has no chat template; complete plain text with /v1/completions",
+                        v->name);
+    json_t *messages = NULL, *shown = NULL;
+    int code = srn_reply_adapt(v->format, spec->messages, tools, &messages, &shown, err);
+    if (code) return code;
+    srn_render_opts o = {.messages = messages,
+                         .tools = shown,
+                         .extra = spec->template_vars,
+                         .bos_token = v->bos,
+                         .eos_token = v->eos,
+                         .add_generation_prompt = !spec->continue_last && !spec->no_generation_prompt,
+                         .now_unix = (int64_t)time(NULL)};
+    code = srn_template_render(t, &o, ret, err);
+    if (code == SRN_EINVAL) srn_fail_prefix(err, code, "the chat template refuses the messages");
+    if (!code && spec->continue_last) code = cut_at_last(messages, ret, err);
+    json_decref(messages);
+    json_decref(shown);
+    return code;
+}
+
+/* A vocabulary that asks for EOS asks for it at the end of a text; a prompt goes on. */
+static void drop_eos(const srn_vocab *v, srn_tokens *t) {
+    if (srn_vocab_add_eos(v) && t->n && t->ids[t->n - 1] == srn_vocab_eos(v)) t->n--;
+}
+
+static int chat_prompt(const srn__job_spec *spec, srn_buf *text, srn_tokens *ids, bool *ret_in_reasoning,
+                       srn_err *err) {
+    srn_rendered r = {0};
+    int code = render(spec, &r, err);
+    if (!code && text) srn_buf_add(text, r.text.data ? r.text.data : "", r.text.len);
+    if (!code && ids) code = srn_tokenize(spec->model->vocab, r.spans, r.n_spans, 0, ids, err);
+    if (!code && ret_in_reasoning)
+        *ret_in_reasoning =
+            r.n_spans && r.spans[r.n_spans - 1].trusted &&
+            srn_reply_ends_in_reasoning(spec->model->format, (srn_str){r.text.data, r.text.len});
+    srn_rendered_done(&r);
+    return code;
+}
+
+int srn__job_build_prompt(const srn__job_spec *spec, srn_buf *text, srn_tokens *ids, bool *ret_in_reasoning,
+                          const char **ret_param, srn_err *err) {
+    const srn_vocab *v = spec->model->vocab;
+    int code = SRN_OK;
+    if (ret_in_reasoning) *ret_in_reasoning = false;
+    *ret_param = spec->messages ? "messages" : "prompt";
+    if (spec->messages) {
+        code = chat_prompt(spec, text, ids, ret_in_reasoning, err);
+    } else if (spec->tokens) {
+        for (uint32_t i = 0; ids && i < spec->n_tokens; i++)
+            if (!srn_tokens_push(ids, spec->tokens[i])) return srn_fail_nomem(err, spec->n_tokens * 4u);
+    } else if (ids) {
+        srn_span span = {spec->text, spec->parse_special};
+        code = srn_tokenize(v, &span, span.text.len > 0, 0, ids, err);
+    }
+    if (code || !ids) return code;
+    if (!spec->tokens) drop_eos(v, ids);
+    if (ids->n == 0) return srn_fail(err, SRN_EINVAL, "the prompt is empty; give it at least one token");
+    *ret_param = NULL;
+    return SRN_OK;
+}
+
+int srn__job_prompt(const srn__job_spec *spec, srn_buf *text, srn_tokens *ids, srn_err *err) {
+    const char *param;
+    return srn__job_build_prompt(spec, text, ids, NULL, &param, err);
+}
+
+/* ---- the constraint ---- */
+
+static srn_node content_node(const srn__job_spec *spec, srn_grammar *g, srn_err *err) {
+    if (spec->schema) return srn_g_schema(g, spec->schema, err);
+    if (spec->json_object) return srn_g_json(g, true);
+    if (spec->regex.ptr) return srn_g_regex(g, spec->regex, err);
+    return srn_g_gbnf(g, spec->gbnf, err);
+}
+
+int srn__job_constraint(const srn__job_spec *spec, srn_reply_opts *reply, srn_constraint **ret,
+                        const char **ret_param, srn_err *err) {
+    bool calls = reply->parse_tools && reply->choice != SRN_TOOLS_NONE && json_array_size(reply->tools) > 0;
+    bool content = spec->schema || spec->json_object || spec->regex.ptr || spec->gbnf.ptr;
+    *ret = NULL;
+    reply->parse_tools = calls;
+    if (!calls && !content) return SRN_OK;
+    srn_grammar *g = NULL;
+    srn_node node = SRN_NODE_NONE;
+    int code = srn_grammar_new(MAX_GRAMMAR_NODES, &g, err);
+    *err = (srn_err){0};
+    if (!code && content) {
+        *ret_param = spec->constraint_param;
+        node = content_node(spec, g, err);
+        if (node == SRN_NODE_NONE) code = err->code ? err->code : SRN_ELIMIT;
+    }
+    if (!code && (calls || reply->parse_reasoning)) {
+        if (calls) *ret_param = "tools";
+        node = srn_reply_grammar(spec->model->format, reply, g, node, err);
+        if (node == SRN_NODE_NONE) code = err->code ? err->code : SRN_ELIMIT;
+    }
+    if (!code) code = srn_constraint_new(g, node, ret, err);
+    if (code && !err->code) srn_fail(err, code, "the grammar of the answer is too large");
+    srn_grammar_free(g);
+    if (!code) {
+        reply->guarded = calls;
+        *ret_param = NULL;
+    }
+    return code;
+}
+
+/* ---- identity ---- */
+
+static void hash_json(srn_sha256 *h, const json_t *j) {
+    char *dump = j ? json_dumps(j, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY) : NULL;
+    if (dump) srn_sha256_add(h, dump, strlen(dump) + 1);
+    free(dump);
+}
+
+int srn__job_prompt_hash(const srn__job_spec *spec, char ret_hex[2 * SRN_SHA256_BYTES + 1], srn_err *err) {
+    srn_sha256 *h = srn_sha256_new();
+    if (!h) return srn_fail_nomem(err, 128);
+    srn_str source = {"", 0};
+    const json_t *tools = shown_tools(spec);
+    const srn_weights *w = srn_engine_weights(spec->model->engine);
+    bool own =
+        json_array_size(tools) > 0 && !srn_meta_str(w, "tokenizer.chat_template.tool_use", &source, NULL);
+    if (spec->messages && !own) srn_meta_str(w, "tokenizer.chat_template", &source, NULL);
+    srn_sha256_add(h, source.ptr, source.len);
+    srn_sha256_add(h, "", 1);
+    for (size_t i = 0; i < json_array_size(spec->messages); i++) {
+        const json_t *m = json_array_get(spec->messages, i);
+        const char *role = json_string_value(json_object_get(m, "role"));
+        if (role && (strcmp(role, "system") == 0 || strcmp(role, "developer") == 0))
+            hash_json(h, json_object_get(m, "content"));
+    }
+    hash_json(h, tools);
+    uint8_t digest[SRN_SHA256_BYTES];
+    srn_sha256_end(h, digest);
+    srn_hex(digest, sizeof digest, ret_hex);
+    return SRN_OK;
+}
+
+int srn__job_headers(srn__call *c, const srn__job_spec *spec, srn_err *err) {
+    char hex[2 * SRN_SHA256_BYTES + 1], seed[24];
+    int code = srn__job_prompt_hash(spec, hex, err);
+    if (code) return code;
+    snprintf(seed, sizeof seed, "%llu", (unsigned long long)spec->sampling.seed);
+    srn__call_set_header(c, "x-serin-model", spec->model->weights_id);
+    srn__call_set_header(c, "x-serin-prompt", hex);
+    srn__call_set_header(c, "x-serin-seed", seed);
+    return SRN_OK;
+}

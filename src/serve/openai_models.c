@@ -1,0 +1,210 @@
+/* The OpenAI API: which models there are, and the small services around them that llama-server and vLLM offer
+ * too: /tokenize, /detokenize, /apply-template. Worker threads; everything is answered at once.
+ */
+#include <stdlib.h>
+
+#include "serve/openai.h"
+#include "serve/openai_internal.h"
+
+enum { MAX_TEXT = 64 << 20 };
+
+static json_t *model_json(const srn_config_model *c, const srn__served *v) {
+    json_t *m = json_pack("{s:s, s:s, s:I, s:s, s:b}", "id", c->name, "object", "model", "created",
+                          (json_int_t)(v ? v->loaded_unix : 0), "owned_by", "serin", "loaded", v != NULL);
+    json_t *aliases = json_array();
+    for (uint32_t i = 0; i < c->n_aliases; i++) json_array_append_new(aliases, json_string(c->aliases[i]));
+    json_object_set_new(m, "aliases", aliases);
+    if (v) {
+        srn_engine_info info = srn_engine_get_info(v->engine);
+        json_object_set_new(m, "max_model_len", json_integer(info.n_ctx));
+        json_object_set_new(m, "weights", json_string(v->weights_id));
+        json_object_set_new(m, "engine", json_string(info.engine_id));
+        json_object_set_new(m, "architecture", json_string(info.architecture));
+    }
+    return m;
+}
+
+static void add_model(void *ctx, const srn_config_model *c, srn__served *v) {
+    json_array_append_new(ctx, model_json(c, v));
+}
+
+void srn__openai_models(srn__call *c) {
+    json_t *list = json_array();
+    srn__models_each(srn__call_models(c), add_model, list);
+    srn__call_reply_json(c, 200, json_pack("{s:s, s:o}", "object", "list", "data", list));
+}
+
+typedef struct search {
+    const char *name;
+    json_t *found;
+} search;
+
+static void match_model(void *ctx, const srn_config_model *c, srn__served *v) {
+    search *s = ctx;
+    bool same = strcmp(c->name, s->name) == 0;
+    for (uint32_t i = 0; i < c->n_aliases; i++) same = same || strcmp(c->aliases[i], s->name) == 0;
+    if (same && !s->found) s->found = model_json(c, v);
+}
+
+void srn__openai_model_info(srn__call *c) {
+    search s = {srn__call_path_id(c), NULL};
+    if (s.name) srn__models_each(srn__call_models(c), match_model, &s);
+    if (s.found)
+        srn__call_reply_json(c, 200, s.found);
+    else
+        srn__call_fail(c, 404, "invalid_request_error", "model", "model_not_found",
+                       "there is no model '%s'; GET /v1/models lists those that there are",
+                       s.name ? s.name : "");
+}
+
+/* ---- text and tokens ---- */
+
+/* The body and the model that it names; false: an error was replied. */
+static bool begin(srn__call *c, const char *endpoint, json_t **ret_body, srn__served **ret) {
+    const char *name = NULL, *param = NULL;
+    srn_err err = {0};
+    *ret_body = srn__call_json(c);
+    if (!*ret_body) return false;
+    if (srn__field_string(*ret_body, "model", &name, &param, &err)) {
+        srn__openai_fail(c, param, &err);
+        return false;
+    }
+    return srn__openai_model(c, endpoint, name, ret, NULL);
+}
+
+static json_t *token_json(const srn_vocab *v, int32_t id, bool with_piece) {
+    if (!with_piece) return json_integer(id);
+    srn_buf text;
+    srn_buf_init(&text, 1 << 16);
+    srn_token_bytes(v, id, true, &text);
+    json_t *piece = json_stringn(text.data ? text.data : "", text.len);
+    if (!piece) { /* not whole characters: its bytes */
+        piece = json_array();
+        for (size_t i = 0; i < text.len; i++)
+            json_array_append_new(piece, json_integer((uint8_t)text.data[i]));
+    }
+    srn_buf_done(&text);
+    return json_pack("{s:i, s:o}", "id", id, "piece", piece);
+}
+
+typedef struct tokenize_opts {
+    bool add_special, parse_special, with_pieces;
+} tokenize_opts;
+
+/* Tokens of `content` (llama-server: nothing is added), `prompt` (vLLM: what the model wants is added) or of
+ * a chat's messages. */
+static int tokens_of(const json_t *body, const srn_config_limits *limits, srn__served *v,
+                     const tokenize_opts *o, srn_tokens *ids, const char **ret_param, srn_err *err) {
+    const char *content = NULL, *prompt = NULL;
+    int code = srn__field_string(body, "content", &content, ret_param, err);
+    if (!code) code = srn__field_string(body, "prompt", &prompt, ret_param, err);
+    if (code) return code;
+    if (json_object_get(body, "messages")) {
+        srn__openai_request r;
+        code = srn__openai_parse((json_t *)(uintptr_t)body, true, limits, &r, ret_param, err);
+        r.spec.model = v;
+        if (!code) code = srn__job_prompt(&r.spec, NULL, ids, err);
+        srn__openai_request_done(&r);
+        return code;
+    }
+    const char *text = content ? content : prompt;
+    if (!text) {
+        *ret_param = "content";
+        return srn_fail(err, SRN_EINVAL, "give one of 'content', 'prompt' and 'messages'");
+    }
+    srn_span span = {srn_str_of(text), o->parse_special};
+    return srn_tokenize(v->vocab, &span, *text != 0, o->add_special ? 0 : SRN_TOK_NO_BOS, ids, err);
+}
+
+void srn__tokenize(srn__call *c) {
+    json_t *body;
+    srn__served *v;
+    const char *param = NULL;
+    srn_err err = {0};
+    if (!begin(c, "/tokenize", &body, &v)) return;
+    tokenize_opts o = {.add_special = !json_object_get(body, "content"), .parse_special = true};
+    const srn__field fields[] = {
+        {.name = "add_special", .kind = SRN__FIELD_BOOL, .offset = offsetof(tokenize_opts, add_special)},
+        {.name = "add_special_tokens",
+         .kind = SRN__FIELD_BOOL,
+         .offset = offsetof(tokenize_opts, add_special)},
+        {.name = "parse_special", .kind = SRN__FIELD_BOOL, .offset = offsetof(tokenize_opts, parse_special)},
+        {.name = "with_pieces", .kind = SRN__FIELD_BOOL, .offset = offsetof(tokenize_opts, with_pieces)},
+    };
+    srn_tokens ids = {0};
+    int code = srn__fields_read(body, fields, SRN_LEN(fields), &o, &param, &err);
+    if (!code) code = tokens_of(body, &srn__call_config(c)->limits, v, &o, &ids, &param, &err);
+    if (code) {
+        srn__openai_fail(c, param, &err);
+    } else {
+        json_t *list = json_array();
+        for (size_t i = 0; i < ids.n; i++)
+            json_array_append_new(list, token_json(v->vocab, ids.ids[i], o.with_pieces));
+        srn__call_reply_json(c, 200,
+                             json_pack("{s:o, s:I, s:I}", "tokens", list, "count", (json_int_t)ids.n,
+                                       "max_model_len", (json_int_t)srn_engine_get_info(v->engine).n_ctx));
+    }
+    srn_tokens_done(&ids);
+    srn__served_put(v);
+}
+
+static int detokenize(const json_t *body, const srn__served *v, srn_buf *out, const char **ret_param,
+                      srn_err *err) {
+    const json_t *list = json_object_get(body, "tokens");
+    *ret_param = "tokens";
+    if (!json_is_array(list))
+        return srn_fail(err, SRN_EINVAL, "'tokens' must be an array of token ids, it is %s",
+                        srn__json_type_name(list));
+    srn_detok d;
+    srn_detok_init(&d, v->vocab, true);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *j = json_array_get(list, i);
+        json_int_t id = json_integer_value(j);
+        if (!json_is_integer(j) || id < 0 || id >= srn_vocab_size(v->vocab))
+            return srn_fail(err, SRN_EINVAL, "'tokens'[%zu] must be a token id from 0 to %d", i,
+                            srn_vocab_size(v->vocab) - 1);
+        srn_detok_add(&d, (int32_t)id, out);
+    }
+    srn_detok_end(&d, out);
+    return out->failed ? srn_fail(err, SRN_ELIMIT, "the text has more than %d bytes", MAX_TEXT) : SRN_OK;
+}
+
+void srn__detokenize(srn__call *c) {
+    json_t *body;
+    srn__served *v;
+    const char *param = NULL;
+    srn_err err = {0};
+    srn_buf text;
+    if (!begin(c, "/detokenize", &body, &v)) return;
+    srn_buf_init(&text, MAX_TEXT);
+    if (detokenize(body, v, &text, &param, &err)) {
+        srn__openai_fail(c, param, &err);
+    } else {
+        json_t *s = json_stringn(text.data ? text.data : "", text.len);
+        srn__call_reply_json(c, 200, json_pack("{s:O, s:o}", "content", s, "prompt", s));
+    }
+    srn_buf_done(&text);
+    srn__served_put(v);
+}
+
+void srn__apply_template(srn__call *c) {
+    json_t *body;
+    const char *param = NULL;
+    srn_err err = {0};
+    srn__served *v;
+    srn__openai_request r;
+    srn_buf text;
+    if (!begin(c, "/apply-template", &body, &v)) return;
+    srn_buf_init(&text, MAX_TEXT);
+    int code = srn__openai_parse(body, true, &srn__call_config(c)->limits, &r, &param, &err);
+    r.spec.model = v;
+    if (!code) code = srn__job_prompt(&r.spec, &text, NULL, &err);
+    if (code)
+        srn__openai_fail(c, param ? param : "messages", &err);
+    else
+        srn__call_reply_json(
+            c, 200, json_pack("{s:o}", "prompt", json_stringn(text.data ? text.data : "", text.len)));
+    srn_buf_done(&text);
+    srn__openai_request_done(&r);
+    srn__served_put(v);
+}
