@@ -16,6 +16,7 @@ typedef struct srn_command {
 int srn__cmd_info(int argc, char **argv);
 int srn__cmd_tokenize(int argc, char **argv);
 int srn__cmd_detokenize(int argc, char **argv);
+int srn__cmd_constrain(int argc, char **argv);
 int srn__cmd_template(int argc, char **argv);
 int srn__cmd_run(int argc, char **argv);
 int srn__cmd_pull(int argc, char **argv);

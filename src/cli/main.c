@@ -12,6 +12,8 @@ static const srn_command commands[] = {
     {"info", srn__cmd_info, "what a model file holds, its weights id, the memory it needs"},
     {"tokenize", srn__cmd_tokenize, "text to token ids"},
     {"detokenize", srn__cmd_detokenize, "token ids to text"},
+    {"constrain", srn__cmd_constrain,
+     "whether a schema, pattern or grammar lets a text through; what masks cost"},
     {"template", srn__cmd_template, "the prompt that a chat template makes of messages"},
     {"pull", srn__cmd_pull, "download a model"},
     {"score", srn__cmd_score, "log-probabilities of tokens, perplexity of a text"},

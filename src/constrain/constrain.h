@@ -77,4 +77,20 @@ bool srn_matcher_must_end(const srn_matcher *m); /* and nothing can follow it */
 /* Takes back the last n accepted tokens (speculation); at least 64 are kept. */
 int srn_matcher_rollback(srn_matcher *m, uint32_t n, srn_err *err);
 
+/* ---- what it costs, for benchmarks and metrics ---- */
+
+typedef struct srn_constraint_stats {
+    uint32_t rules, operations, classes; /* of the program; classes of bytes that it tells apart */
+    uint64_t bytes;
+} srn_constraint_stats;
+srn_constraint_stats srn_constraint_get_stats(const srn_constraint *c);
+
+typedef struct srn_matcher_stats {
+    uint64_t bytes;       /* of memory */
+    uint64_t sets, masks; /* kept */
+} srn_matcher_stats;
+srn_matcher_stats srn_matcher_get_stats(const srn_matcher *m);
+
+uint64_t srn_token_trie_bytes(const srn_token_trie *t);
+
 #endif

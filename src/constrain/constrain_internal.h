@@ -289,7 +289,6 @@ struct srn_token_trie {
     uint32_t n_ends, most_bytes; /* of a token */
     bool drops_space;            /* the space that a text's first token begins with is not part of the text */
 };
-uint64_t srn__trie_memory(const srn_token_trie *t);
 
 /* ---- matcher.c: masks ---- */
 
@@ -319,19 +318,8 @@ typedef struct srn__cache {
 } srn__cache;
 void srn__cache_free(srn__cache *k);
 
-typedef struct srn_constraint_stats {
-    uint32_t rules, operations, classes;
-    uint64_t program_bytes;
-} srn__constraint_stats;
-srn__constraint_stats srn__constraint_get_stats(const srn_constraint *c);
-const srn__program *srn__constraint_program(const srn_constraint *c);
 /* A cache for one matcher, warm if there is one; NULL when memory ran out or the sets cannot begin. */
 srn__cache *srn__constraint_take_cache(srn_constraint *c, srn_err *err);
 void srn__constraint_give_cache(srn_constraint *c, srn__cache *k);
-
-typedef struct srn__matcher_stats {
-    uint64_t bytes, sets, masks;
-} srn__matcher_stats;
-srn__matcher_stats srn__matcher_get_stats(const srn_matcher *m);
 
 #endif

@@ -153,18 +153,14 @@ void srn_constraint_free(srn_constraint *c) {
     free(c);
 }
 
-const srn__program *srn__constraint_program(const srn_constraint *c) {
-    return &c->program;
-}
-
-srn__constraint_stats srn__constraint_get_stats(const srn_constraint *c) {
+srn_constraint_stats srn_constraint_get_stats(const srn_constraint *c) {
     const srn__program *p = &c->program;
-    return (srn__constraint_stats){.rules = p->n_rules,
-                                   .operations = p->n_ops,
-                                   .classes = p->n_classes,
-                                   .program_bytes =
-                                       p->cap_ops * sizeof *p->ops + p->cap_edges * sizeof *p->edges +
-                                       p->cap_targets * sizeof *p->targets + p->n_calls * sizeof *p->calls};
+    return (srn_constraint_stats){.rules = p->n_rules,
+                                  .operations = p->n_ops,
+                                  .classes = p->n_classes,
+                                  .bytes = p->cap_ops * sizeof *p->ops + p->cap_edges * sizeof *p->edges +
+                                           p->cap_targets * sizeof *p->targets +
+                                           p->n_calls * sizeof *p->calls};
 }
 
 srn__cache *srn__constraint_take_cache(srn_constraint *c, srn_err *err) {

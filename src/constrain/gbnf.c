@@ -36,8 +36,7 @@ typedef struct parser {
 /* Mostly asked for with growing places, so that all of it takes one pass. */
 static uint32_t line_of(parser *x, size_t at) {
     if (at < x->counted || x->line == 0) x->counted = 0, x->line = 1;
-    for (; x->counted < at && x->counted < x->p.len; x->counted++)
-        x->line += x->p.ptr[x->counted] == '\n';
+    for (; x->counted < at && x->counted < x->p.len; x->counted++) x->line += x->p.ptr[x->counted] == '\n';
     return x->line;
 }
 

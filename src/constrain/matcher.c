@@ -100,9 +100,9 @@ void srn_matcher_free(srn_matcher *m) {
     free(m);
 }
 
-srn__matcher_stats srn__matcher_get_stats(const srn_matcher *m) {
-    srn__matcher_stats st = {.bytes = sizeof *m + sizeof *m->k + m->k->sets.bytes + m->k->mask_bytes,
-                             .sets = m->k->sets.n_sets};
+srn_matcher_stats srn_matcher_get_stats(const srn_matcher *m) {
+    srn_matcher_stats st = {.bytes = sizeof *m + sizeof *m->k + m->k->sets.bytes + m->k->mask_bytes,
+                            .sets = m->k->sets.n_sets};
     for (uint32_t i = 0; i < SRN__MASK_SLOTS; i++) st.masks += m->k->masks[i].shape != SRN__DEAD;
     return st;
 }

@@ -23,7 +23,7 @@ void srn_token_trie_free(srn_token_trie *t) {
     free(t);
 }
 
-uint64_t srn__trie_memory(const srn_token_trie *t) {
+uint64_t srn_token_trie_bytes(const srn_token_trie *t) {
     return sizeof *t + (uint64_t)t->n_nodes * 15 + (uint64_t)t->n_vocab * 8 + t->bytes_at[t->n_vocab];
 }
 
