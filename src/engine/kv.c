@@ -425,12 +425,8 @@ uint32_t srn_kv_seq_truncate(srn_kv_seq *s, uint32_t n) {
         hold_window(s, n);
         give_back(s, srn__kv_blocks_of(n));
         s->length = n;
-        if (r == 0) return n;
-        if (whole == s->n_nodes) {
-            if (s->tail != SRN_KV_NONE) s->kv->nodes[s->tail].n_tokens = r;
-            return n;
-        }
-        if (whole > s->n_nodes || own_part(s, whole, r)) return n;
+        if (whole == s->n_nodes && s->tail != SRN_KV_NONE) s->kv->nodes[s->tail].n_tokens = r;
+        if (whole >= s->n_nodes || own_part(s, whole, r)) return n;
         n = whole * SRN_KV_BLOCK;
     }
 }
