@@ -2,16 +2,19 @@
  * repetitions after one warm-up; medians and extremes. Main thread. Refuses counts of zero for both tests and
  * tokens beyond the model's context.
  */
-#include "cli/cli.h"
-#include "format/format.h"
+#include "cli/bench.h"
 
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdlib.h>
 
+#include "cli/cli.h"
+#include "format/format.h"
+
 enum { MAX_REPS = 1000 };
 
 typedef struct bench {
+    srn_bench_parallel parallel; /* n 0: not asked for */
     int64_t pp, tg, reps, threads;
     const char *kv;
     bool json;
@@ -45,18 +48,20 @@ static void read_cpu(char *out, size_t cap) {
     fclose(f);
 }
 
+void srn__bench_tokens(uint64_t seed, uint32_t n_vocab, int32_t *ret, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        seed = seed * 6364136223846793005u + 1442695040888963407u;
+        ret[i] = (int32_t)((seed >> 33) % n_vocab);
+    }
+}
+
 /* The same tokens in every run: what is measured does not depend on them, but a comparison should not
  * wonder. */
 static int make_tokens(bench *b, srn_err *err) {
     size_t n = (size_t)SRN_MAX(b->pp, b->tg);
-    uint32_t n_vocab = srn_engine_get_info(b->e).n_vocab;
     b->tokens = srn_calloc(n, sizeof *b->tokens);
     if (!b->tokens) return srn_fail_nomem(err, n * sizeof *b->tokens);
-    uint64_t x = 1;
-    for (size_t i = 0; i < n; i++) {
-        x = x * 6364136223846793005u + 1442695040888963407u;
-        b->tokens[i] = (int32_t)((x >> 33) % n_vocab);
-    }
+    srn__bench_tokens(1, srn_engine_get_info(b->e).n_vocab, b->tokens, n);
     return SRN_OK;
 }
 
@@ -124,7 +129,23 @@ static void print_table(const bench *b, const figures *f, size_t n) {
         printf("%-10s %12.1f %12.1f %12.1f\n", f[i].test, f[i].median, f[i].min, f[i].max);
 }
 
+static int run_parallel(bench *b, const char *model, srn_err *err) {
+    srn_bench_parallel *p = &b->parallel;
+    int code = srn_weights_locate(model, b->path, sizeof b->path, err);
+    if (code) return code;
+    read_cpu(b->cpu, sizeof b->cpu);
+    p->path = b->path;
+    p->cpu = b->cpu;
+    p->kv = b->kv;
+    p->threads = b->threads;
+    p->json = b->json;
+    if (!p->requests) p->requests = 2 * p->n;
+    p->requests = SRN_MAX(p->requests, p->n);
+    return srn__bench_parallel(p, err);
+}
+
 static int run(bench *b, const char *model, srn_err *err) {
+    if (b->parallel.n) return run_parallel(b, model, err);
     if (b->pp == 0 && b->tg == 0)
         return srn_fail(err, SRN_EUSAGE, "--pp and --tg are both 0, so there is nothing to measure");
     int code = srn_weights_locate(model, b->path, sizeof b->path, err);
@@ -148,23 +169,38 @@ static int run(bench *b, const char *model, srn_err *err) {
 }
 
 int srn__cmd_bench(int argc, char **argv) {
-    bench b = {.pp = 512, .tg = 128, .reps = 3};
+    bench b = {.pp = 512, .tg = 128, .reps = 3, .parallel = {.prompt = 130, .output = 64}};
+    srn_bench_parallel *p = &b.parallel;
     const srn_opt opts[] = {
         {"pp", 0, SRN_OPT_INT, &b.pp, 0, 1 << 24, "N", "tokens of the prefill test; 0 leaves it out (512)"},
         {"tg", 0, SRN_OPT_INT, &b.tg, 0, 1 << 24, "N", "tokens of the decode test; 0 leaves it out (128)"},
         {"reps", 'r', SRN_OPT_INT, &b.reps, 1, MAX_REPS, "N", "timed runs of each test (3)"},
+        {"parallel", 'p', SRN_OPT_INT, &p->n, 1, 512, "N", "so many requests at once, as a server has them"},
+        {"prompt", 0, SRN_OPT_INT, &p->prompt, 1, 1 << 24, "N", "tokens of each of their prompts (130)"},
+        {"output", 0, SRN_OPT_INT, &p->output, 1, 1 << 24, "N", "tokens of each of their answers (64)"},
+        {"requests", 0, SRN_OPT_INT, &p->requests, 1, 1 << 20, "N",
+         "requests in all (twice as many as at once)"},
+        {"long-prompt", 0, SRN_OPT_INT, &p->long_prompt, 1, 1 << 24, "N",
+         "what a prompt of so many tokens does to the others when it arrives"},
+        {"speculate", 0, SRN_OPT_INT, &p->speculate, 0, 16, "N", "most draft tokens a step (0)"},
         {"kv", 0, SRN_OPT_STR, &b.kv, 0, 0, "TYPE", "type of the KV cache: f16 (default), q8_0 or f32"},
         {"threads", 't', SRN_OPT_INT, &b.threads, 1, 1024, "N", "threads (all CPUs)"},
         {"json", 0, SRN_OPT_FLAG, &b.json, 0, 0, NULL, "one JSON object"},
     };
     const srn_cli_spec spec = {
-        .usage = "serin bench MODEL [--pp N] [--tg N] [--threads N] [--reps R] [--json]",
+        .usage = "serin bench MODEL [--pp N] [--tg N] [--threads N] [--reps R] [--json]\n"
+                 "       serin bench MODEL --parallel N [--prompt N] [--output N] [--long-prompt N] [--json]",
         .about =
             "Measures prefill (a prompt read at once) and decode (one token after the other) in tokens per\n"
-            "second, each after one run that warms up. The context is the larger of the two counts.",
+            "second, each after one run that warms up. The context is the larger of the two counts.\n"
+            "With --parallel: tokens per second of N requests at once, the time to their first token and "
+            "the\n"
+            "gaps between their tokens, without a server's overhead.",
         .examples = "  serin bench smollm2\n"
                     "  serin bench model.gguf --pp 4096 --tg 0 --threads 8\n"
-                    "  SERIN_CPU=avx2 serin bench smollm2 --reps 10 --json\n",
+                    "  SERIN_CPU=avx2 serin bench smollm2 --reps 10 --json\n"
+                    "  serin bench smollm2 --parallel 16 --prompt 130 --output 64\n"
+                    "  serin bench smollm2 --parallel 8 --output 2000 --long-prompt 6000\n",
         .opts = opts,
         .n_opts = SRN_LEN(opts),
         .min_operands = 1,

@@ -47,3 +47,17 @@ def test_what_cannot_be_measured_is_refused():
                        (("--kv", "x"), "f16")):
         done = bench(*args)
         assert done.returncode == 2 and word in done.stderr, done.stderr
+
+
+def test_parallel_answers_all_requests_and_tells_gaps():
+    done = bench("--parallel", 3, "--prompt", 20, "--output", 12, "--requests", 7, "--threads", 2, "--json")
+    assert done.returncode == 0, done.stderr
+    out = json.loads(done.stdout)
+    assert (out["parallel"], out["requests"], out["prompt_tokens"], out["output_tokens"]) == (3, 7, 20, 7 * 12)
+    assert out["tok_per_s"] > 0
+    for spread in (out["ttft_ms"], out["gap_ms"]):
+        assert 0 < spread["p50"] <= spread["p95"] <= spread["p99"] <= spread["max"]
+    table = bench("--parallel", 2, "--prompt", 20, "--output", 12, "--speculate", 4)
+    assert table.returncode == 0 and "4 requests" in table.stdout and "drafts:" in table.stdout, table.stderr
+    refused = bench("--parallel", 2, "--prompt", 60, "--output", 12)
+    assert refused.returncode == 2 and "context" in refused.stderr

@@ -9,6 +9,7 @@
 
 #include "engine/engine_internal.h"
 #include "engine/scheduler.h"
+#include "engine/scheduler_internal.h"
 #include "unit/long_model.h"
 
 enum { MOST_TOP = 3, MOST_OUT = 256, MOST_PROMPT = 400 };
