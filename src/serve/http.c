@@ -152,17 +152,18 @@ void srn__http_stop(srn__http *h, uint32_t grace_ms) {
     srn__listener_stop(h);
     srn__workers_free(h->workers);
     h->workers = NULL;
-    /* What was woken after the listener's last look. */
-    for (srn__call *c = atomic_exchange(&h->ready, NULL), *next; c; c = next) {
-        next = c->next_ready;
-        srn__call_drop(c);
-    }
     if (h->address.path[0]) unlink(h->address.path);
 }
 
 void srn__http_free(srn__http *h) {
     if (!h) return;
     srn__http_stop(h, 0);
+    /* What was woken after the listener's last look. Only now nobody can wake any more. */
+    for (srn__call *c = atomic_exchange(&h->ready, NULL), *next; c; c = next) {
+        next = c->next_ready;
+        srn__call_drop(c);
+    }
+    if (h->event_fd >= 0) close(h->event_fd);
     srn__keyring_put(h->keyring);
     srn__keyring_put(atomic_exchange(&h->new_keyring, NULL));
     srn__cert_free(atomic_exchange(&h->new_cert, NULL));

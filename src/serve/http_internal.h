@@ -62,7 +62,8 @@ int srn__http_reload(srn__http *h, srn_err *err);
  * thread, once. srn__http_hurry ends the grace time at once, from any thread. */
 void srn__http_stop(srn__http *h, uint32_t grace_ms);
 void srn__http_hurry(srn__http *h);
-void srn__http_free(srn__http *h); /* stops it first */
+/* Stops it first. Whoever may wake calls (a scheduler) is gone by now. */
+void srn__http_free(srn__http *h);
 void srn__http_log_event(srn__http *h, const char *event, const char *detail);
 
 /* ---- body.c: pure ---- */

@@ -19,7 +19,7 @@
 
 #include "serve/http_internal.h"
 
-enum { N_EVENTS = 256, LINGER_US = 2000000, GONE_US = 20000, LINGER_BYTES = 64 << 20, POOL_EXTRA = 32 << 10 };
+enum { N_EVENTS = 256, LINGER_US = 10000000, GONE_US = 20000, LINGER_BYTES = 64 << 20, POOL_EXTRA = 32 << 10 };
 enum { KIND_DAEMON = 1, KIND_EVENT, KIND_CONN, KIND_LINGER };
 
 static bool watch(srn__http *h, int fd, uint32_t events, void *what) {
@@ -335,7 +335,6 @@ void srn__listener_stop(srn__http *h) {
     h->daemon = NULL;
     for (int i = 0; i < SRN__LINGERS; i++) close_linger(&h->lingers[i]);
     if (h->epoll_fd >= 0) close(h->epoll_fd);
-    if (h->event_fd >= 0) close(h->event_fd);
     if (h->listen_fd >= 0) close(h->listen_fd);
-    h->epoll_fd = h->event_fd = h->listen_fd = -1;
+    h->epoll_fd = h->listen_fd = -1;
 }

@@ -174,7 +174,42 @@ static inline void handle_invalid(srn__call *c) {
     srn__call_fail(c, 400, NULL, "top_p", "invalid_value", "top_p: \xff must be a number");
 }
 
+/* A stream of its own for each call: "left" events, each of which asks for the next. */
+typedef struct own {
+    srn__call *call;
+    unsigned left;
+    atomic_bool cancelled;
+} own;
+static inline int own_pull(void *source, srn_buf *out, int *status) {
+    own *o = source;
+    (void)status;
+    if (atomic_load(&o->cancelled) || o->left == 0) return 1;
+    srn_buf_addz(out, "data: 0123456789\n\n");
+    o->left--;
+    srn__call_wake(o->call);
+    return 0;
+}
+static inline void own_cancel(void *source) {
+    own *o = source;
+    atomic_store(&o->cancelled, true);
+}
+static inline void own_free(void *source) {
+    own *o = source;
+    srn__call_drop(o->call);
+    free(o);
+}
+static const srn__source_ops own_ops = {own_pull, own_cancel, own_free};
+static inline void handle_own(srn__call *c) {
+    own *o = srn_calloc(1, sizeof *o);
+    srn__call_hold(c);
+    o->call = c;
+    o->left = 1000;
+    atomic_init(&o->cancelled, false);
+    srn__call_reply_source(c, srn__call_query(c, "once") == NULL, "text/plain", &own_ops, o);
+}
+
 static const srn__route routes[] = {
+    {"POST", "/own", handle_own, 0, SRN__OPENAI},
     {"GET", "/hello", handle_hello, 0, SRN__OPENAI},
     {"GET", "/health", handle_hello, SRN__ROUTE_OPEN | SRN__ROUTE_INLINE, SRN__OPENAI},
     {"GET", "/metrics", handle_hello, SRN__ROUTE_METRICS, SRN__OPENAI},

@@ -104,6 +104,27 @@ static void bodies_come_whole_or_not_at_all(void **state) {
     site_stop(&s);
 }
 
+/* The refusal must not be lost in a reset while the client still sends. */
+static void who_sends_too_much_hears_why(void **state) {
+    (void)state;
+    enum { MOST = 1000, BODY = 20 << 20 };
+    site s;
+    site_init(&s);
+    s.config.limits.body_bytes = MOST;
+    site_start(&s);
+    char *body = calloc(1, BODY), head[128];
+    int fd = dial(s.port);
+    snprintf(head, sizeof head, "POST /length HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n",
+             BODY);
+    assert_true(say(fd, head));
+    assert_true(say_n(fd, body, BODY));
+    check(hear(fd, false), 413, "body_too_large");
+    assert_true(hears_end(fd));
+    close(fd);
+    free(body);
+    site_stop(&s);
+}
+
 static void a_body_is_asked_for_only_where_it_is_wanted(void **state) {
     (void)state;
     site s;
@@ -547,6 +568,77 @@ static void an_idle_connection_is_closed_after_its_time(void **state) {
     site_stop(&s);
 }
 
+/* Says a part of a request, or several, reads some of the reply or none, and leaves by a close or a reset. */
+static void misbehave(uint16_t port, unsigned *seed) {
+    static const char *const says[] = {
+        "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\nGET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "POST /own HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}",
+        "POST /own?once=1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}GET /hello "
+        "HTTP/1.1\r\n\r\n",
+        "POST /echo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: "
+        "chunked\r\n\r\n5\r\n{\"a\":\r\n2\r\n1}\r\n0\r\n\r\n",
+        "POST /echo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzzz\r\n",
+        "POST /length HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999999999\r\n\r\n",
+        "POST /length HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000000\r\n\r\nabc",
+        "POST /length HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\nabc",
+        "HEAD /hello HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        "NONSENSE\r\n\r\n",
+        "GET /%00%ff/../x?a&b=&=c&%zz HTTP/1.1\r\nHost: localhost\r\n: empty\r\n\r\n",
+        "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        "POST /nowhere HTTP/1.0\r\nContent-Length: 5\r\n\r\nabcde",
+    };
+    char sink[4096];
+    const char *text = says[(unsigned)rand_r(seed) % SRN_LEN(says)];
+    size_t n = strlen(text), first = (size_t)rand_r(seed) % (n + 1);
+    int fd = dial(port);
+    if (fd < 0) return;
+    say_n(fd, text, first);
+    if (rand_r(seed) % 4) say_n(fd, text + first, n - first);
+    if (rand_r(seed) % 2) {
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        if (poll(&p, 1, 20) > 0) (void)!recv(fd, sink, 1 + (size_t)rand_r(seed) % sizeof sink, 0);
+    }
+    if (rand_r(seed) % 3 == 0) { /* a reset in place of an orderly end */
+        struct linger l = {1, 0};
+        setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof l);
+    }
+    close(fd);
+}
+
+typedef struct rascal {
+    uint16_t port;
+    unsigned seed;
+} rascal;
+static void *misbehave_often(void *p) {
+    rascal *r = p;
+    for (int i = 0; i < 250; i++) misbehave(r->port, &r->seed);
+    return NULL;
+}
+
+static void clients_of_every_kind_do_no_harm(void **state) {
+    (void)state;
+    enum { N = 4 };
+    site s;
+    pthread_t t[N];
+    rascal r[N];
+    unsigned seed = (unsigned)srn_hash_seed();
+    print_message("seed %u\n", seed);
+    site_init(&s);
+    site_start(&s);
+    for (unsigned i = 0; i < N; i++) {
+        r[i] = (rascal){s.port, seed + i};
+        assert_int_equal(pthread_create(&t[i], NULL, misbehave_often, &r[i]), 0);
+    }
+    for (int i = 0; i < 50; i++)
+        check(ask(&s, "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n"), 200, "world");
+    for (int i = 0; i < N; i++) pthread_join(t[i], NULL);
+    check(ask(&s, "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n"), 200, "world");
+    srn__http_stop(s.http, 60000); /* all of them ended by themselves */
+    assert_int_equal(s.http->n_calls, 0);
+    assert_int_equal(srn__http_connections(s.http), 0);
+    site_stop(&s);
+}
+
 /* ---- the stop ---- */
 
 static void *stop_it(void *p) {
@@ -675,6 +767,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(replies_carry_an_id_and_connections_stay),
         cmocka_unit_test(wrong_paths_and_methods_are_told_in_the_dialect),
         cmocka_unit_test(bodies_come_whole_or_not_at_all),
+        cmocka_unit_test(who_sends_too_much_hears_why),
         cmocka_unit_test(a_body_is_asked_for_only_where_it_is_wanted),
         cmocka_unit_test(headers_have_a_cap),
         cmocka_unit_test(keys_open_every_route_but_health),
@@ -692,6 +785,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(a_full_queue_says_when_to_come_again),
         cmocka_unit_test(who_drips_bytes_is_cut_off_at_the_deadline),
         cmocka_unit_test(an_idle_connection_is_closed_after_its_time),
+        cmocka_unit_test(clients_of_every_kind_do_no_harm),
         cmocka_unit_test(a_drained_server_refuses_and_finishes),
         cmocka_unit_test(a_stream_at_the_end_of_the_grace_time_is_ended_properly),
         cmocka_unit_test(a_hurry_ends_the_grace_time),
