@@ -409,10 +409,12 @@ static void find_segment(const srn_attn *a, uint32_t base, uint32_t from, uint32
         uint32_t vg = SRN_MIN(first + g - last - 1, last);
         sg->after_k[g] = sg->v[vg / v_pieces] + vg % v_pieces * v_bytes;
     }
-    uint32_t last_block = last / v_pieces, next = base + SRN_SEGMENT;
-    for (uint32_t b = first / v_pieces; b < last_block; b++) sg->after_v[b] = sg->v[b + 1];
-    sg->after_v[last_block] =
-        next < end ? a->k + a->blocks[next / a->block_len] * a->k_block_stride : sg->v[last_block];
+    uint32_t last_block = last / v_pieces, next = base + SRN_SEGMENT, ahead = per_block / v_pieces;
+    const uint8_t *next_k = next < end ? a->k + a->blocks[next / a->block_len] * a->k_block_stride : NULL;
+    for (uint32_t b = first / v_pieces; b <= last_block; b++) /* a block of the cache ahead */
+        sg->after_v[b] = b + ahead <= last_block ? sg->v[b + ahead]
+                         : next_k                ? next_k + (b + ahead - last_block - 1) * k_bytes
+                                                 : sg->v[b];
 }
 
 /* What the pairs of a tile, the first of which is `pair`, see of a segment. False: nothing. */
