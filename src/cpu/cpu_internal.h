@@ -111,6 +111,7 @@ typedef struct srn_attn {
     uint32_t n_past, n_queries, n_heads;
     uint32_t window;      /* 0: none */
     float scale, softcap; /* softcap 0: none */
+    const uint8_t *soon;  /* K that will be read after this call, to be fetched ahead; or NULL */
     const float *q;       /* query i, head h at q + i*q_stride + h*d_k */
     size_t q_stride;
     float *out; /* at out + i*out_stride + h*d_v */

@@ -173,6 +173,8 @@ static void carve_work(srn_cpu *c, carver *a) {
     w->cos = carve(a, 2 * t * hp->n_rot / 2, sizeof(float));
     w->sin = carve(a, 2 * t * hp->n_rot / 2, sizeof(float));
     w->pos = carve(a, t, sizeof(uint32_t));
+    w->slice = carve(a, t, sizeof(uint32_t));
+    w->tiles = carve(a, t, sizeof *w->tiles);
     w->act_wide = carve(a, c->k.act_bytes((uint32_t)srn_align_up(hp->n_embd, SRN_GROUP), (uint32_t)t, 2), 1);
     w->act_narrow = carve(a, c->k.act_bytes(widest_input(hp), (uint32_t)SRN_MAX(t, slots), 1), 1);
 }

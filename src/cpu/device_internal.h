@@ -13,6 +13,11 @@ typedef struct srn_choice {
     float weight;
 } srn_choice;
 
+/* Neighbouring queries of a slice, whose attention is one item for each KV head (or part of its heads). */
+typedef struct srn_query_tile {
+    uint32_t slice, first, n; /* first: token of the slice */
+} srn_query_tile;
+
 /* Work buffers for max_batch tokens; rows are tokens, every row 64-byte aligned in its stride. */
 typedef struct srn_work {
     float *x;               /* residual stream [n_embd] */
@@ -29,9 +34,11 @@ typedef struct srn_work {
     uint32_t *slot_self;    /* [slot]: the slot's own number */
     uint32_t *expert_start; /* [n_expert + 1]: first slot of each expert */
     void *act_wide; /* quantised rows of n_embd, one or two planes: what the first product of a block reads */
-    void *act_narrow; /* quantised rows of the widest input, one plane: what its last product reads */
-    float *cos, *sin; /* [2][token][n_rot/2]: global, then local */
-    uint32_t *pos;    /* index in its sequence */
+    void *act_narrow;      /* quantised rows of the widest input, one plane: what its last product reads */
+    float *cos, *sin;      /* [2][token][n_rot/2]: global, then local */
+    uint32_t *pos;         /* index in its sequence */
+    uint32_t *slice;       /* the token's slice */
+    srn_query_tile *tiles; /* by how long they take, ascending */
 } srn_work;
 
 typedef struct srn_cpu {

@@ -10,6 +10,8 @@ typedef struct step {
     const srn_batch *b;
     const srn_hparams *hp;
     uint32_t n; /* tokens */
+    uint32_t n_tiles,
+        head_parts; /* of attention: tiles of queries; parts of the heads that share a KV head */
 } step;
 
 /* One thread's view of a step. */
@@ -116,10 +118,8 @@ static uint8_t *v_tiles(const srn_cpu *c, const srn_layer *l, uint32_t h) {
     return k_tiles(c, l, 0) + c->m->hp.n_head_kv * c->k_tile_bytes + h * c->v_tile_bytes;
 }
 
-static const srn_slice *slice_of(const srn_batch *b, uint32_t token) {
-    for (uint32_t i = 0; i < b->n_slices; i++)
-        if (token - b->slices[i].first < b->slices[i].n_tokens) return &b->slices[i];
-    return &b->slices[0];
+static const srn_slice *slice_of(const worker *t, uint32_t token) {
+    return &t->s->b->slices[t->w->slice[token]];
 }
 
 /* Norm and rope of one head of one token, and for a KV head its rounding into the cache. */
@@ -137,7 +137,7 @@ static void finish_head(const worker *t, const srn_layer *l, uint32_t token, uin
         k->rope(x, t->w->cos + row, t->w->sin + row, hp->n_rot, t->c->m->arch->rope_neox);
     }
     if (is_q) return; /* one that is not finite shows in its scores */
-    const srn_slice *s = slice_of(t->s->b, token);
+    const srn_slice *s = slice_of(t, token);
     uint32_t pos = t->w->pos[token];
     size_t at = s->blocks[l->kv_group][pos / SRN_KV_BLOCK] * t->c->kv_block_bytes[l->kv_group];
     flag(t, k->kv_store(t->c->o.kv_type, x, t->w->v + ((size_t)token * hp->n_head_kv + h) * hp->d_v, hp->d_k,
@@ -152,40 +152,53 @@ static void finish_qk(const worker *t, const srn_layer *l) {
 
 #define QUERY_TILE 32
 
-/* How the attention of a step is cut into items: per slice, tiles of queries times KV heads times head parts.
- */
-typedef struct attn_plan {
-    uint32_t head_parts; /* parts of the query heads that share a KV head */
-    uint32_t n_items;
-} attn_plan;
-
-static attn_plan plan_attention(const worker *t) {
-    uint32_t tiles = 0, group = t->hp->n_head / t->hp->n_head_kv;
-    for (uint32_t i = 0; i < t->s->b->n_slices; i++)
-        tiles += (t->s->b->slices[i].n_tokens + QUERY_TILE - 1) / QUERY_TILE;
-    attn_plan p = {.head_parts = 1};
-    while (tiles * t->hp->n_head_kv * p.head_parts < 2 * t->n_threads && p.head_parts < group &&
-           t->n_threads > 1)
-        p.head_parts++;
-    p.n_items = tiles * t->hp->n_head_kv * p.head_parts;
-    return p;
+/* Pairs of query and position: what a tile's time grows with, but for windows. */
+static uint64_t tile_work(const srn_batch *b, const srn_query_tile *t) {
+    return (uint64_t)t->n * (b->slices[t->slice].n_past + t->first + t->n);
 }
 
-static void attention_item(const worker *t, const srn_layer *l, const attn_plan *p, uint32_t item) {
+/* Finds every token's slice, and cuts the attention of a step into tiles of queries, which times KV heads
+ * times head parts are the items. The tiles of a slice come in order, so that sorting is quick. One thread.
+ */
+static void plan_step(step *s) {
+    const srn_batch *b = s->b;
+    srn_work *w = &s->c->w;
+    for (uint32_t i = 0; i < b->n_slices; i++)
+        for (uint32_t q = 0; q < b->slices[i].n_tokens; q++) {
+            w->slice[b->slices[i].first + q] = i;
+            if (q % QUERY_TILE) continue;
+            srn_query_tile tile = {i, q, SRN_MIN(b->slices[i].n_tokens - q, (uint32_t)QUERY_TILE)};
+            uint32_t at = s->n_tiles++;
+            for (; at > 0 && tile_work(b, &w->tiles[at - 1]) > tile_work(b, &tile); at--)
+                w->tiles[at] = w->tiles[at - 1];
+            w->tiles[at] = tile;
+        }
+    uint32_t group = s->hp->n_head / s->hp->n_head_kv, threads = srn__pool_threads(s->c->pool);
+    s->head_parts = 1;
+    while (s->n_tiles * s->hp->n_head_kv * s->head_parts < 2 * threads && s->head_parts < group &&
+           threads > 1)
+        s->head_parts++;
+}
+
+/* Where an item's keys begin in memory. */
+static const uint8_t *item_keys(const worker *t, const srn_layer *l, const srn_query_tile *tile,
+                                uint32_t kv_head) {
+    const srn_slice *s = &t->s->b->slices[tile->slice];
+    uint32_t first = s->n_past + tile->first;
+    uint32_t pos = l->window && first >= l->window ? first + 1 - l->window : 0;
+    return k_tiles(t->c, l, kv_head) +
+           s->blocks[l->kv_group][pos / SRN_KV_BLOCK] * t->c->kv_block_bytes[l->kv_group];
+}
+
+/* Item i of n; they are taken from the last, which takes longest. */
+static void attention_item(const worker *t, const srn_layer *l, uint32_t i) {
     const srn_hparams *hp = t->hp;
-    const srn_batch *b = t->s->b;
-    uint32_t group = hp->n_head / hp->n_head_kv, per_tile = hp->n_head_kv * p->head_parts;
-    uint32_t tile = item / per_tile, kv_head = item % per_tile / p->head_parts, hp_i = item % p->head_parts,
-             si = 0;
-    for (; si + 1 < b->n_slices; si++) {
-        uint32_t tiles = (b->slices[si].n_tokens + QUERY_TILE - 1) / QUERY_TILE;
-        if (tile < tiles) break;
-        tile -= tiles;
-    }
-    const srn_slice *s = &b->slices[si];
-    uint32_t q0 = tile * QUERY_TILE, h0 = group * hp_i / p->head_parts,
-             h1 = group * (hp_i + 1) / p->head_parts;
-    size_t token = s->first + q0, head = kv_head * group + h0;
+    uint32_t group = hp->n_head / hp->n_head_kv, parts = t->s->head_parts, per_tile = hp->n_head_kv * parts;
+    const srn_query_tile *tile = &t->w->tiles[i / per_tile];
+    const srn_slice *s = &t->s->b->slices[tile->slice];
+    uint32_t kv_head = i % per_tile / parts, h0 = group * (i % parts) / parts,
+             h1 = group * (i % parts + 1) / parts, next = i - t->n_threads; /* probably */
+    size_t token = s->first + tile->first, head = kv_head * group + h0;
     srn_attn a = {.kv_type = t->c->o.kv_type,
                   .k = k_tiles(t->c, l, kv_head),
                   .v = v_tiles(t->c, l, kv_head),
@@ -195,8 +208,8 @@ static void attention_item(const worker *t, const srn_layer *l, const attn_plan 
                   .block_len = SRN_KV_BLOCK,
                   .d_k = hp->d_k,
                   .d_v = hp->d_v,
-                  .n_past = s->n_past + q0,
-                  .n_queries = SRN_MIN(s->n_tokens - q0, (uint32_t)QUERY_TILE),
+                  .n_past = s->n_past + tile->first,
+                  .n_queries = tile->n,
                   .n_heads = h1 - h0,
                   .window = l->window,
                   .scale = hp->attn_scale,
@@ -205,15 +218,15 @@ static void attention_item(const worker *t, const srn_layer *l, const attn_plan 
                   .q_stride = (size_t)hp->n_head * hp->d_k,
                   .out = t->w->att + (token * hp->n_head + head) * hp->d_v,
                   .out_stride = (size_t)hp->n_head * hp->d_v};
+    if (i >= t->n_threads) a.soon = item_keys(t, l, &t->w->tiles[next / per_tile], next % per_tile / parts);
     flag(t, t->c->k.attention(&a, t->scratch));
 }
 
-/* Items are taken from a counter, longest first, since later queries see more positions. */
+/* Items are taken from a counter, longest first. */
 static void attend(const worker *t, const srn_layer *l) {
-    attn_plan p = plan_attention(t);
-    uint32_t i;
-    while ((i = atomic_fetch_add_explicit(&t->c->next_item, 1, memory_order_relaxed)) < p.n_items)
-        attention_item(t, l, &p, p.n_items - 1 - i);
+    uint32_t i, n = t->s->n_tiles * t->hp->n_head_kv * t->s->head_parts;
+    while ((i = atomic_fetch_add_explicit(&t->c->next_item, 1, memory_order_relaxed)) < n)
+        attention_item(t, l, n - 1 - i);
 }
 
 static void attention_block(const worker *t, uint32_t layer) {
@@ -358,7 +371,7 @@ static void embed(const worker *t, uint32_t a, uint32_t b) {
         srn_dequant(w->type, w->raw + (size_t)t->s->b->tokens[i] * w->row_bytes, x, n);
         if (t->hp->embed_scale != 1.0f)
             for (uint32_t j = 0; j < n; j++) x[j] = x[j] * t->hp->embed_scale;
-        const srn_slice *s = slice_of(t->s->b, i);
+        const srn_slice *s = slice_of(t, i);
         t->w->pos[i] = s->n_past + (i - s->first);
         for (uint32_t local = 0; local < (t->c->m->hp.local_rope ? 2u : 1u); local++) {
             size_t row = ((size_t)local * t->c->o.max_batch + i) * half;
@@ -437,6 +450,7 @@ int srn__cpu_forward(srn_device *d, const srn_batch *b, srn_err *err) {
     srn_cpu *c = (srn_cpu *)d;
     step s = {.c = c, .b = b, .hp = &c->m->hp, .n = b->n_tokens};
     atomic_store(&c->non_finite, false);
+    plan_step(&s);
     srn__pool_run(c->pool, run_step, &s);
     if (atomic_load(&c->non_finite))
         return srn_fail(err, SRN_ENONFINITE,

@@ -44,7 +44,7 @@ typedef struct seg {
     const uint8_t *k[SEGMENT_GROUPS]; /* group g */
     const uint8_t *v[SEGMENT_GROUPS]; /* block b */
     /* To fetch ahead, never dereferenced: group g of K as above, but V beyond the last; the block of V after
-     * block b, and after the last the next segment's K. */
+     * block b, and after the last the next segment's K, or the next call's. */
     const uint8_t *after_k[SEGMENT_GROUPS + MAX_WIDTH], *after_v[SEGMENT_GROUPS];
 } seg;
 
@@ -410,7 +410,7 @@ static void find_segment(const srn_attn *a, uint32_t base, uint32_t from, uint32
         sg->after_k[g] = sg->v[vg / v_pieces] + vg % v_pieces * v_bytes;
     }
     uint32_t last_block = last / v_pieces, next = base + SRN_SEGMENT, ahead = per_block / v_pieces;
-    const uint8_t *next_k = next < end ? a->k + a->blocks[next / a->block_len] * a->k_block_stride : NULL;
+    const uint8_t *next_k = next < end ? a->k + a->blocks[next / a->block_len] * a->k_block_stride : a->soon;
     for (uint32_t b = first / v_pieces; b <= last_block; b++) /* a block of the cache ahead */
         sg->after_v[b] = b + ahead <= last_block ? sg->v[b + ahead]
                          : next_k                ? next_k + (b + ahead - last_block - 1) * k_bytes
