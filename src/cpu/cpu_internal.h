@@ -142,6 +142,7 @@ typedef struct srn_kernels {
     void (*matmul)(const srn_packed *w, uint32_t p0, uint32_t p1, const srn_act *a, const uint32_t *cols,
                    uint32_t n_cols, float *y, size_t y_stride, void *scratch);
 
+    bool (*all_finite)(const float *x, uint32_t n);
     /* y = x * (1/sqrt(mean(x^2) + eps)) * weight; y may be x. */
     void (*rms_norm)(const float *x, const float *weight, float eps, uint32_t n, float *y);
     /* y[i] = y[i] + x[i] */

@@ -36,15 +36,6 @@ static void flag(const worker *t, bool finite) {
     if (!finite) atomic_store_explicit(&t->c->non_finite, true, memory_order_relaxed);
 }
 
-static bool all_finite(const float *x, uint32_t n) {
-    uint32_t top = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        uint32_t u = srn_bits_f32(x[i]) & 0x7fffffffu;
-        top = u > top ? u : top;
-    }
-    return top < 0x7f800000u;
-}
-
 /* ---- products ---- */
 
 /* The activations of a product: rows of x, with room for their codes in q. */
@@ -57,7 +48,7 @@ static void prepare(const worker *t, const srn_act *a, uint32_t c0, uint32_t c1,
     if (c0 >= c1 || g0 >= g1) return;
     if (a->k % SRN_GROUP == 0) return flag(t, t->c->k.quantize(a, c0, c1, g0, g1));
     uint32_t e0 = g0 * SRN_GROUP, e1 = SRN_MIN(g1 * SRN_GROUP, a->k);
-    for (uint32_t i = c0; i < c1; i++) flag(t, all_finite(a->x + i * a->x_stride + e0, e1 - e0));
+    for (uint32_t i = c0; i < c1; i++) flag(t, t->c->k.all_finite(a->x + i * a->x_stride + e0, e1 - e0));
 }
 
 static uint32_t group_count(const srn_act *a) {
@@ -293,7 +284,7 @@ static void choose_experts(const worker *t, uint32_t token) {
     else
         for (uint32_t e = 0; e < hp->n_expert; e++) sum = sum + srn_expf(logits[e] - max);
     for (uint32_t r = 0; r < hp->n_expert_used; r++) c[r].weight = c[r].weight / sum;
-    flag(t, all_finite(logits, hp->n_expert));
+    flag(t, t->c->k.all_finite(logits, hp->n_expert));
 }
 
 /* Numbers the slots so that each expert's tokens are neighbours, in token order. One thread. */
@@ -381,6 +372,15 @@ static void embed(const worker *t, uint32_t a, uint32_t b) {
     }
 }
 
+/* Panels of the head whose logits are looked at before the next are computed: they are in a cache still. */
+#define HEAD_PANELS 32u
+
+static void finish_logits(const worker *t, float *y, uint32_t n) {
+    flag(t, t->c->k.all_finite(y, n));
+    float cap = t->hp->final_softcap;
+    for (uint32_t i = 0; i < n && cap > 0; i++) y[i] = cap * srn_tanhf(y[i] / cap);
+}
+
 static void head(const worker *t, const float *post_norm) {
     const srn_batch *b = t->s->b;
     uint32_t a, e, n = t->hp->n_embd, vocab = t->hp->n_vocab;
@@ -398,17 +398,13 @@ static void head(const worker *t, const float *post_norm) {
     srn_act in = act_of(t->w->out, n, b->n_wanted, 2, t->w->act_wide);
     prepare_shared(t, &in);
     barrier(t);
-    product(t, t->c->m->head, &in, NULL, b->logits);
     const srn_packed *w = srn__packed(t->c, t->c->m->head, 0);
-    uint32_t p0, p1;
-    part(t, srn__panel_count(w), 1, &p0, &p1);
-    uint32_t r0 = SRN_MIN(p0 * SRN_PANEL, vocab), r1 = SRN_MIN(p1 * SRN_PANEL, vocab);
-    for (uint32_t i = 0; i < b->n_wanted; i++) {
-        float *y = b->logits + (size_t)i * vocab;
-        flag(t, all_finite(y + r0, r1 - r0));
-        if (t->hp->final_softcap > 0)
-            for (uint32_t r = r0; r < r1; r++)
-                y[r] = t->hp->final_softcap * srn_tanhf(y[r] / t->hp->final_softcap);
+    part(t, srn__panel_count(w), 1, &a, &e);
+    for (uint32_t p = a; p < e; p += HEAD_PANELS) {
+        uint32_t r0 = p * SRN_PANEL, r1 = SRN_MIN(SRN_MIN(p + HEAD_PANELS, e) * SRN_PANEL, vocab);
+        product_part(t, w, &in, NULL, b->logits, 0, p, SRN_MIN(p + HEAD_PANELS, e));
+        for (uint32_t i = 0; i < b->n_wanted; i++)
+            finish_logits(t, b->logits + (size_t)i * vocab + r0, r1 - r0);
     }
 }
 

@@ -10,33 +10,7 @@
 
 #include "cpu/cpu.h"
 #include "cpu/cpu_internal.h"
-
-static const char *const goldens[] = {"gemma3", "llama-gqa", "mixtral", "phi3", "qwen3moe"};
-
-typedef struct fixture {
-    srn_weights *weights;
-    srn_model *model;
-    srn_device *device;
-    srn_device_opts opts;
-} fixture;
-
-static fixture open_golden(const char *name, srn_device_opts opts) {
-    fixture f = {.opts = opts};
-    srn_err err = {0};
-    srn_open_opts open = {0};
-    char path[512];
-    snprintf(path, sizeof path, SRN_TEST_DIR "/golden/%s.gguf", name);
-    if (srn_weights_open(path, &open, &f.weights, &err) || srn_model_new(f.weights, 0, &f.model, &err) ||
-        srn_cpu_device_new(f.model, &opts, &f.device, &err))
-        fail_msg("%s", err.text);
-    return f;
-}
-
-static void close_golden(fixture *f) {
-    f->device->ops->free(f->device);
-    srn_model_free(f->model);
-    srn_weights_free(f->weights);
-}
+#include "unit/golden_device.h"
 
 /* Of one head's K or V. */
 static uint32_t position_bytes(srn_kv_type type, uint32_t d) {

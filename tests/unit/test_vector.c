@@ -136,6 +136,26 @@ static void every_table_gives_the_references_vectors(void **state) {
             }
 }
 
+static void one_value_that_is_not_finite_is_found_wherever_it_is(void **state) {
+    (void)state;
+    static const uint32_t bad[] = {0x7f800000u, 0xff800000u, 0x7fc00000u, 0x7f800001u, 0xffffffffu};
+    for (size_t l = 0; l < SRN_LEN(lengths) && lengths[l] < 600; l++)
+        for (uint32_t t = 0; t < n_tables; t++) {
+            uint32_t n = lengths[l];
+            float *x = guarded(n); /* of NaN */
+            for (uint32_t i = 0; i < n; i++)
+                x[GUARD + i] = random_below(2) ? random_value(PLAIN) : -3.4028234e38f;
+            assert_true(tables[t].all_finite(x + GUARD, n));
+            for (uint32_t i = 0; i < n; i++) {
+                float was = x[GUARD + i];
+                x[GUARD + i] = srn_f32_bits(bad[i % SRN_LEN(bad)]);
+                assert_false(tables[t].all_finite(x + GUARD, n));
+                x[GUARD + i] = was;
+            }
+            free(x);
+        }
+}
+
 static double near_to(double got, double want, double scale) {
     return fabs(got - want) / scale;
 }
@@ -596,6 +616,7 @@ static void scores_that_are_not_finite_fail(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_table_gives_the_references_vectors),
+        cmocka_unit_test(one_value_that_is_not_finite_is_found_wherever_it_is),
         cmocka_unit_test(reference_vectors_are_accurate),
         cmocka_unit_test(every_table_gives_the_references_rope),
         cmocka_unit_test(every_table_writes_the_references_cache),

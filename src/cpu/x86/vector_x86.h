@@ -162,6 +162,7 @@ static bool kv_store(srn_kv_type type, const float *k, const float *v, uint32_t 
 }
 
 V16_FN void fill_vector(srn_kernels *k) {
+    k->all_finite = all_finite;
     k->rms_norm = rms_norm;
     k->add = add;
     k->act_mul = act_mul;
