@@ -1,7 +1,7 @@
 /* serin run: what its files share. run.c reads the command line and opens the model, run_prompt.c makes
- * tokens of prompts and conversations, run_answer.c generates and streams, run_screen.c is what a terminal
- * shows, run_json.c the JSON object, run_chat.c the conversation on a terminal, run_line.c its line editor.
- * Main thread.
+ * tokens of prompts and conversations, run_sampling.c says how tokens are drawn, run_answer.c generates and
+ * streams, run_screen.c is what a terminal shows, run_json.c the JSON object, run_chat.c the conversation on
+ * a terminal, run_line.c its line editor. Main thread.
  */
 #ifndef SRN_CLI_RUN_H
 #define SRN_CLI_RUN_H
@@ -16,9 +16,13 @@ typedef struct srn__run {
     /* the command line */
     const char *text, *prompt_file, *system, *kv;
     bool raw, special, json, quiet;
-    int64_t max_tokens, top_k, repeat_last_n, seed, ctx, threads; /* max_tokens 0: no limit; seed -1: none */
-    double temperature, top_p, min_p, repeat_penalty;
+    int64_t max_tokens, ctx, threads; /* max_tokens 0: no limit */
     srn_str_list set;
+    int64_t top_k, repeat_last_n, dry_allowed_length, dry_last_n, seed; /* seed -1: none */
+    double temperature, top_p, min_p, typical_p, repeat_penalty, presence_penalty, frequency_penalty;
+    double dry_multiplier, dry_base;
+    srn_str_list logit_bias, dry_breaker, stop;
+    const char *schema, *regex, *gbnf;
     /* what is open */
     char path[4096];
     json_t *vars; /* --set, or NULL */
@@ -26,13 +30,28 @@ typedef struct srn__run {
     size_t prompt_len;
     srn_engine *engine;
     srn_session *session;
-    const srn_vocab *vocab;   /* the engine's */
-    srn_template *chat;       /* NULL: plain text is completed */
-    srn_tokens prompt_tokens; /* of one answer */
-    bool thinking;            /* the prompt ends inside <think> */
-    srn_sampling sampling;
+    const srn_vocab *vocab;     /* the engine's */
+    srn_template *chat;         /* NULL: plain text is completed */
+    srn_tokens prompt_tokens;   /* of one answer */
+    bool thinking;              /* the prompt ends inside <think> */
+    srn_sampling sampling;      /* its lists are ours */
+    srn_str *stops;             /* [stop.n] */
+    srn_constraint *constraint; /* with trie, or NULL */
+    srn_token_trie *trie;
     uint64_t started_us, load_us;
 } srn__run;
+
+/* ---- run_sampling.c ---- */
+
+#define SRN__RUN_SAMPLING_OPTS 24
+/* Writes the rows of the options; returns how many. */
+size_t srn__run_sampling_opts(srn__run *r, srn_opt *ret);
+void srn__run_sampling_defaults(srn__run *r);
+/* r->sampling, the stops and the constraint from the options; before the model is opened. */
+int srn__run_check_sampling(srn__run *r, srn_err *err);
+/* What needs the vocabulary. */
+int srn__run_bind_sampling(srn__run *r, srn_err *err);
+void srn__run_sampling_done(srn__run *r);
 
 /* ---- run_prompt.c ---- */
 
@@ -73,6 +92,7 @@ typedef struct srn__answer {
     srn_buf text;      /* UTF-8 */
     srn_tokens tokens; /* without the one that ended it */
     srn_generation g;
+    int32_t stop; /* index of the stop text that ended it, or -1 */
 } srn__answer;
 void srn__answer_done(srn__answer *a);
 /* Generates, and streams to standard output unless --json was given. Ctrl-C ends the answer

@@ -2,6 +2,7 @@
  * that the generation reads; the handler is in place only while an answer is being made.
  */
 #include "cli/run.h"
+#include "engine/stream.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -35,28 +36,30 @@ static void catch_interrupts(struct sigaction *ret_old) {
 
 typedef struct stream {
     srn__answer *answer;
-    srn_detok detok;
+    srn_stream *text;
     srn__screen screen;
-    size_t shown; /* bytes of the answer's text that were written */
     bool to_screen, failed, no_memory;
     int why; /* errno of the write that failed */
 } stream;
 
-static bool show(stream *s) {
-    srn_buf *text = &s->answer->text;
-    if (!s->to_screen || s->failed) return !s->failed;
+/* Takes what became certain into the answer, and shows it. */
+static bool take(stream *s) {
+    srn_buf *kept = &s->answer->text;
+    srn_str all = srn_stream_text(s->text), fresh = {all.ptr + kept->len, all.len - kept->len};
+    s->no_memory = s->no_memory || srn_stream_failed(s->text) || !srn_buf_add(kept, fresh.ptr, fresh.len);
+    if (!s->to_screen || s->failed || s->no_memory) return !s->failed && !s->no_memory;
     errno = 0;
-    s->failed = !srn__screen_add(&s->screen, (srn_str){text->data + s->shown, text->len - s->shown});
+    s->failed = !srn__screen_add(&s->screen, fresh);
     s->why = errno;
-    s->shown = text->len;
     return !s->failed;
 }
 
 static srn_go on_token(void *ctx, int32_t token) {
     stream *s = ctx;
-    srn_detok_add(&s->detok, token, &s->answer->text);
-    s->no_memory = !srn_tokens_push(&s->answer->tokens, token) || s->answer->text.failed;
-    return s->no_memory || !show(s) ? SRN_GO_CANCEL : SRN_GO_ON;
+    s->answer->stop = srn_stream_add(s->text, token);
+    s->no_memory = !srn_tokens_push(&s->answer->tokens, token);
+    if (!take(s)) return SRN_GO_CANCEL;
+    return s->answer->stop >= 0 ? SRN_GO_STOP : SRN_GO_ON;
 }
 
 void srn__answer_done(srn__answer *a) {
@@ -64,30 +67,42 @@ void srn__answer_done(srn__answer *a) {
     srn_tokens_done(&a->tokens);
 }
 
-int srn__run_answer(srn__run *r, const srn_tokens *prompt, bool thinking, srn__answer *ret, srn_err *err) {
-    *ret = (srn__answer){0};
-    srn_buf_init(&ret->text, MAX_ANSWER_BYTES);
-    stream s = {.answer = ret, .to_screen = !r->json};
-    srn_detok_init(&s.detok, r->vocab, false);
-    s.detok.started =
-        !r->chat; /* what continues a text may begin with a space; a message's is the tokenizer's */
-    if (s.to_screen) srn__screen_init(&s.screen, thinking);
-    struct sigaction old;
-    catch_interrupts(&old);
+static int generate(srn__run *r, const srn_tokens *prompt, stream *s, srn_err *err) {
     srn_generate_opts o = {.sampling = r->sampling,
                            .max_tokens = (uint32_t)r->max_tokens,
                            .cancel = &interrupts,
                            .on_token = on_token,
-                           .on_token_ctx = &s,
+                           .on_token_ctx = s,
                            .progress = srn_cli_progress};
-    int code = srn_generate(r->session, prompt->ids, (uint32_t)prompt->n, &o, &ret->g, err);
-    srn_detok_end(&s.detok, &ret->text);
-    if (s.to_screen && show(&s)) {
+    srn_matcher *matcher = NULL;
+    int code = r->constraint ? srn_matcher_new(r->constraint, r->trie, &matcher, err) : SRN_OK;
+    if (!code)
+        code = srn_generate_constrained(r->session, prompt->ids, (uint32_t)prompt->n, &o, matcher,
+                                        &s->answer->g, err);
+    srn_matcher_free(matcher);
+    return code;
+}
+
+int srn__run_answer(srn__run *r, const srn_tokens *prompt, bool thinking, srn__answer *ret, srn_err *err) {
+    *ret = (srn__answer){.stop = -1};
+    srn_buf_init(&ret->text, MAX_ANSWER_BYTES);
+    stream s = {.answer = ret, .to_screen = !r->json};
+    int code = srn_stream_new(r->vocab, false, r->stops, (uint32_t)r->stop.n, false, &s.text, err);
+    if (code) return code;
+    if (!r->chat) /* what continues a text may begin with a space; a message's is the tokenizer's */
+        srn_stream_continues(s.text);
+    if (s.to_screen) srn__screen_init(&s.screen, thinking);
+    struct sigaction old;
+    catch_interrupts(&old);
+    code = generate(r, prompt, &s, err);
+    srn_stream_end(s.text);
+    if (take(&s) && s.to_screen) {
         errno = 0;
         s.failed = !srn__screen_end(&s.screen);
         s.why = errno;
     }
     sigaction(SIGINT, &old, NULL);
+    srn_stream_free(s.text);
     if (!code && s.no_memory) code = srn_fail_nomem(err, ret->text.len);
     if (!code && s.failed)
         code = srn_fail(err, SRN_EIO, "standard output could not be written: %s",

@@ -5,6 +5,7 @@
 #define SRN_ENGINE_ENGINE_H
 
 #include "base/base.h"
+#include "constrain/constrain.h"
 #include "model/device.h"
 #include "model/model.h"
 #include "token/token.h"
@@ -40,6 +41,13 @@ typedef struct srn_cache_plan {
 /* What an engine allocates for that wish. Pure. Errors: SRN_ELIMIT. */
 int srn_plan_cache(const srn_model *m, const srn_cache_wish *w, srn_cache_plan *ret, srn_err *err);
 
+/* srn_generate for an answer that the matcher m, made for the engine's vocabulary and at its beginning, lets
+ * through: its masks apply to every draw, and the answer ends where nothing may follow. m may be NULL.
+ * Errors: also SRN_ELIMIT (the constraint is too ambiguous) and SRN_EINVAL for ignore_eog. */
+int srn_generate_constrained(srn_session *s, const int32_t *prompt, uint32_t n_prompt,
+                             const srn_generate_opts *opts, srn_matcher *m, srn_generation *ret,
+                             srn_err *err);
+
 /* ---- log-probabilities of a row of logits (natural logarithms) ---- */
 
 /* log of the sum of e^logit: the constant that turns logits into log-probabilities. Sums in a fixed order. */
@@ -55,5 +63,10 @@ typedef struct srn_top_token {
 
 /* What a request's logit bias and DRY breakers need besides srn_sampling_check: ids of the vocabulary. */
 int srn_sampling_check_ids(const srn_sampling *p, uint32_t n_vocab, srn_err *err);
+/* Ids for srn_sampling.dry_breakers, ascending: the tokens in whose text one of the given texts stands, and
+ * control tokens, for no repetition reaches from one turn of a conversation into the next. The usual texts
+ * (n_texts 0) are a line break, ":", a double quote and "*". *ret is the caller's to free(). */
+int srn_dry_breakers(const srn_vocab *v, const srn_str *texts, size_t n_texts, int32_t **ret, uint32_t *ret_n,
+                     srn_err *err);
 
 #endif

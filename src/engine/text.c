@@ -60,3 +60,39 @@ int srn_engine_detokenize(srn_engine *e, const int32_t *tokens, uint32_t n, unsi
     *ret = out.data;
     return SRN_OK;
 }
+
+/* ---- what breaks a repetition ---- */
+
+static bool holds(const srn_buf *bytes, srn_str text) {
+    for (size_t i = 0; text.len <= bytes->len && i <= bytes->len - text.len; i++)
+        if (memcmp(bytes->data + i, text.ptr, text.len) == 0) return true;
+    return false;
+}
+
+int srn_dry_breakers(const srn_vocab *v, const srn_str *texts, size_t n_texts, int32_t **ret, uint32_t *ret_n,
+                     srn_err *err) {
+    static const srn_str usual[] = {{"\n", 1}, {":", 1}, {"\"", 1}, {"*", 1}};
+    if (n_texts == 0) texts = usual, n_texts = SRN_LEN(usual);
+    size_t n_vocab = (size_t)srn_vocab_size(v);
+    int32_t *ids = srn_calloc(n_vocab, sizeof *ids);
+    if (!ids) return srn_fail_nomem(err, n_vocab * sizeof *ids);
+    srn_buf bytes;
+    srn_buf_init(&bytes, 1 << 20);
+    uint32_t n = 0;
+    for (int32_t id = 0; id < srn_vocab_size(v) && !bytes.failed; id++) {
+        srn_buf_clear(&bytes);
+        bool found = srn_vocab_attr(v, id) == SRN_TOKEN_CONTROL;
+        if (!found) srn_token_bytes(v, id, false, &bytes);
+        for (size_t i = 0; i < n_texts && !found && bytes.len; i++) found = holds(&bytes, texts[i]);
+        if (found) ids[n++] = id;
+    }
+    bool failed = bytes.failed;
+    srn_buf_done(&bytes);
+    if (failed) {
+        free(ids);
+        return srn_fail_nomem(err, 1 << 20);
+    }
+    *ret = ids;
+    *ret_n = n;
+    return SRN_OK;
+}

@@ -103,18 +103,25 @@ def closed(**properties):
 
 SCHEMA = closed(
     text={"type": "string"}, tokens=IDS, prompt_tokens=IDS,
-    finish_reason={"enum": ["stop", "length", "context", "cancelled"]},
+    finish_reason={"enum": ["stop", "length", "context", "cancelled"]}, stop={"type": "null"},
     timings=closed(prompt_tokens=COUNT, cached_tokens=COUNT, prompt_tok_per_s=RATE, output_tokens=COUNT,
                    output_tok_per_s=RATE, ttft_ms=NUMBER, load_ms=NUMBER, total_ms=NUMBER),
     model=closed(path={"type": "string"}, weights_id={"type": "string", "pattern": "^[0-9a-f]{64}$"},
                  architecture={"const": "llama"}, quantisation={"type": "string", "pattern": "Q4_1"}),
     engine={"type": "string", "pattern": "^serin-.*/numerics-[0-9]+/cpu-.*/kv-f16$"}, numerics=COUNT,
     sampling=closed(temperature={"const": 0.7}, top_k={"const": 40}, top_p={"const": 0.95}, min_p={"const": 0.05},
-                    repeat_penalty={"const": 1.1}, repeat_last_n={"const": 64}, seed={"const": 3}))
+                    typical_p={"const": 0.9}, repeat_penalty={"const": 1.1}, repeat_last_n={"const": 64},
+                    presence_penalty={"const": 0.1}, frequency_penalty={"const": -0.2}, dry_multiplier={"const": 0.8},
+                    dry_base={"const": 1.5}, dry_allowed_length={"const": 3}, dry_last_n={"const": 100},
+                    dry_breakers={"const": [";"]}, logit_bias={"const": {"7": -1.5, "300": 2}}, seed={"const": 3},
+                    stop={"const": ["never said", "nor this"]}, constraint={"type": "null"}))
 
 
 def test_json_says_what_was_answered_and_by_what(run, smol, env):
-    args = (smol, "-p", "Hi", "-n", "6", "--temp", "0.7", "--repeat-penalty", "1.1", "--seed", "3", "--json")
+    args = (smol, "-p", "Hi", "-n", "6", "--temp", "0.7", "--repeat-penalty", "1.1", "--seed", "3", "--json",
+            "--typical-p", "0.9", "--presence-penalty", "0.1", "--frequency-penalty", "-0.2", "--dry-multiplier", "0.8",
+            "--dry-base", "1.5", "--dry-allowed-length", "3", "--dry-last-n", "100", "--dry-breaker", ";",
+            "--logit-bias", "300=2", "--logit-bias", "7=-1.5", "--stop", "never said", "--stop", "nor this")
     done = run(*args)
     assert done.returncode == 0 and done.stdout.count("\n") == 1
     o = json.loads(done.stdout)
@@ -200,6 +207,69 @@ def test_figures_are_on_standard_error_unless_quiet(run, smol):
     assert run(smol, "-p", "Hi", "-n", "4", "-q").stderr == ""
 
 
+# ---- how tokens are drawn ----
+
+COUNTING = ("--raw", "-p", "one two three four one two three four one two three", "--temp", "0", "-n", "12")
+
+
+def test_penalties_end_a_repetition(answer, smol):
+    text = answer(smol, *COUNTING)["text"]
+    assert text.count("one two three") == 3, text
+    for options in (["--dry-multiplier", "4", "--dry-allowed-length", "1"], ["--repeat-penalty", "3", "--repeat-last-n", "-1"]):
+        text = answer(smol, *COUNTING, *options)["text"]
+        assert text.count("one two three") == 0, text
+    # These count the answer's tokens, so that it may say once what the prompt said.
+    for options in (["--presence-penalty", "2"], ["--frequency-penalty", "2"]):
+        text = answer(smol, *COUNTING, "-n", "40", *options)["text"]
+        assert 1 <= text.count("one two three") < 9, text
+
+
+def test_a_breaker_lets_sequences_repeat(answer, smol):
+    dry = ("--dry-multiplier", "4", "--dry-allowed-length", "1")
+    free = answer(smol, *COUNTING, *dry, *(x for w in ("one", "two", "three", "four") for x in ("--dry-breaker", w)))
+    assert free["tokens"] == answer(smol, *COUNTING)["tokens"]
+    lines = ("--raw", "-p", "red\ngreen\nred\ngreen\nred\ngreen\nred", "--temp", "0", "-n", "6")
+    assert answer(smol, *lines, *dry)["text"] == answer(smol, *lines)["text"]  # a line break is one of the usual ones
+
+
+def test_a_logit_bias_bans_moves_and_chooses_tokens(answer, smol):
+    args = (smol, "--raw", "-p", "The capital of France is", "--temp", "0", "-n", "1")
+    first = answer(*args)
+    token, text = first["tokens"][0], first["text"]
+    assert text.strip() == "Paris"
+    assert answer(*args, "--logit-bias", f"{token}=-100")["tokens"] != [token]
+    assert answer(*args, "--logit-bias", f"{text}=-30")["tokens"] != [token]
+    assert answer(*args, "--logit-bias", " Lyon=100", "-n", "3")["tokens"] == tokens_of(
+        "tokenize", smol, "--text", " Lyon", "--json") * 3
+    ids = answer(*args, "--logit-bias", "<|im_end|>=100")
+    assert ids["tokens"] == [] and ids["finish_reason"] == "stop"
+
+
+def test_an_answer_that_every_bias_bans_is_refused(run, smol):
+    done = run(smol, "-p", "Hi", "--regex", "a", "--logit-bias", "a=-100")
+    assert done.returncode == 2 and "logit_bias" in done.stderr
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_answer_under_a_schema_is_json_that_validates(answer, smol, tmp_path, seed):
+    schema = {"type": "object", "properties": {
+        "name": {"type": "string", "minLength": 1, "maxLength": 12}, "wings": {"type": "integer", "minimum": 0, "maximum": 9},
+        "kind": {"enum": ["wren", "owl"]}}, "required": ["name", "wings", "kind"], "additionalProperties": False}
+    (tmp_path / "bird.json").write_text(json.dumps(schema))
+    o = answer(smol, "-p", "Tell me of a bird.", "--schema", tmp_path / "bird.json", "--seed", seed, "--temp", "1.2")
+    assert o["finish_reason"] == "stop"
+    jsonschema.validate(json.loads(o["text"]), schema)
+    assert re.fullmatch("[0-9a-f]{64}", o["sampling"]["constraint"])
+
+
+def test_an_answer_under_a_regex_or_a_grammar_follows_it(answer, smol, tmp_path):
+    o = answer(smol, "-p", "When?", "--regex", r"(19|20)\d\d-\d{2}", "--temp", "2", "--top-p", "1", "--seed", "1")
+    assert re.fullmatch(r"(19|20)\d\d-\d{2}", o["text"]) and o["finish_reason"] == "stop"
+    (tmp_path / "g.gbnf").write_text('root ::= ("owl" | "wren" | "kite") ("," root)? "."\n')
+    text = answer(smol, "-p", "Birds?", "--gbnf", tmp_path / "g.gbnf", "--temp", "1", "--seed", "1")["text"]
+    assert re.match(r"(owl|wren|kite)[,.]", text) and text.endswith(".")
+
+
 # ---- what a terminal shows; tiny models whose answer is known ----
 
 TINY = ROOT / "tests/golden/llama.gguf"
@@ -233,6 +303,16 @@ def test_thinking_is_dim_and_control_characters_are_shown_on_a_terminal(run, cha
     t = chat(*args[1:], "-q", "--raw", which=args[0])
     assert t.leave() == 0
     assert t.until("<b\r\n") == "so\x1b[2m<think>hmm</think>\x1b[0m\ufffd[31m<b\r\n"
+
+
+def test_a_stop_text_across_tokens_ends_the_answer_before_it(run, scripted):
+    args = scripted("so ST", "O", "P and", " on", "?")
+    assert run(*args, "-q").stdout == "so STOP and on?\n"
+    assert run(*args, "-q", "--stop", "STOP").stdout == "so \n"
+    assert run(*args, "-q", "--stop", "STOPS", "--stop", "d o", "--stop", "OP a").stdout == "so ST\n"
+    assert run(*args, "-q", "--stop", "on?!").stdout == "so STOP and on?\n"  # only its beginning comes
+    o = json.loads(run(*args, "--json", "--stop", "?", "--stop", "P a").stdout)
+    assert (o["text"], o["stop"], o["finish_reason"], len(o["tokens"])) == ("so STO", "P a", "stop", 3)
 
 
 def test_a_prompt_that_opens_thinking_begins_dim(chat, scripted):
@@ -283,6 +363,22 @@ def test_a_template_that_refuses_is_told_before_the_weights_are_read(run, script
     (["-p", "a", "--temp", "-1"], ["--temp"]),
     (["-p", "a", "--repeat-penalty", "0"], ["--repeat-penalty"]),
     (["-p", "a", "--set", "x"], ["--set", "KEY=JSON"]),
+    (["-p", "a", "--typical-p", "0"], ["--typical-p"]),
+    (["-p", "a", "--presence-penalty", "3"], ["--presence-penalty", "-2"]),
+    (["-p", "a", "--frequency-penalty", "nan"], ["--frequency-penalty"]),
+    (["-p", "a", "--dry-base", "0.5"], ["--dry-base"]),
+    (["-p", "a", "--dry-multiplier", "1", "--dry-breaker", ""], ["--dry-breaker"]),
+    (["-p", "a", "--logit-bias", "5"], ["--logit-bias", "TOKEN=X"]),
+    (["-p", "a", "--logit-bias", "5=x"], ["--logit-bias", "TOKEN=X"]),
+    (["-p", "a", "--logit-bias", "99999=1"], ["99999", "49151"]),
+    (["-p", "a", "--logit-bias", "two words=1"], ["2 tokens", "tokenize"]),
+    (["-p", "a", "--logit-bias", "5=1", "--logit-bias", "5=2"], ["--logit-bias", "twice"]),
+    (["-p", "a", "--stop", ""], ["--stop", "empty"]),
+    (["-p", "a", "--regex", "("], ["--regex", "byte 0"]),
+    (["-p", "a", "--regex", "a", "--gbnf", "x"], ["--regex", "--gbnf", "one"]),
+    (["-p", "a", "--schema", "/nowhere/s.json"], ["/nowhere/s.json"]),
+    (["-p", "a", "--gbnf", "/dev/null"], ["--gbnf /dev/null"]),
+    (["-p", "a", "--schema", "/dev/null"], ["--schema", "/dev/null"]),
     (["-p", "a", "--raw", "--system", "b"], ["--system", "--raw"]),
     (["-p", "a", "--kv", "q1"], ["q1", "f16"]),
     (["-p", "a", "--ctx", "100000000"], ["100000000", "8192"]),

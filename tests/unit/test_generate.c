@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <stdlib.h>
 
 #include "engine/engine.h"
 
@@ -102,6 +103,66 @@ static void what_a_session_holds_changes_no_token(void **state) {
     g = generate(f->s, prompt, N_PROMPT, &o);
     assert_int_equal(g.n_cached, N_PROMPT - 3);
     assert_memory_equal(fresh.ids, warm.ids, sizeof fresh.ids);
+}
+
+/* The masks of a matcher hold for every token, and the answer ends where nothing may follow. */
+static void a_constrained_answer_is_what_the_matcher_lets_through(void **state) {
+    fixture *f = *state;
+    srn_err err = {0};
+    const srn_vocab *v;
+    srn_constraint *c;
+    srn_token_trie *t;
+    srn_matcher *m;
+    if (srn_engine_vocab(f->e, &v, &err) || srn_token_trie_new(v, &t, &err) ||
+        srn_constraint_of_regex(SRN_STR("[ab]{3}(c|dd)"), &c, &err))
+        fail_msg("%s", err.text);
+    for (uint64_t seed = 0; seed < 20; seed++) {
+        collector got;
+        srn_generation g;
+        char *text;
+        srn_generate_opts o = options(&got, 2.0f, 0);
+        o.sampling.seed = seed;
+        assert_int_equal(srn_matcher_new(c, t, &m, &err), SRN_OK);
+        assert_int_equal(srn_generate_constrained(f->s, prompt, N_PROMPT, &o, m, &g, &err), SRN_EINVAL);
+        assert_non_null(strstr(err.text, "ignore_eog"));
+        o.ignore_eog = false;
+        assert_int_equal(srn_generate_constrained(f->s, prompt, N_PROMPT, &o, m, &g, &err), SRN_OK);
+        assert_int_equal(g.finish, SRN_FINISH_STOP);
+        assert_int_equal(g.end_token, -1); /* it needed none */
+        assert_int_equal(srn_engine_detokenize(f->e, got.ids, got.n, 0, &text, &err), SRN_OK);
+        assert_int_equal(strspn(text, "ab"), 3);
+        assert_true(strcmp(text + 3, "c") == 0 || strcmp(text + 3, "dd") == 0);
+        free(text);
+        srn_matcher_free(m);
+    }
+    srn_token_trie_free(t);
+    srn_constraint_free(c);
+}
+
+static void a_repetition_is_broken_by_tokens_that_hold_a_text(void **state) {
+    fixture *f = *state;
+    srn_err err = {0};
+    const srn_vocab *v;
+    assert_int_equal(srn_engine_vocab(f->e, &v, &err), SRN_OK);
+    for (int own = 0; own < 2; own++) {
+        const srn_str text = SRN_STR("e");
+        int32_t *ids;
+        uint32_t n, at = 0;
+        assert_int_equal(srn_dry_breakers(v, &text, own ? 1 : 0, &ids, &n, &err), SRN_OK);
+        assert_true(n > 0);
+        for (int32_t id = 0; id < srn_vocab_size(v); id++) {
+            srn_buf b;
+            srn_buf_init(&b, 1000);
+            srn_token_bytes(v, id, false, &b);
+            srn_buf_addc(&b, 0);
+            bool want = srn_vocab_attr(v, id) == SRN_TOKEN_CONTROL || strpbrk(b.data, own ? "e" : "\n:\"*");
+            assert_int_equal(at < n && ids[at] == id, want);
+            at += want;
+            srn_buf_done(&b);
+        }
+        assert_int_equal(at, n);
+        free(ids);
+    }
 }
 
 static void an_answer_goes_on_where_it_was_cut(void **state) {
@@ -240,6 +301,8 @@ static void a_missing_path_is_an_error(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_a_session_holds_changes_no_token),
+        cmocka_unit_test(a_constrained_answer_is_what_the_matcher_lets_through),
+        cmocka_unit_test(a_repetition_is_broken_by_tokens_that_hold_a_text),
         cmocka_unit_test(an_answer_goes_on_where_it_was_cut),
         cmocka_unit_test(the_seed_decides_what_is_drawn),
         cmocka_unit_test(the_repeat_penalty_looks_at_prompt_and_answer),
