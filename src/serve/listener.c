@@ -19,7 +19,13 @@
 
 #include "serve/http_internal.h"
 
-enum { N_EVENTS = 256, LINGER_US = 10000000, GONE_US = 20000, LINGER_BYTES = 64 << 20, POOL_EXTRA = 32 << 10 };
+enum {
+    N_EVENTS = 256,
+    LINGER_US = 10000000,
+    GONE_US = 20000,
+    LINGER_BYTES = 64 << 20,
+    POOL_EXTRA = 32 << 10
+};
 enum { KIND_DAEMON = 1, KIND_EVENT, KIND_CONN, KIND_LINGER };
 
 static bool watch(srn__http *h, int fd, uint32_t events, void *what) {
@@ -252,6 +258,7 @@ static int wait_ms(srn__http *h) {
 static void *listener_main(void *p) {
     srn__http *h = p;
     struct epoll_event events[N_EVENTS];
+    pthread_setname_np(pthread_self(), "serin-http");
     while (h->seen != SRN__MODE_KILL) {
         int n = epoll_wait(h->epoll_fd, events, N_EVENTS, wait_ms(h));
         /* Connections end in MHD_run alone, so that every event's object is alive here. */

@@ -18,6 +18,7 @@ struct srn__workers {
 
 static void *worker_main(void *p) {
     srn__workers *w = p;
+    pthread_setname_np(pthread_self(), "serin-worker");
     pthread_mutex_lock(&w->lock);
     for (;;) {
         while (!w->first && !w->ending) pthread_cond_wait(&w->work, &w->lock);

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,23 @@ class Server:
         c.close()
         return r, body
 
+    def figure(self, name, headers=None, context=None):
+        """A value of /metrics."""
+        _, body = self.get("/metrics", headers, context)
+        return sum(float(line.rsplit(" ", 1)[1]) for line in body.decode().splitlines() if line.startswith(name + "{"))
+
+    def wait_figure(self, name, value, **kw):
+        end = time.monotonic() + WAIT
+        while (now := self.figure(name, **kw)) != value:
+            assert time.monotonic() < end, f"{name} is {now}"
+
+    def ask(self, prompt="Once upon a time", tokens=7000, stream=True, context=None, key=None):
+        """A connection on which a completion was asked for."""
+        c = self.connect(context)
+        body = {"prompt": prompt, "max_tokens": tokens, "ignore_eos": True, "stream": stream}
+        c.request("POST", "/v1/completions", json.dumps(body), {"Authorization": f"Bearer {key}"} if key else {})
+        return c
+
     def end(self, sig=signal.SIGTERM):
         if self.process.poll() is None:
             self.process.send_signal(sig)
@@ -118,6 +136,78 @@ def test_address_is_one_line_and_term_ends_with_success(serve):
 
 def test_int_ends_with_success_too(serve):
     assert serve().end(signal.SIGINT) == 0
+
+
+RUNNING, WAITING = "vllm:num_requests_running", "vllm:num_requests_waiting"
+
+
+def events(response):
+    """The data of each event of a stream."""
+    for line in response:
+        if line.startswith(b"data: "):
+            yield line[6:].strip().decode()
+
+
+def test_stop_lets_running_answers_finish(serve):
+    s = serve()
+    stream = events(s.ask(tokens=40).getresponse())
+    next(stream)
+    s.process.send_signal(signal.SIGTERM)
+    rest = list(stream)
+    assert rest[-1] == "[DONE]" and json.loads(rest[-2])["choices"][0]["finish_reason"] == "length"
+    assert s.process.wait(timeout=WAIT) == 0
+
+
+def test_while_it_stops_it_refuses_and_a_second_signal_ends_streams_properly(serve):
+    s = serve("--ctx", 8192)
+    stream = events(s.ask().getresponse())
+    whole = s.ask(stream=False)  # an answer that is not streamed
+    next(stream)
+    s.wait_figure(RUNNING, 2)
+    s.process.send_signal(signal.SIGTERM)
+    s.wait_log(event="stopping")
+    while (reply := s.get("/v1/models"))[0].status == 200:  # the line is logged just before it is so
+        pass
+    assert reply[0].status == 503 and reply[0].getheader("Retry-After") == "1"
+    assert reply[0].getheader("Connection") == "close"
+    assert json.loads(reply[1])["error"]["code"] == "draining"
+    assert s.get("/health")[0].status == 200
+    r, body = s.get("/health/ready")
+    assert r.status == 503 and json.loads(body)["reason"] == "draining"
+    s.process.send_signal(signal.SIGTERM)
+    rest = list(stream)
+    assert rest[-1] == "[DONE]" and "error" in json.loads(rest[-2])
+    r = whole.getresponse()
+    assert r.status == 503 and "error" in json.loads(r.read())
+    assert s.process.wait(timeout=WAIT) == 0
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("when", ["streaming", "whole", "prefill", "queued"])
+def test_a_client_that_leaves_ends_its_work(serve, tmp_path, tls, when):
+    args, context = [], None
+    if tls:
+        cert, key = make_cert(tmp_path, "a")
+        args, context = ["--tls-cert", cert, "--tls-key", key], trust(cert)
+    s = serve("--ctx", 8192, "--parallel", 1, *args)
+    first = s.ask(context=context, stream=when != "whole",
+                  prompt="word " * 6000 if when == "prefill" else "Once", tokens=1000 if when == "prefill" else 7000)
+    s.wait_figure(RUNNING, 1, context=context)
+    if when == "streaming":
+        next(events(first.getresponse()))
+    if when == "queued":
+        second = s.ask(context=context)
+        s.wait_figure(WAITING, 1, context=context)
+        second.close()
+        s.wait_log(path="/v1/completions", complete=False)
+        s.wait_figure(WAITING, 0, context=context)
+        assert s.figure(RUNNING, context=context) == 1
+    first.sock.close() if first.sock else None
+    first.close()
+    line = s.wait_log(path="/v1/completions", complete=False)
+    assert line["output_tokens"] < 7000
+    s.wait_figure(RUNNING, 0, context=context)
+    assert s.end() == 0
 
 
 def test_tls_serves_and_reload_changes_the_certificate(serve, tmp_path):
