@@ -235,6 +235,26 @@ static int adapt_message(const srn__call_syntax *s, const json_t *m, size_t i, j
     return ok ? SRN_OK : SRN_ENOMEM;
 }
 
+/* Templates ask for the description and the parameters of every function; one without takes none. */
+static json_t *adapt_tools(const json_t *tools) {
+    json_t *ret = json_deep_copy(tools);
+    for (size_t i = 0; i < json_array_size(ret); i++) {
+        json_t *f = json_object_get(json_array_get(ret, i), "function");
+        json_t *params = json_object_get(f, "parameters"), *about = json_object_get(f, "description");
+        bool ok = true;
+        if (f && (!params || json_is_null(params)))
+            ok = !json_object_set_new(f, "parameters",
+                                      json_pack("{s:s, s:{}}", "type", "object", "properties"));
+        if (f && (!about || json_is_null(about)))
+            ok = ok && !json_object_set_new(f, "description", json_string(""));
+        if (!ok) {
+            json_decref(ret);
+            return NULL;
+        }
+    }
+    return ret;
+}
+
 int srn_reply_adapt(const srn_reply_format *f, const json_t *messages, const json_t *tools,
                     json_t **ret_messages, json_t **ret_tools, srn_err *err) {
     const srn__call_syntax *s = f->calls;
@@ -246,11 +266,13 @@ int srn_reply_adapt(const srn_reply_format *f, const json_t *messages, const jso
     if (!code && some && s->described) code = describe(s, out, tools);
     for (size_t i = 0; !code && i < json_array_size(out); i++)
         json_object_del(json_array_get(out, i), "tool_results");
+    json_t *shown = !code && some && !s->described ? adapt_tools(tools) : NULL;
+    if (!code && some && !s->described && !shown) code = SRN_ENOMEM;
     if (code) {
         json_decref(out);
         return code == SRN_ENOMEM ? srn_fail(err, code, "no memory for the messages of a chat") : code;
     }
     *ret_messages = out;
-    *ret_tools = some && !s->described ? json_incref((json_t *)(uintptr_t)tools) : NULL;
+    *ret_tools = shown;
     return SRN_OK;
 }

@@ -5,6 +5,7 @@
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -23,14 +24,26 @@ def real_model(name: str, file: str) -> Path:
     return MODELS / file
 
 
+def with_template(source: Path, target: Path, template: str) -> Path:
+    """A copy of a GGUF file with another chat template; blanks keep the alignment of what follows."""
+    data, key = source.read_bytes(), b"tokenizer.chat_template"
+    at = data.index(key) + len(key)
+    kind, size = struct.unpack_from("<IQ", data, at)
+    assert kind == 8  # a string
+    text = template.encode()
+    text += b"{#" + b" " * ((size - len(text) - 4) % 32) + b"#}"
+    target.write_bytes(data[:at] + struct.pack("<IQ", kind, len(text)) + text + data[at + 12 + size:])
+    return target
+
+
 class Server:
-    """url and base_url (with /v1), log(): what it has written to standard error so far."""
+    """url and base_url (with /v1); lines: what it has written to standard error so far."""
 
     def __init__(self, *args, env=None):
         self.process = subprocess.Popen([os.environ["SERIN"], "serve", *map(str, args), "--listen", "127.0.0.1:0", "--json"],
                                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                         env={**os.environ, **(env or {})})
-        self.lines = []
+        self.lines, self.more = [], threading.Condition()
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
         first = self.process.stdout.readline()
@@ -43,11 +56,22 @@ class Server:
 
     def _read(self):
         for line in self.process.stderr:
-            self.lines.append(line)
+            with self.more:
+                self.lines.append(line)
+                self.more.notify_all()
 
-    def log(self):
-        """The log's JSON lines."""
-        return [json.loads(line) for line in self.lines if line.startswith("{")]
+    def wait_log(self, timeout=60, **want):
+        """The first line of the log that has these values, when it is there."""
+        def find():
+            for line in self.lines:
+                entry = json.loads(line) if line.startswith("{") else {}
+                if all(entry.get(k) == v for k, v in want.items()):
+                    return entry
+            return None
+        with self.more:
+            found = self.more.wait_for(find, timeout)
+        assert found, f"no {want} in the log:\n" + "".join(self.lines)
+        return found
 
     def stop(self):
         """Ends it as an operator would; returns the exit status."""

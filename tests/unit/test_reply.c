@@ -328,6 +328,9 @@ static void expect_adapted(const char *name, const char *messages, bool tools, c
     char *dump = json_dumps(got, JSON_COMPACT);
     assert_string_equal(dump, want);
     assert_int_equal(got_tools != NULL, keeps);
+    for (size_t i = 0; i < json_array_size(got_tools); i++) /* every function has parameters */
+        assert_non_null(
+            json_object_get(json_object_get(json_array_get(got_tools, i), "function"), "parameters"));
     free(dump);
     json_decref(got);
     json_decref(got_tools);
