@@ -56,6 +56,10 @@ typedef struct srn_token_trie srn_token_trie;
 /* Control tokens have no bytes and are never allowed by a mask, but for those that end an answer where the
  * text may end. v must outlive it. */
 int srn_token_trie_new(const srn_vocab *v, srn_token_trie **ret, srn_err *err);
+/* The same, but these control tokens stand for their text: the marks around tool calls and reasoning, which
+ * answers show. */
+int srn_token_trie_new_marks(const srn_vocab *v, const int32_t *marks, size_t n_marks, srn_token_trie **ret,
+                             srn_err *err);
 void srn_token_trie_free(srn_token_trie *t);
 
 /* ---- one sequence ---- */

@@ -1,6 +1,6 @@
 /* The tokens of a vocabulary as a trie over their bytes, so that one walk tells for each whether it may come
- * next. Made once for a model; immutable, any thread. Control tokens, tokens that end an answer and those
- * without bytes are not in it.
+ * next. Made once for a model; immutable, any thread. Tokens that end an answer, control tokens that are no
+ * marks and tokens without bytes are not in it.
  */
 #include "constrain/constrain_internal.h"
 
@@ -51,8 +51,14 @@ static row make_row(const srn_token_trie *t, uint32_t id) {
     return r;
 }
 
-/* Reads every token's bytes; control tokens have none. */
-static int read_tokens(srn_token_trie *t, srn_err *err) {
+static bool is_one_of(int32_t id, const int32_t *ids, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] == id) return true;
+    return false;
+}
+
+/* Reads every token's bytes; control tokens have none but for the marks. */
+static int read_tokens(srn_token_trie *t, const int32_t *marks, size_t n_marks, srn_err *err) {
     srn_buf all;
     srn_buf_init(&all, (size_t)1 << 30);
     int code = SRN_OK;
@@ -65,7 +71,7 @@ static int read_tokens(srn_token_trie *t, srn_err *err) {
         if (srn_vocab_is_eog(t->v, id))
             t->ends[t->n_ends++] = id;
         else
-            srn_token_bytes(t->v, id, false, &all);
+            srn_token_bytes(t->v, id, is_one_of(id, marks, n_marks), &all);
         if (all.failed) code = srn_fail_nomem(err, all.len);
         if (all.len - before > MAX_TOKEN_BYTES) all.len = before; /* no text can need it */
         t->bytes_at[i + 1] = (uint32_t)all.len;
@@ -150,12 +156,17 @@ static int build(srn_token_trie *t, srn_err *err) {
 }
 
 int srn_token_trie_new(const srn_vocab *v, srn_token_trie **ret, srn_err *err) {
+    return srn_token_trie_new_marks(v, NULL, 0, ret, err);
+}
+
+int srn_token_trie_new_marks(const srn_vocab *v, const int32_t *marks, size_t n_marks, srn_token_trie **ret,
+                             srn_err *err) {
     srn_token_trie *t = srn_calloc(1, sizeof *t);
     if (!t) return srn_fail_nomem(err, sizeof *t);
     t->v = v;
     t->id = srn_hash_seed();
     t->n_vocab = (uint32_t)srn_vocab_size(v);
-    int code = read_tokens(t, err);
+    int code = read_tokens(t, marks, n_marks, err);
     if (!code) {
         t->drops_space = drops_space(t);
         code = build(t, err);

@@ -83,10 +83,23 @@ static int open_templates(srn__served *v, const srn_weights *w, srn_err *err) {
         }
     }
     srn_str source = {"", 0};
-    srn_meta_str(w, "tokenizer.chat_template", &source, NULL);
+    if (srn_meta_str(w, "tokenizer.chat_template.tool_use", &source, NULL))
+        srn_meta_str(w, "tokenizer.chat_template", &source, NULL);
     v->format = srn_reply_format_of(source);
     srn_template_specials(w, &v->bos, &v->eos);
     return SRN_OK;
+}
+
+/* The trie, in which the marks of the template's format are text where they are control tokens. */
+static int open_trie(srn__served *v, srn_err *err) {
+    int32_t marks[32];
+    size_t n = 0;
+    const char *mark;
+    for (size_t i = 0; (mark = srn_reply_mark(v->format, true, true, i)) != NULL && n < SRN_LEN(marks); i++) {
+        int32_t id = srn_vocab_find(v->vocab, srn_str_of(mark));
+        if (id >= 0 && srn_vocab_attr(v->vocab, id) == SRN_TOKEN_CONTROL) marks[n++] = id;
+    }
+    return srn_token_trie_new_marks(v->vocab, marks, n, &v->trie, err);
 }
 
 /* Everything but handing the engine to the scheduler. */
@@ -105,8 +118,8 @@ static int served_open(const srn_config_model *c, srn_progress_fn *progress, voi
     if (code) return code;
     const srn_weights *w = srn_engine_weights(v->engine);
     code = srn_engine_vocab(v->engine, &v->vocab, err);
-    if (!code) code = srn_token_trie_new(v->vocab, &v->trie, err);
     if (!code) code = open_templates(v, w, err);
+    if (!code) code = open_trie(v, err);
     if (!code) code = srn_weights_id(w, false, progress, ctx, v->weights_id, err);
     if (code) return code;
     v->pooling = pooling_of(w, srn_engine_get_info(v->engine).architecture);
