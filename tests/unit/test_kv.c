@@ -260,7 +260,7 @@ static void one_operation(cache *c, seq *seqs, uint32_t n_seqs, uint64_t *x, tal
         make_text(x, text);
         uint32_t room = N_CTX - q->n, n = room ? 1 + below(x, below(x, 3) ? SRN_MIN(room, 3u) : room) : 0;
         uint32_t step = 1 + below(x, 200);
-        memcpy(text, text + q->n, n * sizeof *text);
+        memmove(text, text + q->n, n * sizeof *text);
         bool can = srn_kv_seq_can_reach(q->s, q->n + n, step), did = extend(c, q, text, n, step);
         if (can) assert_true(did);
     } else if (what < 70) { /* drafts that come to nothing */
