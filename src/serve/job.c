@@ -8,6 +8,7 @@
 
 #include "serve/job.h"
 #include "serve/job_internal.h"
+#include "serve/metrics.h"
 
 typedef struct choice {
     srn_request *request;
@@ -158,7 +159,11 @@ static bool read_choice(srn__job *j, choice *c) {
         uint32_t got = srn_request_read(c->request, c->text_from, first ? &text : NULL, c->n_tokens,
                                         c->tokens + c->n_tokens, tops, cap, first ? &c->status : &later);
         first = false;
+        uint32_t before = c->n_tokens ? c->n_tokens - 1 : 0;
         c->n_tokens += got;
+        if (got)
+            srn__metrics_gaps(srn__call_metrics(j->call), j->model->name, c->tokens + before,
+                              c->n_tokens - before);
         some = some || got;
         if (got < cap) break;
     }

@@ -148,10 +148,12 @@ void srn__metrics_call(srn__metrics *m, const srn__route *route, int status, con
     pthread_mutex_unlock(&m->lock);
 }
 
-void srn__metrics_gap(srn__metrics *m, const char *model, uint64_t gap_us) {
+void srn__metrics_gaps(srn__metrics *m, const char *model, const srn_out_token *tokens, uint32_t n) {
+    if (!m || n < 2) return;
     pthread_mutex_lock(&m->lock);
     model_counts *c = model_of(m, model);
-    if (c) observe(&c->h[GAP], GAP, (double)gap_us / 1e6);
+    for (uint32_t i = 1; c && i < n; i++)
+        observe(&c->h[GAP], GAP, (double)(tokens[i].at_us - tokens[i - 1].at_us) / 1e6);
     pthread_mutex_unlock(&m->lock);
 }
 
@@ -267,7 +269,8 @@ static double usage_of(const srn_engine_stats *s) {
 #define STATS(X)                                                                                             \
     X("vllm:num_requests_running", "gauge", "Requests that are being computed.", n_running)                  \
     X("vllm:num_requests_waiting", "gauge", "Requests that wait for their turn.", n_waiting)                 \
-    X("vllm:prompt_tokens_total", "counter", "Tokens of prompts, cached ones included.", prompt_tokens)      \
+    X("serin_prompt_tokens_computed_total", "counter", "Tokens of prompts that were computed.",              \
+      prompt_tokens)                                                                                         \
     X("vllm:generation_tokens_total", "counter", "Tokens given out.", output_tokens)                         \
     X("vllm:prefix_cache_hits_total", "counter", "Tokens of prompts that the cache held.", cached_tokens)    \
     X("vllm:num_preemptions_total", "counter", "Times that a request had to give its cache back.",           \
@@ -284,6 +287,10 @@ static double usage_of(const srn_engine_stats *s) {
 STATS(STAT)
 #undef STAT
 
+/* Tokens of prompts: computed or found. */
+static double get_all_prompt_tokens(const srn_engine_stats *s) {
+    return (double)(s->prompt_tokens + s->cached_tokens);
+}
 static double get_step_seconds(const srn_engine_stats *s) {
     return (double)s->step_us / 1e6;
 }
@@ -301,7 +308,9 @@ static const struct {
         {"vllm:kv_cache_usage_perc", "gauge", "Part of the KV cache that running requests hold, 0 to 1.",
          usage_of},
     {"vllm:prefix_cache_queries_total", "counter", "Tokens of prompts that were looked up in the cache.",
-     get_prompt_tokens},
+     get_all_prompt_tokens},
+    {"vllm:prompt_tokens_total", "counter", "Tokens of prompts, computed or found in the cache.",
+     get_all_prompt_tokens},
     {"serin_step_seconds_total", "counter", "Time in forward passes.", get_step_seconds},
     {"serin_sample_seconds_total", "counter", "Time in sampling and masks.", get_sample_seconds},
 };

@@ -15,8 +15,8 @@ void srn__metrics_free(srn__metrics *m);
 /* One request has ended. route NULL: none matched. */
 void srn__metrics_call(srn__metrics *m, const srn__route *route, int status, const srn__call_facts *f,
                        uint64_t total_us);
-/* The time between two tokens of an answer. */
-void srn__metrics_gap(srn__metrics *m, const char *model, uint64_t gap_us);
+/* The times between n tokens of an answer that follow each other. m may be NULL: nothing is counted. */
+void srn__metrics_gaps(srn__metrics *m, const char *model, const srn_out_token *tokens, uint32_t n);
 /* A client left before its answer was complete. */
 void srn__metrics_gone(srn__metrics *m);
 

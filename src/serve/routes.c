@@ -20,5 +20,9 @@ const srn__route srn__routes[] = {
     {"POST", "/tokenize", srn__tokenize, 0, SRN__OPENAI},
     {"POST", "/detokenize", srn__detokenize, 0, SRN__OPENAI},
     {"POST", "/apply-template", srn__apply_template, 0, SRN__OPENAI},
+    {"POST", "/v1/responses", srn__handle_responses, 0, SRN__OPENAI},
+    {"POST", "/v1/messages", srn__handle_messages, 0, SRN__ANTHROPIC},
+    {"POST", "/v1/messages/count_tokens", srn__handle_count_tokens, 0, SRN__ANTHROPIC},
+    {"GET", "/v1/calls/{id}", srn__handle_calls, 0, SRN__OPENAI},
 };
 const size_t srn__n_routes = SRN_LEN(srn__routes);

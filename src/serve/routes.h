@@ -8,6 +8,13 @@
 void srn__handle_live(srn__call *c);
 void srn__handle_ready(srn__call *c);
 void srn__handle_metrics(srn__call *c);
+/* responses.c */
+void srn__handle_responses(srn__call *c);
+/* anthropic.c */
+void srn__handle_messages(srn__call *c);
+void srn__handle_count_tokens(srn__call *c);
+/* reserved.c */
+void srn__handle_calls(srn__call *c);
 /* admin.c */
 void srn__handle_load(srn__call *c);
 void srn__handle_unload(srn__call *c);

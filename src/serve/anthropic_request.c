@@ -1,0 +1,367 @@
+/* The Anthropic Messages API, the way in: content blocks become chat messages, tools and choices what a job
+ * knows. Pure; any thread. Refuses what it would have to leave out: images and documents, tools that a server
+ * runs, containers; unknown fields that cannot change an answer are ignored.
+ */
+#include <stdlib.h>
+
+#include "serve/anthropic.h"
+
+typedef struct reader {
+    srn__anthropic *a;
+    const srn_config_limits *limits;
+} reader;
+
+#define wrong(r, ...) srn__field_wrong(&(r)->a->fields, __VA_ARGS__)
+
+static int no_memory(const reader *r) {
+    return srn_fail_nomem(r->a->fields.err, 0);
+}
+
+/* ---- content blocks ---- */
+
+/* A text, or an array of text blocks, as chat content (a new reference). */
+static int text_content(const reader *r, const json_t *v, const char *param, json_t **ret) {
+    size_t i;
+    json_t *block, *parts;
+    if (json_is_string(v)) return (*ret = json_copy((json_t *)v)) ? SRN_OK : no_memory(r);
+    if (!json_is_array(v)) return wrong(r, SRN_EINVAL, param, "needs a text or an array of text blocks");
+    parts = json_array();
+    json_array_foreach(v, i, block) {
+        const json_t *text = json_object_get(block, "text");
+        const char *type = json_string_value(json_object_get(block, "type"));
+        int code = SRN_OK;
+        if (!type)
+            code = wrong(r, SRN_EINVAL, param, "block %zu has no type", i);
+        else if (strcmp(type, "text") != 0)
+            code = wrong(r, SRN_EUNSUP, param, "block %zu has the type '%.40s'; only text is supported here",
+                         i, type);
+        else if (!json_is_string(text))
+            code = wrong(r, SRN_EINVAL, param, "block %zu needs a text", i);
+        else if (json_array_append_new(parts, json_pack("{s:s, s:O}", "type", "text", "text", text)))
+            code = no_memory(r);
+        if (code) {
+            json_decref(parts);
+            return code;
+        }
+    }
+    return (*ret = parts) ? SRN_OK : no_memory(r);
+}
+
+static int append(const reader *r, json_t *message) {
+    if (message && json_array_append_new(r->a->messages, message) == 0) return SRN_OK;
+    return no_memory(r);
+}
+
+static int add_tool_result(const reader *r, const json_t *block, const char *param) {
+    const json_t *id = json_object_get(block, "tool_use_id"), *content = json_object_get(block, "content");
+    json_t *text = NULL;
+    if (!json_string_length(id)) return wrong(r, SRN_EINVAL, param, "a tool_result needs its tool_use_id");
+    int code = content                    ? text_content(r, content, param, &text)
+               : (text = json_string("")) ? SRN_OK
+                                          : no_memory(r);
+    if (code) return code;
+    return append(r, json_pack("{s:s, s:O, s:o}", "role", "tool", "tool_call_id", id, "content", text));
+}
+
+/* A user's blocks: results of tools become messages of their own, before the text. */
+static int add_user(const reader *r, const json_t *blocks, const char *param) {
+    json_t *rest = json_array(), *block;
+    size_t i;
+    int code = rest ? SRN_OK : no_memory(r);
+    json_array_foreach(blocks, i, block) {
+        const char *type = json_string_value(json_object_get(block, "type"));
+        if (code) break;
+        if (type && strcmp(type, "tool_result") == 0)
+            code = add_tool_result(r, block, param);
+        else if (json_array_append(rest, block))
+            code = no_memory(r);
+    }
+    json_t *content = NULL;
+    if (!code && (json_array_size(rest) || !json_array_size(blocks)))
+        code = text_content(r, rest, param, &content);
+    json_decref(rest);
+    if (code || !content) return code;
+    return append(r, json_pack("{s:s, s:o}", "role", "user", "content", content));
+}
+
+static int add_call(const reader *r, const json_t *block, json_t *calls, const char *param) {
+    const json_t *id = json_object_get(block, "id"), *name = json_object_get(block, "name"),
+                 *input = json_object_get(block, "input");
+    if (!json_string_length(id) || !json_string_length(name) || !json_is_object(input))
+        return wrong(r, SRN_EINVAL, param, "a tool_use needs id, name and an object as input");
+    char *text = json_dumps(input, JSON_COMPACT);
+    json_t *call = text ? json_pack("{s:O, s:s, s:{s:O, s:s}}", "id", id, "type", "function", "function",
+                                    "name", name, "arguments", text)
+                        : NULL;
+    free(text);
+    return call && json_array_append_new(calls, call) == 0 ? SRN_OK : no_memory(r);
+}
+
+/* One block of an assistant's message into its text, calls and reasoning. */
+static int add_assistant_block(const reader *r, const json_t *block, json_t *texts, json_t *calls,
+                               srn_buf *reasoning, const char *param) {
+    const char *type = json_string_value(json_object_get(block, "type"));
+    if (!type) return wrong(r, SRN_EINVAL, param, "a content block has no type");
+    if (strcmp(type, "tool_use") == 0) return add_call(r, block, calls, param);
+    if (strcmp(type, "redacted_thinking") == 0) return SRN_OK;
+    if (strcmp(type, "thinking") == 0) {
+        const json_t *t = json_object_get(block, "thinking");
+        if (!json_is_string(t)) return wrong(r, SRN_EINVAL, param, "a thinking block needs its text");
+        return srn_buf_add(reasoning, json_string_value(t), json_string_length(t)) ? SRN_OK : no_memory(r);
+    }
+    return json_array_append(texts, (json_t *)block) ? no_memory(r) : SRN_OK;
+}
+
+static int add_assistant(const reader *r, const json_t *blocks, const char *param) {
+    json_t *texts = json_array(), *calls = json_array(), *block, *content = NULL, *message = NULL;
+    srn_buf reasoning;
+    size_t i;
+    srn_buf_init(&reasoning, r->limits->body_bytes);
+    int code = texts && calls ? SRN_OK : no_memory(r);
+    json_array_foreach(blocks, i, block) if (!code) code =
+        add_assistant_block(r, block, texts, calls, &reasoning, param);
+    if (!code) code = text_content(r, texts, param, &content);
+    if (!code && json_array_size(texts) == 0 && json_array_size(calls)) {
+        json_decref(content);
+        content = json_null();
+    }
+    if (!code) message = json_pack("{s:s, s:o}", "role", "assistant", "content", content);
+    if (message && json_array_size(calls) && json_object_set(message, "tool_calls", calls))
+        code = no_memory(r);
+    if (message && reasoning.len &&
+        json_object_set_new(message, "reasoning_content", json_stringn(reasoning.data, reasoning.len)))
+        code = no_memory(r);
+    json_decref(texts);
+    json_decref(calls);
+    srn_buf_done(&reasoning);
+    if (code) {
+        json_decref(message);
+        return code;
+    }
+    return append(r, message);
+}
+
+static int add_message(const reader *r, const json_t *m, size_t i) {
+    char param[64];
+    snprintf(param, sizeof param, "messages.%zu.role", i);
+    const char *role = json_string_value(json_object_get(m, "role"));
+    const json_t *content = json_object_get(m, "content");
+    bool user = role && strcmp(role, "user") == 0;
+    if (!user && !(role && strcmp(role, "assistant") == 0))
+        return wrong(r, SRN_EINVAL, param, "must be user or assistant%s",
+                     role && strcmp(role, "system") == 0 ? "; the system text goes into the field system"
+                                                         : "");
+    snprintf(param, sizeof param, "messages.%zu.content", i);
+    if (json_is_string(content)) return append(r, json_pack("{s:s, s:O}", "role", role, "content", content));
+    if (!json_is_array(content))
+        return wrong(r, SRN_EINVAL, param, "needs a text or an array of content blocks");
+    return user ? add_user(r, content, param) : add_assistant(r, content, param);
+}
+
+static int read_messages(const reader *r, const json_t *body) {
+    const json_t *system = json_object_get(body, "system"), *list = json_object_get(body, "messages");
+    json_t *content = NULL, *m;
+    size_t i;
+    int code = SRN_OK;
+    if (!(r->a->messages = json_array())) return no_memory(r);
+    if (!json_is_array(list) || json_array_size(list) == 0)
+        return wrong(r, SRN_EINVAL, "messages", "needs at least one message");
+    if (json_array_size(list) > r->limits->messages)
+        return wrong(r, SRN_ELIMIT, "messages", "%zu messages, and at most %u are allowed",
+                     json_array_size(list), r->limits->messages);
+    if (system && !json_is_null(system)) {
+        code = text_content(r, system, "system", &content);
+        if (!code) code = append(r, json_pack("{s:s, s:o}", "role", "system", "content", content));
+    }
+    json_array_foreach(list, i, m) if (!code) code = add_message(r, m, i);
+    const char *last =
+        json_string_value(json_object_get(json_array_get(list, json_array_size(list) - 1), "role"));
+    r->a->spec.continue_last = last && strcmp(last, "assistant") == 0;
+    return code;
+}
+
+/* ---- tools ---- */
+
+static int add_tool(const reader *r, const json_t *tool, size_t i) {
+    char param[64];
+    snprintf(param, sizeof param, "tools.%zu", i);
+    const char *type = json_string_value(json_object_get(tool, "type"));
+    const json_t *name = json_object_get(tool, "name"), *about = json_object_get(tool, "description"),
+                 *schema = json_object_get(tool, "input_schema");
+    if (type && strcmp(type, "custom") != 0)
+        return wrong(r, SRN_EUNSUP, param,
+                     "the tool type '%.60s' is run by a provider's servers; only custom tools are "
+                     "supported",
+                     type);
+    if (!json_string_length(name)) return wrong(r, SRN_EINVAL, param, "needs a name");
+    if (!json_is_object(schema)) return wrong(r, SRN_EINVAL, param, "needs an input_schema, an object");
+    json_t *f = json_pack("{s:O, s:O}", "name", name, "parameters", schema);
+    if (f && json_is_string(about)) json_object_set(f, "description", (json_t *)about);
+    json_t *t = f ? json_pack("{s:s, s:o}", "type", "function", "function", f) : NULL;
+    return t && json_array_append_new(r->a->tools, t) == 0 ? SRN_OK : no_memory(r);
+}
+
+static int read_choice(const reader *r, const json_t *choice) {
+    srn_reply_opts *o = &r->a->spec.reply;
+    const char *type = json_string_value(json_object_get(choice, "type"));
+    bool single = false;
+    if (!choice || json_is_null(choice)) return SRN_OK;
+    if (type && strcmp(type, "auto") == 0)
+        o->choice = SRN_TOOLS_AUTO;
+    else if (type && strcmp(type, "any") == 0)
+        o->choice = SRN_TOOLS_REQUIRED;
+    else if (type && strcmp(type, "none") == 0)
+        o->choice = SRN_TOOLS_NONE;
+    else if (type && strcmp(type, "tool") == 0) {
+        o->choice = SRN_TOOLS_NAMED;
+        o->tool_name = json_string_value(json_object_get(choice, "name"));
+        if (!o->tool_name) return wrong(r, SRN_EINVAL, "tool_choice.name", "is missing");
+    } else
+        return wrong(r, SRN_EINVAL, "tool_choice.type", "must be auto, any, tool or none");
+    int code = srn__field_bool(&r->a->fields, choice, "disable_parallel_tool_use",
+                               "tool_choice.disable_parallel_tool_use", &single);
+    o->parallel_calls = !single;
+    return code;
+}
+
+static int check_named(const reader *r) {
+    const srn_reply_opts *o = &r->a->spec.reply;
+    const json_t *t;
+    size_t i;
+    if (o->choice != SRN_TOOLS_AUTO && o->choice != SRN_TOOLS_NONE && !json_array_size(r->a->tools))
+        return wrong(r, SRN_EINVAL, "tool_choice", "asks for a tool, and there are no tools");
+    if (o->choice != SRN_TOOLS_NAMED) return SRN_OK;
+    json_array_foreach(r->a->tools, i, t) {
+        const char *name = json_string_value(json_object_get(json_object_get(t, "function"), "name"));
+        if (name && strcmp(name, o->tool_name) == 0) return SRN_OK;
+    }
+    return wrong(r, SRN_EINVAL, "tool_choice.name", "there is no tool '%.80s'", o->tool_name);
+}
+
+static int read_tools(const reader *r, const json_t *body) {
+    const json_t *list = json_object_get(body, "tools");
+    json_t *t;
+    size_t i;
+    int code = SRN_OK;
+    if (!(r->a->tools = json_array())) return no_memory(r);
+    r->a->spec.reply.parallel_calls = true;
+    r->a->spec.reply.parse_reasoning = true;
+    if (list && !json_is_null(list) && !json_is_array(list))
+        return wrong(r, SRN_EINVAL, "tools", "needs an array");
+    if (json_array_size(list) > r->limits->tools)
+        return wrong(r, SRN_ELIMIT, "tools", "%zu tools, and at most %u are allowed", json_array_size(list),
+                     r->limits->tools);
+    json_array_foreach(list, i, t) if (!code) code = add_tool(r, t, i);
+    if (!code) code = read_choice(r, json_object_get(body, "tool_choice"));
+    if (!code) code = check_named(r);
+    if (!code && json_array_size(r->a->tools)) {
+        r->a->spec.reply.tools = r->a->tools;
+        r->a->spec.reply.parse_tools = r->a->spec.reply.choice != SRN_TOOLS_NONE;
+    }
+    return code;
+}
+
+/* ---- the rest ---- */
+
+static int read_stops(const reader *r, const json_t *body) {
+    const json_t *list = json_object_get(body, "stop_sequences");
+    json_t *s;
+    size_t i;
+    if (!list || json_is_null(list)) return SRN_OK;
+    if (!json_is_array(list)) return wrong(r, SRN_EINVAL, "stop_sequences", "needs an array of texts");
+    if (json_array_size(list) > r->limits->stops)
+        return wrong(r, SRN_ELIMIT, "stop_sequences", "%zu texts, and at most %u are allowed",
+                     json_array_size(list), r->limits->stops);
+    r->a->stops = srn_calloc(json_array_size(list) + 1, sizeof *r->a->stops);
+    if (!r->a->stops) return no_memory(r);
+    json_array_foreach(list, i, s) {
+        if (!json_string_length(s) || json_string_length(s) > 1024)
+            return wrong(r, SRN_EINVAL, "stop_sequences", "text %zu must have from 1 to 1024 bytes", i);
+        r->a->stops[i] = (srn_str){json_string_value(s), json_string_length(s)};
+    }
+    r->a->spec.stops = r->a->stops;
+    r->a->spec.n_stops = (uint32_t)json_array_size(list);
+    return SRN_OK;
+}
+
+/* Thinking is off unless asked for; templates know it as enable_thinking. */
+static int read_thinking(const reader *r, const json_t *body) {
+    static const char *const types[] = {"disabled", "enabled", "adaptive", "between_tools"};
+    const json_t *v = json_object_get(body, "thinking");
+    const char *type = json_string_value(json_object_get(v, "type"));
+    size_t i = 0;
+    if (srn__field_given(body, "thinking"))
+        while (i < SRN_LEN(types) && !(type && strcmp(type, types[i]) == 0)) i++;
+    if (i == SRN_LEN(types))
+        return wrong(r, SRN_EINVAL, "thinking.type", "must be enabled, adaptive, between_tools or disabled");
+    r->a->vars = json_pack("{s:b}", "enable_thinking", i > 0);
+    r->a->spec.template_vars = r->a->vars;
+    return r->a->vars ? SRN_OK : no_memory(r);
+}
+
+/* The form of the answer's text: output_config.format. */
+static int read_format(const reader *r, const json_t *body) {
+    const json_t *format = json_object_get(json_object_get(body, "output_config"), "format");
+    const char *type = json_string_value(json_object_get(format, "type"));
+    const json_t *schema = json_object_get(format, "schema");
+    if (!format || json_is_null(format)) return SRN_OK;
+    if (!type || strcmp(type, "json_schema") != 0)
+        return wrong(r, SRN_EINVAL, "output_config.format.type", "must be json_schema");
+    if (!json_is_object(schema) && !json_is_boolean(schema))
+        return wrong(r, SRN_EINVAL, "output_config.format.schema", "needs a JSON schema");
+    r->a->spec.schema = schema;
+    r->a->spec.constraint_param = "output_config.format.schema";
+    return SRN_OK;
+}
+
+static int read_sampling(const reader *r, const json_t *body) {
+    srn_sampling *s = &r->a->spec.sampling;
+    double temperature = 1, top_p = 1;
+    json_int_t top_k = 0, max = 0;
+    *s = srn_sampling_default();
+    s->min_p = 0;
+    s->seed = srn_hash_seed();
+    int code = srn__field_number(&r->a->fields, body, "temperature", 0, 2, &temperature);
+    if (!code) code = srn__field_number(&r->a->fields, body, "top_p", 0, 1, &top_p);
+    if (!code) code = srn__field_integer(&r->a->fields, body, "top_k", 0, INT32_MAX, &top_k);
+    if (!code) code = srn__field_integer(&r->a->fields, body, "max_tokens", 1, INT32_MAX, &max);
+    if (code) return code;
+    s->temperature = (float)temperature;
+    s->top_p = top_p > 0 ? (float)top_p : 1e-6f;
+    s->top_k = (int32_t)top_k;
+    r->a->spec.max_tokens = (uint32_t)max;
+    return SRN_OK;
+}
+
+/* Fields that change what an answer is, and that nothing here could honour. */
+static const char *const refused[] = {"container", "mcp_servers", "context_management", "output_format"};
+
+int srn__anthropic_parse(const json_t *body, const srn_config_limits *limits, bool to_count,
+                         srn__anthropic *ret, srn_err *err) {
+    *ret = (srn__anthropic){.spec = {.n = 1}, .fields = {.err = err}};
+    reader r = {ret, limits};
+    const json_t *model = json_object_get(body, "model");
+    if (!json_string_length(model)) return wrong(&r, SRN_EINVAL, "model", "is missing");
+    ret->model = json_string_value(model);
+    int code = srn__field_refuse(&ret->fields, body, refused, SRN_LEN(refused));
+    if (!code) code = read_messages(&r, body);
+    if (!code) code = read_tools(&r, body);
+    if (!code) code = read_stops(&r, body);
+    if (!code) code = read_thinking(&r, body);
+    if (!code) code = read_format(&r, body);
+    if (!code) code = read_sampling(&r, body);
+    if (!code) code = srn__field_bool(&ret->fields, body, "stream", "stream", &ret->stream);
+    if (!code && !to_count && !ret->spec.max_tokens) code = wrong(&r, SRN_EINVAL, "max_tokens", "is missing");
+    if (!code && limits->max_tokens && ret->spec.max_tokens > limits->max_tokens)
+        ret->spec.max_tokens = limits->max_tokens;
+    if (!code) code = srn_messages_check(ret->messages, ret->tools, err);
+    ret->spec.messages = ret->messages;
+    return code;
+}
+
+void srn__anthropic_done(srn__anthropic *a) {
+    json_decref(a->messages);
+    json_decref(a->tools);
+    json_decref(a->vars);
+    free(a->stops);
+}

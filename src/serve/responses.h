@@ -1,0 +1,15 @@
+/* The OpenAI Responses API: a request as the body of a chat completion, which openai_internal.h parses.
+ * Shared by responses.c (handler, events) and responses_request.c (translation, pure).
+ */
+#ifndef SRN_SERVE_RESPONSES_H
+#define SRN_SERVE_RESPONSES_H
+
+#include "serve/fields.h"
+#include "serve/openai_internal.h"
+
+/* Translates a body of /v1/responses into one of /v1/chat/completions (a new reference): items of the input
+ * become messages, flat tools nested ones, text.format the response_format. Errors: SRN_EINVAL, SRN_EUNSUP,
+ * SRN_ELIMIT, SRN_ENOMEM, with f->param set. Pure. */
+int srn__responses_to_chat(const json_t *body, const srn_config_limits *limits, srn__fields *f, json_t **ret);
+
+#endif

@@ -1,0 +1,65 @@
+"""GET /metrics: valid Prometheus text whose counters add up, and every metric that the dashboard and the alerts name."""
+import json
+import re
+import urllib.request
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from server import real_model, serve  # noqa: F401
+from test_anthropic import post
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def scrape(server):
+    with urllib.request.urlopen(server.url + "/metrics", timeout=30) as r:
+        assert r.headers["Content-Type"].startswith("text/plain")
+        text = r.read().decode()
+    samples = {}
+    for family in text_string_to_metric_families(text):
+        for s in family.samples:
+            key = (s.name, tuple(sorted(s.labels.items())))
+            assert key not in samples, key
+            samples[key] = s.value
+    return samples
+
+
+def value(samples, metric, **labels):
+    found = [v for (name, have), v in samples.items() if name == metric and set(labels.items()) <= set(have)]
+    return sum(found)
+
+
+def test_counters_add_up_and_dashboards_find_their_metrics(serve):  # noqa: F811
+    s = serve(real_model("smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"), "--alias", "smol", "--ctx", "2048")
+    prompt = 0
+    for i in range(3):
+        status, _, text = post(s, "/v1/completions", {"model": "smol", "prompt": "Once upon a time " * 40, "max_tokens": 5,
+                                                      "ignore_eos": True, "temperature": 0})
+        assert status == 200, text
+        prompt += json.loads(text)["usage"]["prompt_tokens"]
+    assert post(s, "/v1/completions", {"model": "none", "prompt": "x"})[0] == 404
+    assert post(s, "/v1/chat/completions", {"model": "smol", "messages": 3})[0] == 400
+    m = scrape(s)
+    assert value(m, "serin_http_requests_total", endpoint="/v1/completions", status="200") == 3
+    assert value(m, "serin_http_requests_total", endpoint="/v1/completions", status="404") == 1
+    assert value(m, "serin_http_requests_total", endpoint="/v1/chat/completions", status="400") == 1
+    assert value(m, "vllm:request_success_total", finished_reason="length") == 3
+    assert value(m, "vllm:generation_tokens_total") == 15
+    assert value(m, "vllm:prompt_tokens_total") == value(m, "vllm:prefix_cache_queries_total") == prompt
+    assert 0 < value(m, "vllm:prefix_cache_hits_total") < prompt
+    for name in ("vllm:time_to_first_token_seconds", "vllm:e2e_request_latency_seconds", "vllm:request_queue_time_seconds",
+                 "vllm:request_prompt_tokens"):
+        assert value(m, name + "_count") == value(m, name + "_bucket", le="+Inf") == 3, name
+    assert value(m, "vllm:inter_token_latency_seconds_count") == 12
+    assert value(m, "vllm:request_prompt_tokens_sum") == prompt
+    assert value(m, "vllm:num_requests_running") == value(m, "vllm:num_requests_waiting") == 0
+    assert len([1 for (name, _), v in m.items() if name == "serin_model_info"]) == 1
+    assert value(m, "process_resident_memory_bytes") > 50e6
+
+    names = {name for name, _ in m}
+    dashboard = json.loads((ROOT / "packaging/grafana/serin.json").read_text())
+    used = {t["expr"] for p in dashboard["panels"] for t in p["targets"]}
+    used.add((ROOT / "packaging/prometheus/serin.rules.yml").read_text())
+    asked = {n for text in used for n in re.findall(r"\b(?:vllm:|serin_|process_)\w+", text)}
+    assert not [n for n in asked if n not in names and n + "_count" not in names] and len(asked) > 15
