@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <pthread.h>
 #include <stdlib.h>
 
 #include <cmocka.h>
@@ -250,7 +251,7 @@ static int random_token(oracle *o, const uint64_t *mask) {
     return chosen;
 }
 
-enum { MASK_WORDS = (N_VOCAB + 63) / 64, WALK = 40 };
+enum { MASK_WORDS = (N_VOCAB + 63) / 64, WALK = 30 };
 
 /* A random walk by tokens; the same text by bytes, on a matcher of its own, must lead to the same. False when
  * the grammar turned out to be too ambiguous. */
@@ -293,7 +294,7 @@ static void a_mask_lets_in_exactly_the_tokens_whose_bytes_may_follow(void **stat
     static oracle o;
     unsigned too_ambiguous = 0;
     open_letters(&f);
-    for (uint64_t seed = 5000; seed < 5100; seed++) {
+    for (uint64_t seed = 5001; seed < 5060; seed++) {
         srn_err err = {0};
         srn_constraint *c = NULL;
         srn_node root = oracle_grammar(&o, seed, &err);
@@ -305,7 +306,399 @@ static void a_mask_lets_in_exactly_the_tokens_whose_bytes_may_follow(void **stat
         for (int i = 0; i < 2; i++) too_ambiguous += !check_walk(&f, &o, c, seed);
         srn_constraint_free(c);
     }
-    assert_in_range(too_ambiguous, 0, 6);
+    assert_in_range(too_ambiguous, 0, 2);
+    fixture_done(&f);
+}
+
+/* ---- recursion, counts, memory ---- */
+
+static srn_constraint *of_gbnf(const char *text) {
+    srn_constraint *c = NULL;
+    srn_err err = {0};
+    if (srn_constraint_of_gbnf(srn_str_of(text), &c, &err)) fail_msg("%s: %s", text, err.text);
+    return c;
+}
+
+static void expect(const fixture *f, const char *gbnf, const char *text, int want) {
+    srn_constraint *c = of_gbnf(gbnf);
+    int v = verdict(f, c, srn_str_of(text));
+    if (v != want) fail_msg("%s on '%s': %d, not %d", gbnf, text, v, want);
+    srn_constraint_free(c);
+}
+
+static void rules_may_call_themselves_on_the_left_the_right_in_the_middle_and_in_circles(void **state) {
+    (void)state;
+    static fixture f;
+    open_letters(&f);
+    const char *left = "root ::= root \"+\" t | t\nt ::= t \"*\" v | v\nv ::= [0-9] | \"(\" root \")\"";
+    expect(&f, left, "1+2*(3+4)*5", 1);
+    expect(&f, left, "1+2*(3+4", 0);
+    expect(&f, left, "1+2**", -1);
+    expect(&f, "root ::= a\na ::= b | \"x\" a\nb ::= a | \"y\"", "xxxy", 1);
+    expect(&f, "root ::= a\na ::= b \"x\" | \"x\"\nb ::= c\nc ::= a | \"y\"", "yxxx", 1);
+    expect(&f, "root ::= \"a\" root \"b\" | \"\"", "aaabbb", 1);
+    expect(&f, "root ::= \"a\" root \"b\" | \"\"", "aaabbbb", -1);
+    expect(&f, "root ::= (e e)* \"c\"\ne ::= \"\" | e \"a\"?", "aac", 1);
+    expect(&f, "root ::= \"a\" | \"b\" dead\ndead ::= \"c\" dead", "b", -1);
+    expect(&f, "root ::= \"a\" dead? \"b\"\ndead ::= \"b\" dead", "ab", 1);
+    fixture_done(&f);
+}
+
+static uint64_t bytes_after(const fixture *f, srn_constraint *c, const char *piece, unsigned times) {
+    srn_matcher *m = new_matcher(f, c);
+    size_t n = strlen(piece);
+    for (unsigned i = 0; i < times; i++)
+        if (srn_matcher_accept_bytes(m, piece, n) != n) fail_msg("'%s', time %u", piece, i);
+    uint64_t bytes = srn_matcher_get_stats(m).bytes;
+    srn_matcher_free(m);
+    return bytes;
+}
+
+static void long_lists_need_no_memory_and_deep_brackets_little(void **state) {
+    (void)state;
+    static fixture f;
+    open_letters(&f);
+    static const char *const lists[] = {"root ::= \"a,\" root | \"a\"", "root ::= root \"a,\" | \"a,\"",
+                                        "root ::= (\"a\" \",\")+",
+                                        "root ::= a\na ::= \"a\" b\nb ::= \",\" a | \",\""};
+    for (size_t i = 0; i < SRN_LEN(lists); i++) {
+        srn_constraint *c = of_gbnf(lists[i]);
+        uint64_t few = bytes_after(&f, c, "a,", 10);
+        assert_int_equal(bytes_after(&f, c, "a,", 20000), few);
+        srn_constraint_free(c);
+    }
+    srn_constraint *c = of_gbnf("root ::= \"(\" root \")\" | \"x\"");
+    assert_in_range(bytes_after(&f, c, "(", 50000), 0, 24 << 20);
+    srn_constraint_free(c);
+    fixture_done(&f);
+}
+
+static void counts_are_exact_however_far_and_old_sets_are_forgotten(void **state) {
+    (void)state;
+    static fixture f;
+    enum { LEAST = 199990, MOST = 200000 };
+    srn_err err = {0};
+    uint64_t mask[MASK_WORDS];
+    open_letters(&f);
+    srn_constraint *c = of_regex("(?:[ab]c?){199990,200000}");
+    srn_matcher *m = new_matcher(&f, c);
+    for (unsigned i = 0; i < MOST; i++) {
+        assert_int_equal(srn_matcher_may_end(m), i >= LEAST);
+        assert_int_equal(srn_matcher_accept_bytes(m, i % 3 ? "bc" : "b", i % 3 ? 2 : 1), i % 3 ? 2 : 1);
+        if (i < MOST - 20) continue;
+        if (srn_matcher_mask(m, mask, &err)) fail_msg("%s", err.text);
+        for (int id = 0; id < ID_BOS; id++) {
+            unsigned n = 0;
+            for (const char *t = f.text[id]; *t; t++) n += *t != 'c';
+            bool apart = !strstr(f.text[id], "cc") && !(i % 3 && f.text[id][0] == 'c');
+            assert_int_equal(bit(mask, id), apart && i + 1 + n <= MOST);
+        }
+    }
+    assert_in_range(srn_matcher_get_stats(m).bytes, 0, 64 << 20);
+    assert_int_equal(srn_matcher_accept_bytes(m, "b", 1), 0);
+    take_back(m, 100);
+    assert_false(srn_matcher_may_end(m));
+    srn_matcher_free(m);
+    srn_constraint_free(c);
+    fixture_done(&f);
+}
+
+static void what_is_too_ambiguous_ends_with_a_limit_and_not_with_a_hang(void **state) {
+    (void)state;
+    static fixture f;
+    srn_err err = {0};
+    uint64_t mask[MASK_WORDS];
+    open_letters(&f);
+    srn_constraint *c = of_gbnf("root ::= ([bc] | root | \"bbb\"{2,40}){50,3000}");
+    srn_matcher *m = new_matcher(&f, c);
+    int code = SRN_OK;
+    for (int i = 0; i < 60 && !code; i++) {
+        code = srn_matcher_mask(m, mask, &err);
+        if (!code && srn_matcher_accept_bytes(m, "bbbbb", 5) < 5) break;
+    }
+    assert_int_equal(code, SRN_ELIMIT);
+    assert_non_null(strstr(err.text, "ambiguous"));
+    assert_in_range(srn_matcher_get_stats(m).bytes, 0, 80 << 20);
+    srn_matcher_free(m);
+    srn_constraint_free(c);
+    fixture_done(&f);
+}
+
+/* ---- characters ---- */
+
+static void a_class_is_its_code_points_as_valid_utf8_and_nothing_else(void **state) {
+    (void)state;
+    static const srn_range sets[][3] = {{{0, 0x7F}, {0x80, 0x7FF}, {0x800, 0x10FFFF}},
+                                        {{0x61, 0x61}, {0x7FE, 0x801}, {0xFFFE, 0x10001}},
+                                        {{0xC5, 0x150}, {0x1234, 0xABCD}, {0x12345, 0x54321}},
+                                        {{0xD7FF, 0xE000}, {0xFFF, 0x1001}, {0x3FFFF, 0x40040}}};
+    static fixture f;
+    open_letters(&f);
+    for (size_t i = 0; i < 2 * SRN_LEN(sets); i++) {
+        bool negated = i % 2;
+        srn_grammar *g = NULL;
+        srn_constraint *c = NULL;
+        srn_err err = {0};
+        assert_int_equal(srn_grammar_new(100, &g, &err), SRN_OK);
+        if (srn_constraint_new(g, srn_g_class(g, sets[i / 2], 3, negated), &c, &err)) {
+            assert_true(negated && i / 2 == 0); /* nothing is left */
+            srn_grammar_free(g);
+            continue;
+        }
+        srn_grammar_free(g);
+        srn_matcher *m = new_matcher(&f, c);
+        for (uint32_t cp = 0; cp <= 0x10FFFF; cp += cp < 0x20000 ? 1 : 61) {
+            char utf8[4] = {0};
+            bool in = false;
+            for (int k = 0; k < 3; k++) in |= cp >= sets[i / 2][k].first && cp <= sets[i / 2][k].last;
+            if (cp >= 0xD800 && cp <= 0xDFFF) { /* written as other code points are */
+                utf8[0] = (char)0xED;
+                utf8[1] = (char)(0x80 | (cp >> 6 & 0x3F));
+                utf8[2] = (char)(0x80 | (cp & 0x3F));
+                size_t part = srn_matcher_accept_bytes(m, utf8, 3);
+                assert_in_range(part, 0, 1);
+                if (part) take_back(m, 1);
+                continue;
+            }
+            size_t n = srn_utf8_put(cp, utf8), moved = srn_matcher_accept_bytes(m, utf8, n);
+            bool got = moved == n && srn_matcher_must_end(m);
+            if (got != (in != negated))
+                fail_msg("set %zu: U+%04X is %s", i, (unsigned)cp, got ? "in" : "out");
+            if (moved) take_back(m, 1);
+        }
+        static const char *const bad[] = {
+            "\xC0\x80",         "\xC1\xBF",         "\xE0\x9F\xBF", "\xF0\x8F\xBF\xBF",
+            "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\x80",         "\xFF"};
+        for (size_t k = 0; k < SRN_LEN(bad); k++) {
+            size_t moved = srn_matcher_accept_bytes(m, bad[k], strlen(bad[k]));
+            assert_in_range(moved, 0, 1);
+            if (moved) take_back(m, 1);
+        }
+        srn_matcher_free(m);
+        srn_constraint_free(c);
+    }
+    fixture_done(&f);
+}
+
+static void tokens_that_end_inside_a_character_and_the_first_tokens_space_are_understood(void **state) {
+    (void)state;
+    static fixture f;
+    image g;
+    uint64_t mask = 0;
+    srn_err err = {0};
+    memset(&f, 0, sizeof f);
+    spm_image(&g);
+    open_vocab(&g, &f);
+    srn_constraint *c = of_regex("[\\u4e00-\\u4eff]a");
+    srn_matcher *m = new_matcher(&f, c);
+    static const int32_t way[] = {3, 4, 5, 6, 2}; /* E4 B8 AD, a, the end */
+    for (size_t i = 0; i < SRN_LEN(way); i++) {
+        if (srn_matcher_mask(m, &mask, &err)) fail_msg("%s", err.text);
+        uint64_t want = i == 1   ? 1u << 4
+                        : i == 2 ? 1u << 4 | 1u << 5
+                        : i == 4 ? 1u << 2 | 1u << 12
+                                 : 1u << way[i];
+        if (i == 0) want |= 1u << 8; /* the space, which is dropped */
+        if (mask != want)
+            fail_msg("step %zu: %llx, not %llx", i, (unsigned long long)mask, (unsigned long long)want);
+        if (srn_matcher_accept(m, way[i], &err)) fail_msg("%s", err.text);
+    }
+    assert_true(srn_matcher_must_end(m));
+    assert_int_equal(srn_matcher_accept(m, 2, &err), SRN_EINVAL);
+    srn_matcher_free(m);
+    srn_constraint_free(c);
+    c = of_regex("a a?b"); /* " a" is "a" at first, and " a" later */
+    m = new_matcher(&f, c);
+    if (srn_matcher_mask(m, &mask, &err)) fail_msg("%s", err.text);
+    assert_int_equal(mask, 1u << 6 | 1u << 8 | 1u << 11);
+    assert_int_equal(srn_matcher_accept(m, 11, &err), SRN_OK);
+    if (srn_matcher_mask(m, &mask, &err)) fail_msg("%s", err.text);
+    assert_int_equal(mask, 1u << 8 | 1u << 11);
+    assert_int_equal(srn_matcher_accept(m, 11, &err), SRN_OK);
+    assert_int_equal(srn_matcher_accept(m, 6, &err), SRN_EINVAL);
+    assert_int_equal(srn_matcher_accept(m, 7, &err), SRN_OK);
+    assert_true(srn_matcher_must_end(m));
+    srn_matcher_free(m);
+    srn_constraint_free(c);
+    fixture_done(&f);
+}
+
+/* ---- free text ---- */
+
+static void free_text_binds_what_follows_a_trigger_however_it_was_written(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        int verdict;
+    } cases[] = {
+        {"", 1},
+        {"any \xC3\xA9 <ca> <call", 1},
+        {"<call>", 0},
+        {"<call>7", 0},
+        {"<call>7</call>", 1},
+        {"<call>x", -1},
+        {"<<call>12</call>. <call>3", 0},
+        {"<cal<call>1<", 0},
+        {"\xC3", 0},
+        {"\xC3<", -1},
+        {"<call>1</call><call>x", -1},
+        {"\xE2\x9A\x92", 0},
+        {"\xE2\x9A\x92!", 1},
+        {"\xE2\x9A\x92?", -1},
+        {"\xE2\x9A\x91?", 1},
+        {"never<", 1},
+        {"<never>", -1},
+        {"<never", 1},
+    };
+    static fixture f;
+    srn_grammar *g = NULL;
+    srn_constraint *c = NULL;
+    srn_err err = {0};
+    open_letters(&f);
+    assert_int_equal(srn_grammar_new(1000, &g, &err), SRN_OK);
+    srn_node digits = srn_g_repeat(g, srn_g_class(g, &(srn_range){'0', '9'}, 1, false), 1, SRN_NO_MAX);
+    srn_node body = srn_g_seq(g, (srn_node[]){digits, srn_g_text(g, SRN_STR("</call>"))}, 2);
+    srn_trigger t[] = {{SRN_STR("<call>"), body},
+                       {SRN_STR("\xE2\x9A\x92"), srn_g_text(g, SRN_STR("!"))},
+                       {SRN_STR("<never>"), srn_g_alt(g, NULL, 0)}};
+    if (srn_constraint_new(g, srn_g_free_text(g, t, 3), &c, &err)) fail_msg("%s", err.text);
+    srn_grammar_free(g);
+    for (size_t i = 0; i < SRN_LEN(cases); i++) {
+        int v = verdict(&f, c, srn_str_of(cases[i].text));
+        if (v != cases[i].verdict) fail_msg("'%s': %d, not %d", cases[i].text, v, cases[i].verdict);
+    }
+    srn_constraint_free(c);
+    fixture_done(&f);
+}
+
+/* ---- errors and ids ---- */
+
+static void errors_say_what_and_where(void **state) {
+    (void)state;
+    static const struct {
+        bool gbnf;
+        const char *text;
+        int code;
+        const char *words;
+    } cases[] = {
+        {false, "a(b", SRN_EINVAL, "byte 1: the group is not closed"},
+        {false, "a)", SRN_EINVAL, "byte 1: a ')'"},
+        {false, "(a)\\1", SRN_EUNSUP, "byte 3: back references"},
+        {false, "a(?=b)", SRN_EUNSUP, "byte 1: look-around"},
+        {false, "\\bword", SRN_EUNSUP, "word boundaries"},
+        {false, "a**", SRN_EINVAL, "byte 2: a quantifier follows"},
+        {false, "*", SRN_EINVAL, "nothing that '*'"},
+        {false, "a^b", SRN_EUNSUP, "'^' inside the pattern"},
+        {false, "[z-a]", SRN_EINVAL, "byte 1: a range"},
+        {false, "a{3,2}", SRN_EINVAL, "count from 3 to 2"},
+        {false, "a{2000000}", SRN_ELIMIT, "more than 1000000"},
+        {false, "\xFF", SRN_EINVAL, "UTF-8"},
+        {false, "\\p{Klingon}", SRN_EUNSUP, "general category"},
+        {true, "root ::= \"a\"\nb := \"c\"", SRN_EINVAL, "line 2: a rule must begin"},
+        {true, "# x\nroot ::= a |\n  nothing", SRN_EINVAL, "line 2: the rule 'a' is used but not defined"},
+        {true, "root ::= \"a", SRN_EINVAL, "line 1: the literal is not closed"},
+        {true, "\nroot ::= (\n\"a\"", SRN_EINVAL, "line 2: the group"},
+        {true, "root ::= [a", SRN_EINVAL, "line 1: the character class is not closed"},
+        {true, "x ::= \"a\"", SRN_EINVAL, "no rule 'root'"},
+        {true, "root ::= \"a\"\n\nroot ::= \"b\"", SRN_EINVAL,
+         "line 3: the rule 'root' is defined already, in line 1"},
+        {true, "root ::= \"a\"{3,1}", SRN_EINVAL, "line 1: a repetition from 3 to 1"},
+        {true, "root ::= \"\\q\"", SRN_EINVAL, "escape \\q"},
+        {true, "root ::= <think>", SRN_EUNSUP, "line 1: literals of tokens"},
+        {true, "root ::= \"a\" root", SRN_EINVAL, "no text satisfies"},
+    };
+    for (size_t i = 0; i < SRN_LEN(cases); i++) {
+        srn_constraint *c = NULL;
+        srn_err err = {0};
+        srn_str text = srn_str_of(cases[i].text);
+        int code =
+            cases[i].gbnf ? srn_constraint_of_gbnf(text, &c, &err) : srn_constraint_of_regex(text, &c, &err);
+        assert_null(c);
+        if (code != cases[i].code || !strstr(err.text, cases[i].words))
+            fail_msg("'%s': %s '%s', not '%s'", cases[i].text, srn_err_name(code), err.text, cases[i].words);
+    }
+}
+
+static void the_first_failure_of_a_grammar_is_kept_and_reported(void **state) {
+    (void)state;
+    srn_grammar *g = NULL;
+    srn_constraint *c = NULL;
+    srn_err err = {0};
+    assert_int_equal(srn_grammar_new(3, &g, &err), SRN_OK);
+    srn_node a = srn_g_text(g, SRN_STR("a"));
+    for (int i = 0; i < 5; i++) a = srn_g_seq(g, (srn_node[]){a, a}, 2);
+    assert_int_equal(a, SRN_NODE_NONE);
+    assert_int_equal(srn_g_repeat(g, a, 3, 2), SRN_NODE_NONE);
+    assert_int_equal(srn_constraint_new(g, a, &c, &err), SRN_ELIMIT);
+    assert_non_null(strstr(err.text, "more than 3 nodes"));
+    srn_grammar_free(g);
+    assert_int_equal(srn_grammar_new(1 << 16, &g, &err), SRN_OK);
+    a = srn_g_text(g, SRN_STR("a"));
+    for (int i = 0; i < 25; i++) a = srn_g_seq(g, (srn_node[]){a, a}, 2); /* 2^25 letters, shared */
+    if (srn_constraint_new(g, a, &c, &err)) fail_msg("%s", err.text);
+    assert_in_range(srn_constraint_get_stats(c).operations, 0, 400);
+    srn_constraint_free(c);
+    srn_grammar_free(g);
+}
+
+static void an_id_is_of_the_language_s_structure_and_not_of_names(void **state) {
+    (void)state;
+    static const char *const texts[] = {
+        "root ::= a \"x\"\na ::= [0-9]{2,5}", "b ::= [0-9]{2,5}\nroot ::= b \"x\" # same",
+        "root ::= a \"x\"\na ::= [0-9]{2,6}", "root ::= a \"y\"\na ::= [0-9]{2,5}"};
+    char ids[4][2 * SRN_SHA256_BYTES + 1];
+    for (int i = 0; i < 4; i++) {
+        srn_constraint *c = of_gbnf(texts[i]);
+        srn_constraint_id(c, ids[i]);
+        srn_constraint_free(c);
+    }
+    assert_string_equal(ids[0], ids[1]);
+    assert_string_not_equal(ids[0], ids[2]);
+    assert_string_not_equal(ids[0], ids[3]);
+}
+
+/* ---- threads ---- */
+
+typedef struct sharer {
+    const fixture *f;
+    srn_constraint *c;
+    uint64_t masks[8][MASK_WORDS];
+} sharer;
+
+static void *share(void *arg) {
+    sharer *s = arg;
+    srn_err err;
+    for (int round = 0; round < 20; round++) {
+        srn_matcher *m = NULL;
+        if (srn_matcher_new(s->c, s->f->trie, &m, &err)) return "no matcher";
+        for (int i = 0; i < 8; i++) {
+            if (srn_matcher_mask(m, s->masks[i], &err)) return "no mask";
+            if (srn_matcher_accept_bytes(m, i % 2 ? "ab" : "c", i % 2 ? 2 : 1) == 0) return "refused";
+        }
+        srn_matcher_free(m);
+    }
+    srn_constraint_free(s->c);
+    return NULL;
+}
+
+static void a_constraint_is_shared_by_threads(void **state) {
+    (void)state;
+    static fixture f;
+    static sharer s[6];
+    pthread_t threads[SRN_LEN(s)];
+    open_letters(&f);
+    srn_constraint *c = of_gbnf("root ::= (\"c\" | \"ab\" | \"b\" root \"b\")* | [abc]{1,300}");
+    for (size_t i = 0; i < SRN_LEN(s); i++) {
+        s[i] = (sharer){.f = &f, .c = srn_constraint_ref(c)};
+        assert_int_equal(pthread_create(&threads[i], NULL, share, &s[i]), 0);
+    }
+    srn_constraint_free(c);
+    for (size_t i = 0; i < SRN_LEN(s); i++) {
+        void *wrong = NULL;
+        pthread_join(threads[i], &wrong);
+        if (wrong) fail_msg("%s", (const char *)wrong);
+        assert_memory_equal(s[i].masks, s[0].masks, sizeof s[0].masks);
+    }
     fixture_done(&f);
 }
 
@@ -314,6 +707,17 @@ int main(void) {
         cmocka_unit_test(a_random_grammar_is_its_language_and_nothing_that_leads_nowhere),
         cmocka_unit_test(a_mask_lets_in_exactly_the_tokens_whose_bytes_may_follow),
         cmocka_unit_test(a_pattern_lets_through_what_it_matches_and_its_beginnings),
+        cmocka_unit_test(rules_may_call_themselves_on_the_left_the_right_in_the_middle_and_in_circles),
+        cmocka_unit_test(long_lists_need_no_memory_and_deep_brackets_little),
+        cmocka_unit_test(counts_are_exact_however_far_and_old_sets_are_forgotten),
+        cmocka_unit_test(what_is_too_ambiguous_ends_with_a_limit_and_not_with_a_hang),
+        cmocka_unit_test(a_class_is_its_code_points_as_valid_utf8_and_nothing_else),
+        cmocka_unit_test(tokens_that_end_inside_a_character_and_the_first_tokens_space_are_understood),
+        cmocka_unit_test(free_text_binds_what_follows_a_trigger_however_it_was_written),
+        cmocka_unit_test(errors_say_what_and_where),
+        cmocka_unit_test(the_first_failure_of_a_grammar_is_kept_and_reported),
+        cmocka_unit_test(an_id_is_of_the_language_s_structure_and_not_of_names),
+        cmocka_unit_test(a_constraint_is_shared_by_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
