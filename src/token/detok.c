@@ -111,6 +111,7 @@ void srn_detok_add(srn_detok *d, int32_t id, srn_buf *out) {
     size_t i = !d->started && !control && drops_space && b.len && b.data[0] == ' ' ? 1 : 0;
     for (; i < b.len; i++) add_byte(d, (uint8_t)b.data[i], out);
     d->started = !control; /* the tokenizer adds its space again after a control token */
+    out->failed = out->failed || b.failed;
     srn_buf_done(&b);
 }
 
