@@ -195,6 +195,11 @@ static int print_json(load *l, double seconds, srn_err *err) {
                           "seconds", seconds, "tok_per_s", (double)l->n_tokens / seconds, "ttft_ms",
                           spread(&l->ttft), "gap_ms", spread(&l->gaps));
     if (!o) return srn_fail(err, SRN_EINVAL, "the result cannot be written as JSON: the path is not UTF-8");
+    srn_engine_stats st;
+    srn_scheduler_stats(l->s, l->e, &st);
+    json_object_set_new(o, "steps",
+                        json_pack("{s:I, s:f, s:f}", "n", (json_int_t)st.n_steps, "forward_s",
+                                  (double)st.step_us / 1e6, "draw_s", (double)st.sample_us / 1e6));
     if (b->speculate)
         json_object_set_new(
             o, "drafts",
