@@ -8,10 +8,12 @@ import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import httpx
 import jsonschema
 import openai
+import pydantic
 import pytest
 
 from server import Server, real_model, serve, smol_server, with_template  # noqa: F401 (fixtures)
@@ -264,6 +266,20 @@ def test_json_schema_always_validates(client):
                  response_format={"type": "json_schema", "json_schema": {"name": "person", "strict": True, "schema": PERSON}})
         assert r.choices[0].finish_reason == "stop"
         jsonschema.validate(json.loads(r.choices[0].message.content), PERSON)
+
+
+class Pet(pydantic.BaseModel):
+    kind: Literal["cat", "dog"]
+    age: int = pydantic.Field(ge=0, le=30)
+
+
+def test_the_package_s_helpers_parse(client):
+    kw = dict(model="smol", messages=[{"role": "user", "content": "Invent a pet."}], max_tokens=120, seed=4)
+    assert isinstance(client.chat.completions.parse(**kw, response_format=Pet).choices[0].message.parsed, Pet)
+    with client.chat.completions.stream(**kw, tools=[openai.pydantic_function_tool(Pet)], tool_choice="required",
+                                        parallel_tool_calls=False) as stream:
+        [call] = stream.get_final_completion().choices[0].message.tool_calls
+    assert isinstance(call.function.parsed_arguments, Pet)
 
 
 def test_other_constraints(client, web):
