@@ -94,8 +94,12 @@ void srn__policy_learn(srn__policy *p, const srn__load *load, double us) {
     solve(p);
 }
 
-double srn__policy_allowance(const srn__policy *p, const srn__load *answers, double others_us) {
-    double own = srn__policy_predict(p, answers), more = p->share / (1 - p->share) * MARGIN;
+double srn__policy_allowance(const srn__policy *p, const srn__load *answers, uint32_t n_reading,
+                             double others_us) {
+    double own = srn__policy_predict(p, answers), share = p->share;
+    if (n_reading > 0 && answers->n_rows)
+        share = SRN_MAX(share, SRN_MIN((double)n_reading / (n_reading + answers->n_rows), SRN__MOST_SHARE));
+    double more = share / (1 - share) * MARGIN;
     if (answers->n_rows) return (own + others_us) * more;
     double free_us = SRN__HEAR_US - p->cost[BASE];
     return others_us > 0 ? SRN_MIN(free_us, others_us * more - p->cost[BASE]) : free_us;

@@ -14,6 +14,8 @@
 /* While nobody waits for the next token of an answer, a step is still short enough for a cancellation to be
  * heard. */
 #define SRN__HEAR_US 60000.0
+/* The most that prompts take of a step's time while answers run, unless more was asked for. */
+#define SRN__MOST_SHARE 0.75
 /* A prompt always makes so much progress in a step, whatever it costs. */
 #define SRN__MIN_CHUNK 4u
 /* As long as nothing is known, so much; from then on at most twice the most that was tried. */
@@ -48,9 +50,12 @@ void srn__policy_learn(srn__policy *p, const srn__load *load, double us);
 /* Microseconds that a step is expected to take; 0 while nothing is known. */
 double srn__policy_predict(const srn__policy *p, const srn__load *load);
 
-/* Microseconds that prompts may add to a step that carries these answers (n_prompt 0). others_us: how long a
- * step of the answers of other engines takes that wait for this one's step; 0: there are none. */
-double srn__policy_allowance(const srn__policy *p, const srn__load *answers, double others_us);
+/* Microseconds that the prompts of n_reading requests may add to a step that carries these answers (n_prompt
+ * 0). Their share grows with their part of all that run, up to SRN__MOST_SHARE: who waits for a first token
+ * counts as much as who waits for the next. others_us: how long a step of the answers of other engines takes
+ * that wait for this one's step; 0: there are none. */
+double srn__policy_allowance(const srn__policy *p, const srn__load *answers, uint32_t n_reading,
+                             double others_us);
 /* How many tokens of a prompt, from position `past` on, fit into so many microseconds of a step that already
  * has `taken` tokens of prompts: 0 to most. */
 uint32_t srn__policy_chunk(const srn__policy *p, double us, uint32_t taken, uint32_t past, uint32_t most);

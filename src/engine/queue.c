@@ -12,6 +12,8 @@
 
 /* Tokens in common that are worth waiting for. */
 #define TWIN_TOKENS 32u
+/* Requests that may be passed over in one round because they wait for a prefix: what bounds its time. */
+#define MOST_PASSED 32u
 /* Tenants without requests whose accounts are kept. */
 #define IDLE_TENANTS 256u
 
@@ -301,11 +303,13 @@ static bool start(srn__lane *l, srn_request *r) {
 
 void srn__queue_admit(srn__lane *l) {
     uint64_t round = ++l->n_rounds;
-    while (l->n_running < l->max_seqs) {
+    uint32_t n_passed = 0;
+    while (l->n_running < l->max_seqs && n_passed < MOST_PASSED) {
         srn_request *r = first_waiting(l, round);
         if (!r) break;
         if (waits_for_twin(l, r)) {
             r->passed = round; /* not again in this round */
+            n_passed++;
             continue;
         }
         if (!start(l, r)) break;

@@ -16,7 +16,8 @@ typedef struct srn_request srn_request;
 typedef struct srn_scheduler_opts {
     uint32_t max_queue;   /* waiting requests of all models; one more is SRN_EBUSY. 0: 1024 */
     double prefill_share; /* of a step's time that prompts may take while answers run: 0.5 means that a gap
-                             between tokens at most doubles; 0: the default, 0.5 */
+                             between tokens at most doubles; 0: the default, 0.5. While more prompts are read
+                             than answers run it grows with their number, up to 0.75. */
     uint64_t (*now_us)(void); /* NULL: srn_now_us */
     /* Called on the thread before the requests of a step are notified (true) and after it (false), so that
      * whoever they wake can be woken once. May be NULL. */

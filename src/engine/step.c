@@ -142,6 +142,14 @@ double srn__lane_answers_us(const srn__lane *l) {
     return load.n_rows ? srn__policy_predict(&l->policy, &load) : 0;
 }
 
+/* How many requests have their prompts read. */
+static uint32_t reading(const srn__lane *l) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < l->n_running; i++)
+        n += l->running[i]->o.kind == SRN_REQUEST_GENERATE && !srn__request_decodes(l->running[i]);
+    return n;
+}
+
 /* Puts the step's parts together; returns what it computes, for the policy. */
 static srn__load build(srn__lane *l, batch *b, bool embeds, double others_us) {
     srn__load load = {0};
@@ -149,14 +157,14 @@ static srn__load build(srn__lane *l, batch *b, bool embeds, double others_us) {
     *b = (batch){.l = l, .room = l->max_batch, .extra_rows = l->max_rows - l->max_seqs};
     if (embeds) {
         b->extra_rows = l->max_hidden - l->max_seqs;
-        double us = srn__policy_allowance(&l->policy, &load, others_us + srn__lane_answers_us(l));
+        double us = srn__policy_allowance(&l->policy, &load, 0, others_us + srn__lane_answers_us(l));
         add_prompts(b, SRN_REQUEST_EMBED, us);
     } else {
         reserve_answers(l, &load);
         b->n_decoding = load.n_rows;
         b->room -= load.n_rows;
         srn__load answers = load;
-        double us = srn__policy_allowance(&l->policy, &answers, others_us);
+        double us = srn__policy_allowance(&l->policy, &answers, reading(l), others_us);
         us = add_prompts(b, SRN_REQUEST_GENERATE, us);
         add_answers(b, &answers, us);
     }

@@ -48,7 +48,7 @@ static srn__load answers_of(uint32_t n, uint32_t past) {
 static double simulate(srn__policy *p, machine *m, uint32_t n, uint32_t past, uint32_t *at, uint32_t left) {
     srn__load load = answers_of(n, past);
     uint32_t most = SRN_MIN(left, p->max_batch - n);
-    uint32_t chunk = srn__policy_chunk(p, srn__policy_allowance(p, &load, 0), 0, *at, most);
+    uint32_t chunk = srn__policy_chunk(p, srn__policy_allowance(p, &load, 1, 0), 0, *at, most);
     assert_true(chunk <= most && (chunk > 0 || most == 0));
     load.n_prompt = chunk;
     load.attended += (uint64_t)chunk * *at + (uint64_t)chunk * (chunk + 1) / 2;
@@ -208,12 +208,30 @@ static void other_engines_answers_are_not_kept_waiting(void **state) {
     srn__load none = {0};
     uint32_t n = 0;
     for (uint32_t i = 0; i < 20; i++) {
-        n = srn__policy_chunk(&p, srn__policy_allowance(&p, &none, 10e3), 0, 0, 500);
+        n = srn__policy_chunk(&p, srn__policy_allowance(&p, &none, 1, 10e3), 0, 0, 500);
         srn__load load = {.n_prompt = n, .attended = n * (n + 1) / 2};
         srn__policy_learn(&p, &load, step_us(&m, &load));
     }
     assert_true(m.base + m.prompt * n < 10e3 && n > SRN__MIN_CHUNK);
-    assert_true(srn__policy_chunk(&p, srn__policy_allowance(&p, &none, 0), 0, 0, 500) > 3 * n);
+    assert_true(srn__policy_chunk(&p, srn__policy_allowance(&p, &none, 1, 0), 0, 0, 500) > 3 * n);
+}
+
+static void more_prompts_than_answers_get_a_larger_share(void **state) {
+    (void)state;
+    machine m = small_model;
+    m.seed = 15;
+    srn__policy p;
+    srn__policy_init(&p, 0.5, 512);
+    for (uint32_t at = 0; at < 2000;) simulate(&p, &m, 8, 150, &at, 2000 - at);
+    srn__load load = answers_of(8, 150);
+    double one = srn__policy_allowance(&p, &load, 1, 0), eight = srn__policy_allowance(&p, &load, 8, 0);
+    double many = srn__policy_allowance(&p, &load, 16, 0), most = srn__policy_allowance(&p, &load, 500, 0);
+    double quiet = srn__policy_predict(&p, &load);
+    assert_true(one == eight && one <= quiet);
+    assert_true(many > 1.9 * one && many < 2.1 * one); /* two of three, not one of two */
+    assert_true(most > 2.9 * one && most <= 3 * quiet);
+    p.share = 0.9;
+    assert_true(srn__policy_allowance(&p, &load, 500, 0) > 8 * quiet);
 }
 
 static void chunks_share_one_budget(void **state) {
@@ -224,7 +242,7 @@ static void chunks_share_one_budget(void **state) {
     srn__policy_init(&p, 0.5, 512);
     for (uint32_t at = 0; at < 2000;) simulate(&p, &m, 8, 150, &at, 2000 - at);
     srn__load load = answers_of(8, 150);
-    double us = srn__policy_allowance(&p, &load, 0);
+    double us = srn__policy_allowance(&p, &load, 1, 0);
     uint32_t all = srn__policy_chunk(&p, us, 0, 100, 500), first = all / 2;
     us -= srn__policy_chunk_us(&p, 100, first);
     uint32_t rest = srn__policy_chunk(&p, us, first, 100, 500);
@@ -256,6 +274,7 @@ int main(void) {
         cmocka_unit_test(a_machine_that_slows_down_is_followed),
         cmocka_unit_test(prompts_are_still_known_after_many_answers),
         cmocka_unit_test(other_engines_answers_are_not_kept_waiting),
+        cmocka_unit_test(more_prompts_than_answers_get_a_larger_share),
         cmocka_unit_test(chunks_share_one_budget),
         cmocka_unit_test(drafts_pay_where_a_row_is_cheap),
     };
