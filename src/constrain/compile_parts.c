@@ -298,7 +298,7 @@ static void write_place(free_text *f, uint32_t at, uint32_t next) {
 }
 
 uint32_t srn__compile_free(srn__compiler *c, const srn__gnode *x, uint32_t next) {
-    free_text f = {.c = c, .triggers = c->g->triggers + x->at, .n_triggers = x->n};
+    free_text f = {.c = c, .triggers = x->n ? c->g->triggers + x->at : NULL, .n_triggers = x->n};
     uint32_t start = srn__new_op(c);
     if (start != SRN__NO_OP && compile_bodies(&f, start) && free_text_init(&f)) {
         f.places[0].op = start;

@@ -78,7 +78,7 @@ static uint32_t number_of(srn__sets *s, const srn__item *bytes, uint32_t n_bytes
                           uint32_t n_calls, uint32_t flags) {
     uint32_t n = n_bytes + n_calls;
     if (s->n_sets * 2 >= s->table_size && !grow_table(s)) return SRN__FAILED;
-    if (!grow(s, &s->items, s->n_items, &s->cap_items, n, sizeof *s->items)) return SRN__FAILED;
+    if (!grow(s, &s->items, s->n_items, &s->cap_items, n + 1, sizeof *s->items)) return SRN__FAILED;
     srn__item *items = s->items + s->n_items;
     if (n_bytes) memcpy(items, bytes, n_bytes * sizeof *bytes);
     if (n_calls) memcpy(items + n_bytes, calls, n_calls * sizeof *calls);
