@@ -121,8 +121,8 @@ typedef struct srn__schema {
 
 /* A growing list of numbers in the arena, on its way to be interned. */
 typedef struct srn__ids {
-    uint32_t ids[SRN__CAP_ITEMS];
     uint32_t n;
+    uint32_t ids[SRN__CAP_ITEMS]; /* copies have room for n alone */
 } srn__ids;
 
 /* ---- schema.c ---- */

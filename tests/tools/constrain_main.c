@@ -156,9 +156,9 @@ int main(int argc, char **argv) {
     char *line = NULL;
     size_t cap = 0;
     for (ssize_t len; t.mask && t.allowed && (len = getline(&line, &cap, stdin)) > 1;) {
-        json_t *q = json_loadb(line, (size_t)len, 0, NULL);
+        json_t *q = json_loadb(line, (size_t)len, JSON_ALLOW_NUL | JSON_DECODE_ANY, NULL);
         json_t *a = q ? answer(&t, q) : json_pack("{s:s,s:s}", "error", "this is not JSON", "code", "EUSAGE");
-        char *z = json_dumps(a, JSON_COMPACT);
+        char *z = json_dumps(a, JSON_COMPACT | JSON_ENSURE_ASCII);
         puts(z ? z : "{}");
         fflush(stdout);
         free(z);
