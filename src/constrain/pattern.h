@@ -21,7 +21,9 @@ typedef struct srn__language {
     srn_node node;
     const srn_str *texts; /* exactly these [n_texts] */
     size_t n_texts;
-    uint32_t min, max; /* with neither: any text of min to max characters */
+    uint32_t min, max;       /* with neither: any text of min to max characters */
+    const srn_range *ranges; /* of these [n_ranges]; NULL: all */
+    size_t n_ranges;
 } srn__language;
 enum { SRN__MAX_LANGUAGES = 16 };
 

@@ -81,13 +81,14 @@ static uint32_t class_number(builder *b, const srn_range *r, size_t n) {
 
 static const srn_range any_char[] = {{0, 0xd7ff}, {0xe000, 0x10ffff}};
 
-static uint32_t any(builder *b, uint32_t to) {
+static uint32_t one_char(builder *b, const srn__language *l, uint32_t to) {
+    if (l->ranges) return nfa(b, N_CHAR, to, class_number(b, l->ranges, l->n_ranges));
     return nfa(b, N_CHAR, to, class_number(b, any_char, SRN_LEN(any_char)));
 }
 
-/* A loop over any characters before `to`. */
-static uint32_t any_before(builder *b, uint32_t to) {
-    uint32_t split = nfa(b, N_SPLIT, to, UINT32_MAX), c = any(b, split);
+/* A loop over the language's characters before `to`. */
+static uint32_t any_before(builder *b, const srn__language *l, uint32_t to) {
+    uint32_t split = nfa(b, N_SPLIT, to, UINT32_MAX), c = one_char(b, l, split);
     if (!b->code) b->n[split].also = c;
     return split;
 }
@@ -166,10 +167,10 @@ static void language(builder *b, const srn__language *l, uint32_t number) {
             start = nfa(b, N_SPLIT, text(b, l->texts[i], accept), start);
     } else {
         start = accept;
-        if (l->max == SRN_NO_MAX) start = any_before(b, accept);
+        if (l->max == SRN_NO_MAX) start = any_before(b, l, accept);
         for (uint32_t i = l->min; l->max != SRN_NO_MAX && i < l->max && !b->code; i++)
-            start = nfa(b, N_SPLIT, accept, any(b, start));
-        for (uint32_t i = 0; i < l->min && !b->code; i++) start = any(b, start);
+            start = nfa(b, N_SPLIT, accept, one_char(b, l, start));
+        for (uint32_t i = 0; i < l->min && !b->code; i++) start = one_char(b, l, start);
     }
     b->starts[b->n_starts++] = start;
 }

@@ -261,6 +261,16 @@ static bool branches_exclude(srn__schema *s, uint32_t id) {
     return true;
 }
 
+static bool one_of_is_any_of(srn__schema *s) {
+    s->excluding = true;
+    for (uint32_t i = 0; i < s->n_sch; i++)
+        if (!branches_exclude(s, i)) return false;
+    s->excluding = false;
+    for (uint32_t i = 0; i < s->n_lists; i++)
+        if (s->lists[i]->status == SRN__MAYBE) s->lists[i]->status = SRN__NOT_ASKED;
+    return true;
+}
+
 /* ---- doors ---- */
 
 static int finish(srn__schema *s) {
@@ -280,10 +290,9 @@ srn_node srn_g_schema(srn_grammar *g, const json_t *schema, srn_err *err) {
     if (!s.by_list.slots || !s.lists || !s.queue) {
         srn__schema_nomem(&s);
     } else if (srn__schema_index(&s)) {
-        for (uint32_t i = 0; i < s.n_sch && !s.code; i++) branches_exclude(&s, i);
         srn__ids ids = {.n = 0};
         srn__ids_add(&s, &ids, 0);
-        if (!s.code && srn__schema_never(&s, &ids, 2 * SRN__NEVER_DEPTH))
+        if (one_of_is_any_of(&s) && srn__schema_never(&s, &ids, 2 * SRN__NEVER_DEPTH))
             srn__schema_fail(&s, SRN_EINVAL, "#", "nothing satisfies this schema");
         if (!s.code) root = srn__schema_place(&s, &ids);
         if (!s.code) bodies(&s);

@@ -116,6 +116,9 @@ typedef struct srn__schema {
     srn_grammar *trees; /* of patterns; NULL until the first */
     srn__pattern *patterns;
     srn__class *classes;
+    /* Whether it is being shown that branches of oneOf exclude each other: then patterns and formats do not
+     * count, for programs differ in what they match. */
+    bool excluding;
     uint32_t rule_json; /* UINT32_MAX until it is needed */
 } srn__schema;
 
@@ -185,13 +188,14 @@ srn_node srn__g_any_number(srn_grammar *g, bool integer);
 srn_node srn__g_string(srn__schema *s, const srn__list *leaf);
 /* NULL after a failure. */
 srn__pattern *srn__schema_pattern(srn__schema *s, const char *text, const char *ptr);
-/* Bit i of a label: pattern i is in the name; bit n: the name is one of names; bit n + 1: always. */
+/* Bit i of a label: pattern i is in the name; bit n: the name is one of names; bit n + 1: of its characters
+ * none could be read differently. */
 srn__dfa *srn__dfa_of_names(srn__schema *s, const char *const *patterns, uint32_t n, const srn_str *names,
                             size_t n_names, const char *ptr);
 /* The contents of strings whose label is exactly this, SRN_NODE_NONE where there are none. */
 srn_node srn__dfa_node(srn__schema *s, const srn__dfa *d, uint32_t label);
 bool srn__string_never(srn__schema *s, const srn__list *leaf);
-/* Whether the text matches somewhere; false also after a failure. */
+/* Whether the text matches somewhere; false also after a failure, which it is that programs would differ. */
 bool srn__pattern_matches(srn__schema *s, const char *pattern, srn_str text, const char *ptr);
 /* The regular expression of a format, NULL for one that is not known. */
 const char *srn__format_regex(const char *format);

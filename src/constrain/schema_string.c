@@ -90,9 +90,34 @@ static srn__dfa *dfa(srn__schema *s, const srn__language *languages, uint32_t n,
     return srn__schema_work(s, steps / 4) ? d : NULL;
 }
 
+/* Whether the pattern has a class of which programs differ: \d, \w, \s, their opposites, and \p. */
+static bool has_class_escape(const char *pattern) {
+    for (const char *p = strchr(pattern, '\\'); p && p[1]; p = strchr(p + 2, '\\'))
+        if (strchr("dDwWsSpP", p[1])) return true;
+    return false;
+}
+
+/* Whether programs may differ in what they say of this text: of a class beyond printable ASCII, of $ before a
+ * line break. */
+static bool is_open_to_doubt(const char *pattern, srn_str text) {
+    bool beyond = false, line = false;
+    for (size_t i = 0; i < text.len; i++) {
+        uint8_t c = (uint8_t)text.ptr[i];
+        beyond |= c < 0x20 || c > 0x7e;
+        line |= c == '\n';
+    }
+    return (beyond && has_class_escape(pattern)) || (line && strchr(pattern, '$'));
+}
+
 bool srn__pattern_matches(srn__schema *s, const char *pattern, srn_str text, const char *ptr) {
     srn__pattern *p = srn__schema_pattern(s, pattern, ptr);
     if (!p) return false;
+    if (is_open_to_doubt(pattern, text))
+        return srn__schema_fail(
+            s, SRN_EUNSUP, ptr,
+            "whether \"%.80s\" matches the pattern \"%.80s\" differs between programs; write the "
+            "pattern's classes out",
+            text.ptr, pattern);
     if (!p->dfa) p->dfa = dfa(s, &(srn__language){.g = s->trees, .node = p->node}, 1, ptr);
     return p->dfa && srn__schema_work(s, text.len) && srn__dfa_accepts(p->dfa, text, 1);
 }
@@ -100,14 +125,20 @@ bool srn__pattern_matches(srn__schema *s, const char *pattern, srn_str text, con
 srn__dfa *srn__dfa_of_names(srn__schema *s, const char *const *patterns, uint32_t n, const srn_str *names,
                             size_t n_names, const char *ptr) {
     srn__language languages[SRN__MAX_LANGUAGES] = {{0}};
+    static const srn_range ascii[] = {{0x20, 0x7e}},
+                           not_a_line[] = {{0, 9}, {11, 0xd7ff}, {0xe000, 0x10ffff}};
+    bool escapes = false;
     uint32_t k = 0;
+    for (uint32_t i = 0; i < n; i++) escapes |= has_class_escape(patterns[i]);
     for (; k < n && k + 2 < SRN__MAX_LANGUAGES; k++) {
         srn__pattern *p = srn__schema_pattern(s, patterns[k], ptr);
         if (!p) return NULL;
         languages[k] = (srn__language){.g = s->trees, .node = p->node};
     }
     languages[k++] = (srn__language){.texts = names, .n_texts = n_names};
-    languages[k++] = (srn__language){.min = 0, .max = SRN_NO_MAX};
+    languages[k++] = (srn__language){.max = SRN_NO_MAX,
+                                     .ranges = escapes ? ascii : not_a_line,
+                                     .n_ranges = escapes ? SRN_LEN(ascii) : SRN_LEN(not_a_line)};
     return dfa(s, languages, k, ptr);
 }
 
@@ -240,9 +271,20 @@ static void lengths(const srn_grammar *g, srn_node node, uint64_t *ret_min, uint
     *ret_max = SRN_MIN(max, (uint64_t)SRN_NO_MAX);
 }
 
-static srn_node leaf_char(void *ctx, srn_grammar *g, const srn_range *ranges, size_t n) {
-    (void)ctx;
-    return srn__g_char(g, ranges, n);
+/* A pattern's tree in the grammar, its characters as they stand in JSON. */
+static srn_node planted(srn__schema *s, srn_node node) {
+    const srn__gnode x = s->trees->nodes[node];
+    srn_grammar *g = s->g;
+    if (!srn__schema_work(s, 1)) return SRN_NODE_NONE;
+    if (x.kind == SRN__NODE_CLASS) return srn__schema_char(s, s->trees->ranges + x.at, x.n);
+    if (x.kind == SRN__NODE_REPEAT) return srn_g_repeat(g, planted(s, x.at), x.min, x.max);
+    if (x.kind == SRN__NODE_TEXT)
+        return srn__g_literal(g, (srn_str){(const char *)s->trees->bytes + x.at, x.n});
+    srn_node *kids = srn_arena_alloc(&s->arena, (x.n + 1) * sizeof *kids);
+    if (!kids) return srn__schema_nomem(s), SRN_NODE_NONE;
+    uint32_t n = x.kind == SRN__NODE_EMPTY ? 0 : x.n;
+    for (uint32_t i = 0; i < n; i++) kids[i] = planted(s, s->trees->kids[x.at + i]);
+    return x.kind == SRN__NODE_ALT ? srn_g_alt(g, kids, n) : srn_g_seq(g, kids, n);
 }
 
 /* One pattern whose tree is one class, so and so many times: with the lengths, SRN_NODE_NONE for another. */
@@ -277,13 +319,7 @@ static srn_node contents(srn__schema *s, const string *t, srn__dfa **cache) {
         srn_node node = one_class(s, languages[0].node, t->min, t->max);
         if (node != SRN_NODE_NONE) return node;
     }
-    if (t->n == 1 && implied) {
-        srn_err err = {0};
-        srn_node node = srn__regex(s->g, srn_str_of(t->patterns[0]),
-                                   &(srn__regex_how){.search = true, .leaf = leaf_char}, &err);
-        if (node == SRN_NODE_NONE) pattern_failed(s, t->ptr, &err);
-        return node;
-    }
+    if (t->n == 1 && implied) return planted(s, languages[0].node);
     languages[t->n] = (srn__language){.min = t->min, .max = t->max};
     if (!*cache) *cache = dfa(s, languages, t->n + 1, t->ptr);
     return *cache ? srn__dfa_node(s, *cache, (2u << t->n) - 1) : SRN_NODE_NONE;
@@ -301,7 +337,7 @@ bool srn__string_never(srn__schema *s, const srn__list *leaf) {
     string t = string_of(s, leaf);
     if (s->code) return false;
     if (t.min > t.max) return true;
-    if (t.n == 0) return false;
+    if (t.n == 0 || s->excluding) return false;
     srn__language languages[SRN__MAX_LANGUAGES] = {{0}};
     uint64_t all_min = t.min, all_max = t.max;
     bool binding = t.n > 1;

@@ -77,6 +77,7 @@ static bool valid_string(srn__schema *s, const srn__sch *c, const json_t *v) {
     uint32_t n = 0;
     for (size_t i = 0; i < text.len; i++) n += ((uint8_t)text.ptr[i] & 0xc0) != 0x80;
     if (n < c->min_length || n > c->max_length) return false;
+    if (s->excluding) return true;
     if (c->pattern && !srn__pattern_matches(s, json_string_value(c->pattern), text, c->ptr)) return false;
     return !c->format || srn__pattern_matches(s, c->format, text, c->ptr);
 }

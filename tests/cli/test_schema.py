@@ -221,6 +221,8 @@ REFUSED = [
     ({"type": "object", "minProperties": 2}, "#", "minProperties"),
     ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, "#", "branches 0 and 1 may both hold"),
     ({"oneOf": [{"required": ["a"]}, {"required": ["b"]}]}, "#", "branches 0 and 1"),
+    ({"oneOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "time"}]}, "#", "branches 0 and 1"),
+    ({"enum": ["café"], "pattern": "^\\w+$"}, "#", "differs between programs"),
     ({"type": "string", "pattern": "(?=a)b"}, "#", "look"), ({"type": "string", "pattern": "(a)\\1"}, "#", "back"),
     ({"type": "string", "pattern": "\\bword"}, "#", "\\b"),
     ({"minimum": 1e300, "type": "number"}, "#", "digits"),
@@ -300,6 +302,22 @@ def test_names_that_are_declared_cannot_be_undeclared_ones_too():
     bad = ['{"näme": "x"}', '{"n\\u00e4me": "x"}', '{"n\\u00E4me": "x"}', '{"näme": 1, "n\\u00e4me": 2}', '{"na": 1, "na": 1}', '{"na": "x"}',
            '{"\\u006ea": "x"}']
     assert accepts(schema, good + bad) == [True] * len(good) + [False] * len(bad)
+
+
+def test_names_of_which_programs_differ_are_left_out_beside_patterns():
+    digit = {"type": "object", "patternProperties": {"^\\d$": {"type": "integer"}}}
+    assert accepts(digit, ['{"1": 1}', '{"1": "x"}', '{"٣": "x"}', '{"a": "x"}']) == [True, False, False, True]
+    letter = {"type": "object", "patternProperties": {"^x$": {"type": "integer"}}}
+    assert accepts(letter, ['{"x": 1}', '{"x": "x"}', '{"x\\n": "x"}', '{"é": "x"}']) == [True, False, False, True]
+
+
+def test_branches_of_oneOf_that_exclude_each_other():
+    lengths = {"oneOf": [{"type": "string", "maxLength": 3}, {"type": "string", "minLength": 4}, {"type": "integer", "maximum": 3},
+                         {"type": "integer", "minimum": 5}]}
+    assert accepts(lengths, ['"abc"', '"abcd"', "3", "4", "5"]) == [True, True, True, False, True]
+    nested = {"oneOf": [{"type": "object", "required": ["t"], "properties": {"t": {"type": "object", "required": ["k"], "properties": {
+        "k": {"const": k}}}}} for k in (1, "1", None)]}
+    assert accepts(nested, ['{"t": {"k": 1}}', '{"t": {"k": "1"}}', '{"t": {"k": 2}}']) == [True, True, False]
 
 
 def test_lengths_count_characters_not_bytes_or_escapes():

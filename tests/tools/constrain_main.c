@@ -96,9 +96,7 @@ static int compile(const json_t *q, srn_constraint **ret, srn_err *err) {
     const json_t *v = json_object_get(q, "schema");
     if (v) return srn_constraint_of_schema(v, ret, err);
     if ((v = json_object_get(q, "regex"))) return srn_constraint_of_regex(str(v), ret, err);
-#ifdef SRN_HAVE_GBNF
     if ((v = json_object_get(q, "gbnf"))) return srn_constraint_of_gbnf(str(v), ret, err);
-#endif
     srn_grammar *g = NULL;
     int rc = srn_grammar_new(100000, &g, err);
     if (rc) return rc;
