@@ -24,7 +24,7 @@ typedef struct feed {
     srn_buf text;
     bool done, ends_when_cancelled;
     int status;
-    unsigned started, cancelled, freed;
+    unsigned started, pulled, cancelled, freed;
     unsigned blocked; /* handlers of /block that wait, */
     bool release;     /* until this */
     unsigned ended;   /* exchanges, by on_end */
@@ -78,7 +78,11 @@ static inline void give(feed *f, const char *text, bool done) {
 static inline int feed_pull(void *source, srn_buf *out, int *status) {
     feed *f = source;
     pthread_mutex_lock(&f->lock);
-    if (f->text.len) srn_buf_add(out, f->text.data, f->text.len);
+    if (f->text.len) {
+        srn_buf_add(out, f->text.data, f->text.len);
+        f->pulled++;
+        pthread_cond_broadcast(&f->changed);
+    }
     srn_buf_clear(&f->text);
     bool done = f->done;
     *status = f->status;
