@@ -104,6 +104,38 @@ static void bodies_come_whole_or_not_at_all(void **state) {
     site_stop(&s);
 }
 
+static void refused_body(srn_str body, uint32_t depth, const char *why) {
+    srn_err err = {0};
+    json_t *v = NULL;
+    assert_int_not_equal(srn__json_parse(body, depth, &v, &err), 0);
+    if (!strstr(err.text, why)) print_error("%s\n", err.text);
+    assert_non_null(strstr(err.text, why));
+}
+
+static void bodies_are_checked_before_they_are_parsed(void **state) {
+    (void)state;
+    srn_err err = {0};
+    json_t *v = NULL;
+    refused_body(SRN_STR("{\"a\":\"\0\"}"), 8, "a NUL byte at line 1, column 7 (offset 6)");
+    refused_body(SRN_STR("{\n\"a\": \"\xc3(\"}"), 8, "not UTF-8 at line 2, column 7 (offset 8)");
+    refused_body(SRN_STR("{\"a\":1,\"a\":2}"), 8, "duplicate");
+    refused_body(SRN_STR("[[[[0]]]]"), 3,
+                 "more than 3 arrays or objects inside each other at line 1, column 4");
+    refused_body(SRN_STR("{\"a\":[1}"), 8, "offset");
+    refused_body(SRN_STR("{\"a\":1}]"), 8, "closes nothing");
+    refused_body(SRN_STR("{\"a\":\"\\\""), 8, "inside a string");
+    assert_int_equal(srn__json_parse(SRN_STR("{\"[[[[\":\"]\\\"{{{{\"}"), 1, &v, &err),
+                     0); /* brackets in strings */
+    json_decref(v);
+    srn_buf many;
+    srn_buf_init(&many, 1 << 20);
+    srn_buf_addc(&many, '[');
+    for (int i = 0; i < SRN__JSON_MAX_CONTAINERS; i++) srn_buf_addz(&many, i ? ",[]" : "[]");
+    srn_buf_addc(&many, ']');
+    refused_body((srn_str){many.data, many.len}, 8, "more than 100000 arrays and objects");
+    srn_buf_done(&many);
+}
+
 /* The refusal must not be lost in a reset while the client still sends. */
 static void who_sends_too_much_hears_why(void **state) {
     (void)state;
@@ -770,6 +802,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(replies_carry_an_id_and_connections_stay),
         cmocka_unit_test(wrong_paths_and_methods_are_told_in_the_dialect),
         cmocka_unit_test(bodies_come_whole_or_not_at_all),
+        cmocka_unit_test(bodies_are_checked_before_they_are_parsed),
         cmocka_unit_test(who_sends_too_much_hears_why),
         cmocka_unit_test(a_body_is_asked_for_only_where_it_is_wanted),
         cmocka_unit_test(headers_have_a_cap),
