@@ -5,6 +5,9 @@ import subprocess
 from pathlib import Path
 
 import jsonschema
+from gguf import GGUFValueType
+
+from gguf_edit import edit
 
 TINY = Path(__file__).resolve().parents[1] / "golden/llama.gguf"
 RATE = {"type": "number", "exclusiveMinimum": 0}
@@ -18,8 +21,8 @@ SCHEMA = {
                                          "properties": {"median": RATE, "min": RATE, "max": RATE}}}}}}}
 
 
-def bench(*args, **env):
-    return subprocess.run([os.environ["SERIN"], "bench", TINY, *map(str, args)], capture_output=True, text=True,
+def bench(*args, model=TINY, **env):
+    return subprocess.run([os.environ["SERIN"], "bench", model, *map(str, args)], capture_output=True, text=True,
                           timeout=120, env={**os.environ, **env})
 
 
@@ -61,3 +64,15 @@ def test_parallel_answers_all_requests_and_tells_gaps():
     assert table.returncode == 0 and "4 requests" in table.stdout and "drafts:" in table.stdout, table.stderr
     refused = bench("--parallel", 2, "--prompt", 60, "--output", 12)
     assert refused.returncode == 2 and "context" in refused.stderr
+
+
+def test_a_long_prompt_is_read_beside_running_answers(tmp_path):
+    model = edit(TINY, tmp_path / "long.gguf", {"llama.context_length": (GGUFValueType.UINT32, 4096)})
+    done = bench("--parallel", 3, "--prompt", 10, "--output", 4000, "--long-prompt", 1000, "--json", model=model)
+    assert done.returncode == 0, done.stderr
+    out = json.loads(done.stdout)
+    assert out["long_prompt"]["tokens"] == 1000 and out["long_prompt"]["ttft_ms"] > 0
+    assert out["output_tokens"] >= 3 * 100  # each had that many before the prompt came
+    assert 0 < out["gap_quiet_ms"]["p50"] and 0 < out["gap_beside_ms"]["p50"]
+    early = bench("--parallel", 2, "--prompt", 10, "--output", 50, "--long-prompt", 1000, model=model)
+    assert early.returncode == 2 and "--output" in early.stderr

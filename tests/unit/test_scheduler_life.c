@@ -545,6 +545,67 @@ static void nobody_is_notified_after_release(void **state) {
     end(f);
 }
 
+typedef struct client {
+    fixture *f;
+    uint64_t seed;
+    uint32_t n_done, n_cancelled, n_tokens;
+} client;
+
+static void *be_a_client(void *arg) {
+    client *c = arg;
+    fixture *f = c->f;
+    for (int i = 0; i < 25; i++) {
+        srn_request_opts o =
+            opts_of(f, (int)(next_random(&c->seed) % 8), 1 + (uint32_t)next_random(&c->seed) % 90,
+                    1 + (uint32_t)next_random(&c->seed) % 20);
+        o.tenant = next_random(&c->seed) % 3;
+        o.priority = (int32_t)(next_random(&c->seed) % 3);
+        o.speculate = (uint32_t)(next_random(&c->seed) % 3);
+        srn_engine_stats st;
+        srn_scheduler_stats(f->s, f->e, &st);
+        srn_request *r = submit(f->s, f->e, &o);
+        uint64_t what = next_random(&c->seed) % 4;
+        if (what == 0) wait_tokens(&f->b, r, 3);
+        if (what <= 1) srn_request_cancel(r);
+        if (what == 2) {
+            srn_request_release(r);
+            c->n_cancelled++;
+            continue;
+        }
+        srn_request_status done = wait_done(&f->b, r);
+        c->n_done += done.code == SRN_OK;
+        c->n_cancelled += done.code == SRN_ECANCELLED;
+        c->n_tokens += done.n_output;
+        srn_request_release(r);
+    }
+    return NULL;
+}
+
+static void many_threads_ask_cancel_and_leave(void **state) {
+    (void)state;
+    fixture *f = begin(&(srn_engine_opts){.threads = 2, .n_ctx = 256, .max_seqs = 4, .cache_tokens = 512},
+                       NULL, UINT64_MAX);
+    pthread_t t[4];
+    client c[4];
+    uint32_t n = 0, n_tokens = 0;
+    for (int i = 0; i < 4; i++) {
+        c[i] = (client){.f = f, .seed = 100 + (uint64_t)i};
+        pthread_create(&t[i], NULL, be_a_client, &c[i]);
+    }
+    for (int i = 0; i < 4; i++) {
+        pthread_join(t[i], NULL);
+        n += c[i].n_done + c[i].n_cancelled;
+        n_tokens += c[i].n_tokens;
+    }
+    assert_int_equal(n, 100);
+    srn_engine_stats st;
+    do srn_scheduler_stats(f->s, f->e, &st); /* those that were released end in the next step */
+    while (st.n_running || st.n_waiting);
+    assert_true(st.output_tokens >= n_tokens);
+    assert_int_equal(st.kv_held, 0);
+    end(f);
+}
+
 static void silence_is_measured_while_there_is_work(void **state) {
     (void)state;
     fixture *f = begin(&small, &(srn_scheduler_opts){.now_us = fake_clock}, 0);
@@ -581,6 +642,7 @@ int main(void) {
         cmocka_unit_test(removal_waits_for_its_grace),
         cmocka_unit_test(requests_outlive_the_scheduler),
         cmocka_unit_test(nobody_is_notified_after_release),
+        cmocka_unit_test(many_threads_ask_cancel_and_leave),
         cmocka_unit_test(silence_is_measured_while_there_is_work),
     };
     return cmocka_run_group_tests_name("scheduler, step by step", tests, NULL, NULL);
