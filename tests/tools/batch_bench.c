@@ -2,7 +2,7 @@
  * context of so many positions, alone or beside a chunk of a prompt.
  *
  *   batch_bench MODEL [--table NAME] [--kv TYPE] [--context N] [--threads N] [--seconds S] [--chunk N]
- *               [--only N] [--hint]
+ *               [--only N]
  *
  * The time is processor time of all threads, the least of the runs: neighbours on the machine only ever slow
  * it down. "logits" counts the head, for every sequence wants its logits.
@@ -18,9 +18,9 @@ typedef struct bench {
     srn_weights *weights;
     srn_model *model;
     srn_device *device;
-    uint32_t context, chunk, blocks_each;
+    uint32_t context, chunk, blocks_each, own; /* own: sequences with blocks of their own; more share these */
     double seconds;
-    uint32_t *tables; /* [OWN_SEQUENCES + 1][blocks_each]; the last is the prompt's */
+    uint32_t *tables; /* [own + 1][blocks_each]; the last is the prompt's */
     float *logits;
 } bench;
 
@@ -43,12 +43,12 @@ static double step(bench *b, uint32_t n, uint32_t chunk, uint32_t n_past, srn_er
     srn_slice slices[MAX_SEQUENCES + 1];
     uint32_t wanted[MAX_SEQUENCES];
     for (uint32_t i = 0; i < n; i++) {
-        const uint32_t *table = b->tables + (size_t)(i % OWN_SEQUENCES) * b->blocks_each;
+        const uint32_t *table = b->tables + (size_t)(i % b->own) * b->blocks_each;
         slices[i] =
             (srn_slice){.blocks = {table, table}, .n_past = n_past - i % 16, .n_tokens = 1, .first = i};
         tokens[i] = (int32_t)(100 + i), wanted[i] = i;
     }
-    const uint32_t *own = b->tables + (size_t)OWN_SEQUENCES * b->blocks_each;
+    const uint32_t *own = b->tables + (size_t)b->own * b->blocks_each;
     if (chunk) slices[n] = (srn_slice){.blocks = {own, own}, .n_tokens = chunk, .first = n};
     for (uint32_t i = 0; i < chunk; i++) tokens[n + i] = (int32_t)(5 + i * 7 % 90);
     srn_batch batch = {.tokens = tokens,
@@ -77,7 +77,7 @@ static void fill_cache(bench *b, srn_err *err) {
     uint32_t groups = 0;
     srn_kv_group group[SRN_KV_MAX_GROUPS];
     groups = srn_kv_groups(b->model, group);
-    for (uint32_t i = 0; i < (OWN_SEQUENCES + 1) * b->blocks_each; i++) b->tables[i] = i;
+    for (uint32_t i = 0; i < (b->own + 1) * b->blocks_each; i++) b->tables[i] = i;
     int32_t tokens[MAX_CHUNK];
     for (uint32_t at = 0; at < b->context; at += MAX_CHUNK) {
         uint32_t n = SRN_MIN(b->context - at, (uint32_t)MAX_CHUNK);
@@ -87,7 +87,7 @@ static void fill_cache(bench *b, srn_err *err) {
         check(b->device->ops->forward(b->device, &batch, err), err);
     }
     for (uint32_t g = 0; g < groups; g++)
-        for (uint32_t i = b->blocks_each; i < OWN_SEQUENCES * b->blocks_each; i++)
+        for (uint32_t i = b->blocks_each; i < b->own * b->blocks_each; i++)
             b->device->ops->copy_block(b->device, g, i % b->blocks_each, i, SRN_KV_BLOCK);
 }
 
@@ -138,11 +138,12 @@ int main(int argc, char **argv) {
     srn_open_opts open = {0};
     check(srn_weights_open(argv[1], &open, &b.weights, &err), &err);
     check(srn_model_new(b.weights, 0, &b.model, &err), &err);
+    b.own = only && only < OWN_SEQUENCES ? only : OWN_SEQUENCES;
     b.blocks_each = (SRN_MAX(b.context, (uint32_t)MAX_CHUNK) + SRN_KV_BLOCK) / SRN_KV_BLOCK;
-    o.n_kv_blocks[0] = o.n_kv_blocks[1] = (OWN_SEQUENCES + 1) * b.blocks_each;
+    o.n_kv_blocks[0] = o.n_kv_blocks[1] = (b.own + 1) * b.blocks_each;
     o.max_batch = MAX_SEQUENCES + MAX_CHUNK, o.max_wanted = MAX_SEQUENCES, o.n_ctx = b.context + 1;
     check(srn_cpu_device_new(b.model, &o, &b.device, &err), &err);
-    b.tables = srn_calloc((OWN_SEQUENCES + 1) * b.blocks_each, sizeof *b.tables);
+    b.tables = srn_calloc((b.own + 1) * b.blocks_each, sizeof *b.tables);
     b.logits = srn_calloc((size_t)MAX_SEQUENCES * b.model->hp.n_vocab, sizeof *b.logits);
     if (!b.tables || !b.logits) return 1;
     fill_cache(&b, &err);
