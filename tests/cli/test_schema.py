@@ -300,7 +300,7 @@ def test_names_that_are_declared_cannot_be_undeclared_ones_too():
     schema = {"properties": {"näme": {"type": "integer"}, "na": {"type": "integer"}}, "additionalProperties": {"type": "string"}}
     good = ['{"näme": 1}', '{"n\\u00e4me": 1, "na": 2, "n": "x"}', '{"nä": "x", "nämen": "y", "": "z", "😀": ""}', "{}"]
     bad = ['{"näme": "x"}', '{"n\\u00e4me": "x"}', '{"n\\u00E4me": "x"}', '{"näme": 1, "n\\u00e4me": 2}', '{"na": 1, "na": 1}', '{"na": "x"}',
-           '{"\\u006ea": "x"}']
+           '{"\\u006ea": "x"}', '{"\\ud800": "x"}', '{"n\\udfff": "x"}']
     assert accepts(schema, good + bad) == [True] * len(good) + [False] * len(bad)
 
 
