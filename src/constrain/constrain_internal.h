@@ -90,8 +90,6 @@ typedef struct srn__regex_how {
 } srn__regex_how;
 /* As srn_g_regex. */
 srn_node srn__regex(srn_grammar *g, srn_str pattern, const srn__regex_how *how, srn_err *err);
-/* Code points of a general category as \p{..} names it ("L", "Lu", ...); false: there is none. */
-bool srn__category(srn_str name, srn__ranges *ret);
 
 /* ---- analyse.c: what the compiler must know of each node ---- */
 

@@ -13,8 +13,15 @@
 #define MAX_GROUPS_DEEP   100u
 #define MAX_COUNT         1000000u
 
+typedef struct category_run {
+    uint32_t first;
+    uint8_t category;
+} category_run;
+
 typedef struct parser {
     srn_grammar *g;
+    category_run *runs; /* [n_runs], NULL until a category is asked for */
+    size_t n_runs;
     const srn__regex_how *how;
     srn_str p;
     size_t at;
@@ -23,9 +30,10 @@ typedef struct parser {
     bool failed;
 } parser;
 
-/* What a class matches in every dialect, and in any. */
+/* What a class matches in every dialect, and in any; the latter only where it is needed, to be negated. */
 typedef struct charset {
     srn__ranges in, maybe;
+    bool wants_maybe;
 } charset;
 
 static void charset_done(charset *s) {
@@ -74,20 +82,42 @@ static const char category_names[][3] = {"Cn", "Lu", "Ll", "Lt", "Lm", "Lo", "Mn
                                          "Nl", "No", "Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Sm",
                                          "Sc", "Sk", "So", "Zs", "Zl", "Zp", "Cc", "Cf", "Cs", "Co"};
 
-bool srn__category(srn_str name, srn__ranges *ret) {
+/* Planes 4 to 13 have no characters, and the last two are for private use but for their ends. */
+static uint8_t category_of(uint32_t cp) {
+    if (cp >= 0x40000 && cp < 0xE0000) return UTF8PROC_CATEGORY_CN;
+    if (cp >= 0xF0000) return (cp & 0xFFFF) < 0xFFFE ? UTF8PROC_CATEGORY_CO : UTF8PROC_CATEGORY_CN;
+    return (uint8_t)utf8proc_category((utf8proc_int32_t)cp);
+}
+
+/* Where the category changes, over all code points: made once a pattern that needs it, for it takes some
+ * milliseconds. */
+static bool find_runs(parser *x) {
+    size_t cap = 0;
+    for (uint32_t cp = 0; cp <= SRN__MAX_CP; cp++) {
+        uint8_t category = category_of(cp);
+        if (x->n_runs && x->runs[x->n_runs - 1].category == category) continue;
+        if (x->n_runs == cap) {
+            cap = cap ? 2 * cap : 4096;
+            category_run *runs = srn_realloc_array(x->runs, cap, sizeof *runs);
+            if (!runs) return false;
+            x->runs = runs;
+        }
+        x->runs[x->n_runs++] = (category_run){cp, category};
+    }
+    return true;
+}
+
+/* Adds the code points of a general category ("L", "Lu"); false: there is none of this name. */
+static bool add_category(parser *x, srn_str name, srn__ranges *to) {
     uint32_t wanted = 0;
     for (unsigned i = 0; i < SRN_LEN(category_names); i++)
         if (name.len >= 1 && name.len <= 2 && memcmp(category_names[i], name.ptr, name.len) == 0)
             wanted |= 1u << i;
     if (!wanted) return false;
-    bool inside = false;
-    uint32_t first = 0;
-    for (uint32_t cp = 0; cp <= SRN__MAX_CP + 1; cp++) {
-        bool in = cp <= SRN__MAX_CP && (wanted >> utf8proc_category((utf8proc_int32_t)cp) & 1);
-        if (in && !inside) first = cp;
-        if (!in && inside) srn__ranges_add(ret, first, cp - 1);
-        inside = in;
-    }
+    if (!x->runs && !find_runs(x)) to->failed = true;
+    for (size_t i = 0; i < x->n_runs; i++)
+        if (wanted >> x->runs[i].category & 1)
+            srn__ranges_add(to, x->runs[i].first, i + 1 < x->n_runs ? x->runs[i + 1].first - 1 : SRN__MAX_CP);
     return true;
 }
 
@@ -104,15 +134,17 @@ static void add_negated(srn__ranges *to, const srn__ranges *of) {
 }
 
 /* \d, \w and \s: ECMAScript's are of ASCII but for white space, Python's of Unicode. */
-static void letter_class(char letter, charset *s) {
+static void letter_class(parser *x, char letter, charset *s) {
     if (letter == 'd') {
         srn__ranges_add(&s->in, '0', '9');
-        srn__category(SRN_STR("Nd"), &s->maybe);
+        if (s->wants_maybe) add_category(x, SRN_STR("Nd"), &s->maybe);
     } else if (letter == 'w') {
         static const srn_range word[] = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};
         srn__ranges_add_all(&s->in, word, SRN_LEN(word));
-        srn__category(SRN_STR("L"), &s->maybe);
-        srn__category(SRN_STR("N"), &s->maybe);
+        if (s->wants_maybe) {
+            add_category(x, SRN_STR("L"), &s->maybe);
+            add_category(x, SRN_STR("N"), &s->maybe);
+        }
         srn__ranges_add(&s->maybe, '_', '_');
     } else {
         static const srn_range both[] = {{0x09, 0x0D},     {' ', ' '},       {0xA0, 0xA0},
@@ -125,10 +157,10 @@ static void letter_class(char letter, charset *s) {
     }
 }
 
-static void add_letter_class(char letter, charset *to) {
+static void add_letter_class(parser *x, char letter, charset *to) {
     bool negated = letter < 'a';
-    charset s = {0};
-    letter_class(negated ? (char)(letter + 'a' - 'A') : letter, &s);
+    charset s = {.wants_maybe = negated || to->wants_maybe};
+    letter_class(x, negated ? (char)(letter + 'a' - 'A') : letter, &s);
     if (negated) {
         add_negated(&to->in, &s.maybe);
         add_negated(&to->maybe, &s.in);
@@ -192,7 +224,7 @@ static bool take_property(parser *x, bool negated, size_t start, charset *to) {
     while (end < x->p.len && x->p.ptr[end] != '}') end++;
     srn_str name = {x->p.ptr + from, end > from ? end - from : 0};
     srn__ranges r = {0};
-    if (at_end(x) || x->p.ptr[x->at] != '{' || end >= x->p.len || !srn__category(name, &r)) {
+    if (at_end(x) || x->p.ptr[x->at] != '{' || end >= x->p.len || !add_category(x, name, &r)) {
         fail(x, SRN_EUNSUP, start, "\\%c needs a general category in braces, such as \\p{L} or \\p{Lu}",
              negated ? 'P' : 'p');
         return false;
@@ -232,7 +264,7 @@ static bool take_escape(parser *x, bool in_class, charset *to, bool *ret_is_clas
         if (c == (uint32_t)controls[i][0]) return *ret = (uint32_t)controls[i][1], true;
     if (c < 0x80 && strchr("dDwWsS", (int)c)) {
         *ret_is_class = true;
-        add_letter_class((char)c, to);
+        add_letter_class(x, (char)c, to);
         return true;
     }
     if (c == 'p' || c == 'P') {
@@ -268,7 +300,7 @@ static bool take_class_atom(parser *x, charset *to, bool *ret_is_class, uint32_t
 static bool take_brackets(parser *x, charset *ret) {
     size_t start = x->at - 1;
     bool negated = take(x, "^");
-    charset s = {0};
+    charset s = {.wants_maybe = negated};
     if (looking_at(x, "]"))
         fail(x, SRN_EUNSUP, start, "a class that begins with ']' is read in different ways; write \\]");
     while (!x->failed && !take(x, "]")) {
@@ -558,6 +590,7 @@ srn_node srn__regex(srn_grammar *g, srn_str pattern, const srn__regex_how *how, 
     srn_node node = take_alternatives(&x, true, true);
     if (!x.failed && !at_end(&x))
         fail(&x, SRN_EINVAL, x.at, "a ')' that closes no group; write \\) for the character");
+    free(x.runs);
     if (x.failed) return SRN_NODE_NONE;
     return srn__grammar_status(g, err) ? SRN_NODE_NONE : node;
 }

@@ -5,6 +5,7 @@ import os
 import random
 import re
 import subprocess
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,24 @@ def test_patterns_match_what_python_matches_as_a_whole(model, tmp_path):
             assert out["complete"] or not want
             seen[want] += 1
     assert min(seen.values()) > 60
+
+
+def test_categories_are_unicode_s(model):
+    rng = random.Random(tokens.SEED)
+    points = [rng.randrange(0x20, 0x3000) for _ in range(60)] + [rng.randrange(0x3000, 0x110000) for _ in range(40)]
+    points += [0x3FFFF, 0x40000, 0xE0001, 0xE01EF, 0xEFFFF, 0xF0000, 0xFFFFD, 0xFFFFF, 0x10FFFD, 0x10FFFF]
+    for name in ("L", "Lu", "N", "P", "Zs", "Co", "Cn"):
+        inside = [c for c in map(chr, points) if unicodedata.category(c).startswith(name)]
+        outside = [c for c in map(chr, points) if not "\ud800" <= c <= "\udfff" and c not in inside]
+        if name == "Cn":  # later versions of Unicode have more characters
+            inside, outside = [c for c in inside if ord(c) in (0x3FFFF, 0x40000, 0xFFFFF, 0x10FFFF)], []
+        for p, text in ((rf"\p{{{name}}}*", inside), (rf"\P{{{name}}}*", outside)):
+            text = "".join(c for c in text if unicodedata.category(c) != "Cn" or name == "Cn")
+            out = accepts(model, "--regex", p, text=text.encode())
+            assert out["accepted"], (tokens.SEED, p, text[:out["accepted_bytes"] + 1])
+            if text:
+                other = p.replace(r"\P", r"\p") if r"\P" in p else p.replace(r"\p", r"\P")
+                assert accepts(model, "--regex", other, text=text[:1].encode())["accepted_bytes"] < len(text[:1].encode())
 
 
 def test_a_refusal_names_the_byte_and_what_could_have_come(model):
