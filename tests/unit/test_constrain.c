@@ -373,10 +373,42 @@ static void long_lists_need_no_memory_and_deep_brackets_little(void **state) {
     fixture_done(&f);
 }
 
+static void counts_of_what_can_be_read_in_several_ways_are_exact(void **state) {
+    (void)state;
+    static const struct {
+        const char *pattern;
+        size_t least, most;
+    } cases[] = {{"(?:a|aa){3,5}", 3, 10},
+                 {"(?:a|aa){25,30}", 25, 60},
+                 {"(?:aaa|a){30,}", 30, SIZE_MAX},
+                 {"(?:a|aa){0,40}", 0, 80},
+                 {"(?:a?|aa){7,45}", 0, 90},
+                 {"(?:(?:a|aa){2,30}){25,26}", 50, 1560},
+                 {"(?:aa|a{3,50}){26,}", 52, SIZE_MAX}};
+    static fixture f;
+    char text[100];
+    memset(text, 'a', sizeof text);
+    open_letters(&f);
+    for (size_t i = 0; i < SRN_LEN(cases); i++) {
+        srn_constraint *c = of_regex(cases[i].pattern);
+        for (size_t n = 0; n <= sizeof text; n++) {
+            int v = verdict(&f, c, (srn_str){text, n});
+            int want = n < cases[i].least ? 0 : n <= cases[i].most ? 1 : -1;
+            if (v != want) fail_msg("/%s/ on %zu letters: %d, not %d", cases[i].pattern, n, v, want);
+        }
+        srn_constraint_free(c);
+    }
+    fixture_done(&f);
+}
+
+static void accept_all(srn_matcher *m, const char *text) {
+    if (srn_matcher_accept_bytes(m, text, strlen(text)) != strlen(text)) fail_msg("'%s' is refused", text);
+}
+
 static void counts_are_exact_however_far_and_old_sets_are_forgotten(void **state) {
     (void)state;
     static fixture f;
-    enum { LEAST = 199990, MOST = 200000 };
+    enum { LEAST = 199990, MOST = 200000, BACK = 100 };
     srn_err err = {0};
     uint64_t mask[MASK_WORDS];
     open_letters(&f);
@@ -384,7 +416,11 @@ static void counts_are_exact_however_far_and_old_sets_are_forgotten(void **state
     srn_matcher *m = new_matcher(&f, c);
     for (unsigned i = 0; i < MOST; i++) {
         assert_int_equal(srn_matcher_may_end(m), i >= LEAST);
-        assert_int_equal(srn_matcher_accept_bytes(m, i % 3 ? "bc" : "b", i % 3 ? 2 : 1), i % 3 ? 2 : 1);
+        accept_all(m, i % 3 ? "bc" : "b");
+        if (i % (BACK + 1) == BACK) { /* back to places from before a collection, and on again */
+            take_back(m, BACK);
+            for (unsigned k = i - BACK + 1; k <= i; k++) accept_all(m, k % 3 ? "bc" : "b");
+        }
         if (i < MOST - 20) continue;
         if (srn_matcher_mask(m, mask, &err)) fail_msg("%s", err.text);
         for (int id = 0; id < ID_BOS; id++) {
@@ -396,7 +432,7 @@ static void counts_are_exact_however_far_and_old_sets_are_forgotten(void **state
     }
     assert_in_range(srn_matcher_get_stats(m).bytes, 0, 64 << 20);
     assert_int_equal(srn_matcher_accept_bytes(m, "b", 1), 0);
-    take_back(m, 100);
+    take_back(m, BACK);
     assert_false(srn_matcher_may_end(m));
     srn_matcher_free(m);
     srn_constraint_free(c);
@@ -709,6 +745,7 @@ int main(void) {
         cmocka_unit_test(a_pattern_lets_through_what_it_matches_and_its_beginnings),
         cmocka_unit_test(rules_may_call_themselves_on_the_left_the_right_in_the_middle_and_in_circles),
         cmocka_unit_test(long_lists_need_no_memory_and_deep_brackets_little),
+        cmocka_unit_test(counts_of_what_can_be_read_in_several_ways_are_exact),
         cmocka_unit_test(counts_are_exact_however_far_and_old_sets_are_forgotten),
         cmocka_unit_test(what_is_too_ambiguous_ends_with_a_limit_and_not_with_a_hang),
         cmocka_unit_test(a_class_is_its_code_points_as_valid_utf8_and_nothing_else),
