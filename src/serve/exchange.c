@@ -427,7 +427,8 @@ void srn__exchange_completed(void *cls, struct MHD_Connection *con, void **call,
     *call = NULL;
     srn__conn *conn = c->conn;
     srn__call_finish(c);
-    bool sent = c->stage == SRN__STAGE_REPLY;
+    static const srn__call_facts unknown; /* a handler that has not replied may still be writing them */
+    bool sent = c->stage == SRN__STAGE_REPLY, known = srn__call_replied(c);
     srn__call_end e = {.id = c->id,
                        .method = c->method,
                        .path = c->path,
@@ -437,7 +438,7 @@ void srn__exchange_completed(void *cls, struct MHD_Connection *con, void **call,
                        .status = sent ? c->status : 0,
                        .complete = sent && toe == MHD_REQUEST_TERMINATED_COMPLETED_OK,
                        .total_us = srn_now_us() - c->begun_us,
-                       .facts = &c->facts};
+                       .facts = known ? &c->facts : &unknown};
     srn__log_call(h, &e);
     if (h->o.on_end) h->o.on_end(h->o.end_ctx, &e);
     c->conn = NULL;

@@ -287,6 +287,7 @@ static int start_daemon(srn__http *h, srn_err *err) {
         /* Also ends a client that does not read its reply. */
         {MHD_OPTION_CONNECTION_TIMEOUT, (intptr_t)((l->idle_timeout_ms + 999) / 1000), NULL},
         {MHD_OPTION_CONNECTION_MEMORY_LIMIT, (intptr_t)(SRN_MAX(l->header_bytes, 16384u) + POOL_EXTRA), NULL},
+        {MHD_OPTION_STRICT_FOR_CLIENT, 1, NULL}, /* HTTP/1.1 without a Host header is refused */
         {MHD_OPTION_END, 0, NULL},
         {MHD_OPTION_END, 0, NULL},
     };

@@ -159,6 +159,7 @@ static inline void handle_id(srn__call *c) {
 }
 static inline void handle_block(srn__call *c) {
     feed *f = feed_of(c);
+    snprintf(srn__call_get_facts(c)->model, sizeof srn__call_get_facts(c)->model, "unfinished");
     pthread_mutex_lock(&f->lock);
     f->blocked++;
     pthread_cond_broadcast(&f->changed);

@@ -48,6 +48,8 @@ static void wrong_paths_and_methods_are_told_in_the_dialect(void **state) {
     char v[256];
     site_init(&s);
     site_start(&s);
+    check(ask(&s, "GET /hello HTTP/1.1\r\n\r\n"), 400, NULL); /* only HTTP/1.0 may leave the host out */
+    check(ask(&s, "GET /hello HTTP/1.0\r\n\r\n"), 200, "world");
     check(ask(&s, "GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n"), 404,
           "{\"error\":{\"message\":\"there is no GET /nowhere "
           "here\",\"type\":\"not_found_error\",\"param\":null,"
@@ -514,6 +516,24 @@ static void a_client_that_leaves_the_queue_is_not_served(void **state) {
     site_stop(&s);
 }
 
+static void what_a_handler_still_writes_is_not_read(void **state) {
+    (void)state;
+    site s;
+    site_init(&s);
+    site_start(&s);
+    int fd = dial(s.port);
+    assert_true(say(fd, "GET /block HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    wait_for(&s.feed, &s.feed.blocked, 1);
+    close(fd);
+    wait_for(&s.feed, &s.feed.ended, 1);
+    pthread_mutex_lock(&s.feed.lock);
+    assert_string_equal(s.feed.last_model, "");
+    s.feed.release = true;
+    pthread_cond_broadcast(&s.feed.changed);
+    pthread_mutex_unlock(&s.feed.lock);
+    site_stop(&s);
+}
+
 static void a_full_queue_says_when_to_come_again(void **state) {
     (void)state;
     site s;
@@ -818,6 +838,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(a_slow_reader_misses_nothing),
         cmocka_unit_test(a_client_that_leaves_a_stream_cancels_it),
         cmocka_unit_test(a_client_that_leaves_the_queue_is_not_served),
+        cmocka_unit_test(what_a_handler_still_writes_is_not_read),
         cmocka_unit_test(a_full_queue_says_when_to_come_again),
         cmocka_unit_test(who_drips_bytes_is_cut_off_at_the_deadline),
         cmocka_unit_test(an_idle_connection_is_closed_after_its_time),
