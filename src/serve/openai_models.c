@@ -6,7 +6,7 @@
 #include "serve/openai.h"
 #include "serve/openai_internal.h"
 
-enum { MAX_TEXT = 64 << 20 };
+enum { MAX_TEXT = 64 << 20, MAX_REPLY = 512 << 20 };
 
 static json_t *model_json(const srn_config_model *c, const srn__served *v) {
     json_t *m = json_pack("{s:s, s:s, s:I, s:s, s:b}", "id", c->name, "object", "model", "created",
@@ -72,19 +72,37 @@ static bool begin(srn__call *c, const char *endpoint, json_t **ret_body, srn__se
     return srn__openai_model(c, endpoint, name, ret, NULL);
 }
 
-static json_t *token_json(const srn_vocab *v, int32_t id, bool with_piece) {
-    if (!with_piece) return json_integer(id);
+/* {"id": 1, "piece": "text"}, or the piece's bytes where it is not whole characters. */
+static void put_piece(srn_buf *out, const srn_vocab *v, int32_t id, srn_buf *text) {
+    srn_buf_clear(text);
+    srn_token_bytes(v, id, true, text);
+    size_t at = 0, n = 1;
+    while (at < text->len && (n = srn_utf8_len(text->data + at, text->len - at)) > 0) at += n;
+    srn_buf_addf(out, "{\"id\":%d,\"piece\":", id);
+    if (n) {
+        srn__put_string(out, (srn_str){text->data ? text->data : "", text->len});
+    } else {
+        for (size_t i = 0; i < text->len; i++)
+            srn_buf_addf(out, i ? ",%u" : "[%u", (unsigned char)text->data[i]);
+        srn_buf_addc(out, ']');
+    }
+    srn_buf_addc(out, '}');
+}
+
+/* Written at once: millions of JSON values would be gigabytes. */
+static void put_tokens(srn_buf *out, const srn__served *v, const srn_tokens *ids, bool with_pieces) {
     srn_buf text;
     srn_buf_init(&text, 1 << 16);
-    srn_token_bytes(v, id, true, &text);
-    json_t *piece = json_stringn(text.data ? text.data : "", text.len);
-    if (!piece) { /* not whole characters: its bytes */
-        piece = json_array();
-        for (size_t i = 0; i < text.len; i++)
-            json_array_append_new(piece, json_integer((uint8_t)text.data[i]));
+    srn_buf_addz(out, "{\"tokens\":[");
+    for (size_t i = 0; i < ids->n; i++) {
+        if (i) srn_buf_addc(out, ',');
+        if (with_pieces)
+            put_piece(out, v->vocab, ids->ids[i], &text);
+        else
+            srn_buf_addf(out, "%d", ids->ids[i]);
     }
+    srn_buf_addf(out, "],\"count\":%zu,\"max_model_len\":%u}", ids->n, srn_engine_get_info(v->engine).n_ctx);
     srn_buf_done(&text);
-    return json_pack("{s:i, s:o}", "id", id, "piece", piece);
 }
 
 typedef struct tokenize_opts {
@@ -137,12 +155,14 @@ void srn__tokenize(srn__call *c) {
     if (code) {
         srn__openai_fail(c, param, &err);
     } else {
-        json_t *list = json_array();
-        for (size_t i = 0; i < ids.n; i++)
-            json_array_append_new(list, token_json(v->vocab, ids.ids[i], o.with_pieces));
-        srn__call_reply_json(c, 200,
-                             json_pack("{s:o, s:I, s:I}", "tokens", list, "count", (json_int_t)ids.n,
-                                       "max_model_len", (json_int_t)srn_engine_get_info(v->engine).n_ctx));
+        srn_buf out;
+        srn_buf_init(&out, MAX_REPLY);
+        put_tokens(&out, v, &ids, o.with_pieces);
+        if (out.failed)
+            srn__call_fail(c, 500, NULL, NULL, "answer_too_large", "the tokens are too many for one answer");
+        else
+            srn__call_reply_text(c, 200, "application/json", (srn_str){out.data, out.len});
+        srn_buf_done(&out);
     }
     srn_tokens_done(&ids);
     srn__served_put(v);

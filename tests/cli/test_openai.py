@@ -406,8 +406,24 @@ def test_tokenize_and_back(web):
     assert len(special) == 1 and len(plain) > 1
     pieces = web.post("/tokenize", json={"content": "é world", "with_pieces": True}).json()["tokens"]
     assert [p["piece"] for p in pieces][-1] == " world"
+    halves = web.post("/tokenize", json={"content": "\U0001f9a6\n\"", "with_pieces": True}).json()["tokens"]
+    whole = b"".join(p["piece"].encode() if isinstance(p["piece"], str) else bytes(p["piece"]) for p in halves)
+    assert whole.decode() == "\U0001f9a6\n\"" and any(isinstance(p["piece"], list) for p in halves)
     assert web.post("/detokenize", json={"tokens": [10**6]}).json()["error"]["param"] == "tokens"
     assert web.post("/tokenize", json={}).json()["error"]["param"] == "content"
+
+
+def test_many_tokens_take_little_memory(serve, web):  # noqa: F811
+    s = serve(real_model("smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"), "--ctx", 512, "--parallel", 1)
+
+    def most():
+        status = Path(f"/proc/{s.process.pid}/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) << 10
+    before = most()
+    r = httpx.post(s.url + "/tokenize", json={"content": "a" * 1_000_000, "with_pieces": True}, timeout=200).json()
+    assert r["count"] == len(r["tokens"]) > 100_000
+    if "asan" not in os.environ["SERIN"]:
+        assert most() - before < 100 << 20
 
 
 def test_apply_template_is_what_a_chat_sees(web, client):
