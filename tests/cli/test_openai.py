@@ -120,6 +120,7 @@ def test_a_model_that_ends_stops(client):
     assert r.choices[0].finish_reason == "stop" and r.usage.completion_tokens < 200
 
 
+@pytest.mark.slow
 def test_seed_repeats_and_is_reported(client):
     def ask(**kw):
         raw = client.chat.completions.with_raw_response.create(model="smol", messages=ASK, temperature=1.5, max_tokens=16, **kw)
@@ -143,6 +144,7 @@ def test_n_choices_are_those_of_the_seeds_in_a_row(client):
     assert streamed == alone and roles == [1, 1, 1]
 
 
+@pytest.mark.slow
 def test_answers_do_not_depend_on_who_else_asks(client):
     def ask(i):
         r = chat(client, [{"role": "user", "content": f"Tell me about the number {i}."}], seed=i, temperature=0.8, logprobs=True)
@@ -163,6 +165,7 @@ def test_cached_tokens_are_counted_and_can_be_declined(client):
 
 # ---- what ends an answer ----
 
+@pytest.mark.slow
 def test_stop_texts_across_token_borders(client):
     full = chat(client).choices[0].message.content
     for at in range(4, len(full) - 8, 23):
@@ -260,6 +263,7 @@ def test_results_of_calls_go_back(client):
 
 # ---- structured output ----
 
+@pytest.mark.slow
 def test_json_schema_always_validates(client):
     for seed in range(4):
         r = chat(client, [{"role": "user", "content": "Invent a person."}], seed=seed, temperature=1, max_tokens=200,
@@ -273,6 +277,7 @@ class Pet(pydantic.BaseModel):
     age: int = pydantic.Field(ge=0, le=30)
 
 
+@pytest.mark.slow
 def test_the_package_s_helpers_parse(client):
     kw = dict(model="smol", messages=[{"role": "user", "content": "Invent a pet."}], max_tokens=120, seed=4)
     assert isinstance(client.chat.completions.parse(**kw, response_format=Pet).choices[0].message.parsed, Pet)
@@ -507,6 +512,7 @@ def test_a_client_that_leaves_ends_its_answer(smol_server, web):
     assert not line["complete"] and line["output_tokens"] < 2000
 
 
+@pytest.mark.slow
 def test_a_full_queue_says_when_to_come_again(serve):
     s = serve(real_model("smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"), "--parallel", "1", "--ctx", "2048", "--limit", "queue=1")
     body = {"prompt": "Once", "max_tokens": 1500, "ignore_eos": True, "stream": True}
@@ -517,12 +523,13 @@ def test_a_full_queue_says_when_to_come_again(serve):
         waiting.start()
         while not seen:  # the waiting one may not have come yet; then this one takes its place and is answered
             r = httpx.post(s.url + "/v1/completions", json={"prompt": "y", "max_tokens": 1, "n": 2}, timeout=120)
-            seen = [r] if r.status_code != 200 else []
-        assert seen[0].status_code == 429 and int(seen[0].headers["retry-after"]) >= 1
+            seen = [r] if r.status_code == 429 else []  # 503 is the HTTP core's own, before it knows of a model
+        assert int(seen[0].headers["retry-after"]) >= 1
         assert seen[0].json()["error"]["code"] == "queue_full"
     waiting.join()
 
 
+@pytest.mark.slow
 def test_an_error_midway_is_an_object_in_the_stream(serve, tmp_path):
     config = tmp_path / "serin.yaml"
     config.write_text(f"models:\n  - name: m\n    path: {real_model('smollm2', 'SmolLM2-135M-Instruct.Q4_1.gguf')}\n"
@@ -563,6 +570,7 @@ def templates(tmp_path_factory):
     s.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["hermes", "llama"])
 def test_calls_in_the_form_of_the_template(templates, name):
     kw = dict(model=name, messages=[{"role": "user", "content": "How is the weather in Bern?"}], tools=[WEATHER, CLOCK],
@@ -575,6 +583,7 @@ def test_calls_in_the_form_of_the_template(templates, name):
     assert reassemble(templates.chat.completions.create(**kw, stream=True)) == [[call.function.name, call.function.arguments]]
 
 
+@pytest.mark.slow
 def test_reasoning_is_separated(templates):
     kw = dict(model="thinking", messages=ASK, temperature=0, max_tokens=24)
     r = templates.chat.completions.create(**kw)
@@ -590,6 +599,7 @@ def test_reasoning_is_separated(templates):
     assert "reasoning_content" not in (hidden.choices[0].message.model_extra or {})
 
 
+@pytest.mark.slow
 def test_reasoning_comes_before_a_schema(templates):
     """The model is led out of its reasoning by a bias on the mark's first token; from there the schema holds."""
     schema = {"type": "json_schema", "json_schema": {"name": "p", "schema": PERSON}}
