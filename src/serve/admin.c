@@ -27,7 +27,9 @@ static bool read_names(srn__call *c, const char **ret_model, const char **ret_pa
 }
 
 static void reply(srn__call *c, int code, const srn_err *err, const char *model, const char *state) {
-    if (code)
+    if (code == SRN_EBUSY)
+        srn__call_fail(c, 409, NULL, "model", "busy", "%s", err->text);
+    else if (code)
         srn__call_fail_err(c, "model", err);
     else
         srn__call_reply_json(c, 200, json_pack("{s:s, s:s}", "model", model, "state", state));

@@ -132,8 +132,6 @@ static void finish(answer *a, const srn__job_event *e, srn_buf *out) {
                          : e->stop >= 0                        ? "stop_sequence"
                                                                : "end_turn";
     json_t *stop = e->stop >= 0 ? json_array_get(a->stops, (size_t)e->stop) : NULL;
-    srn__call_facts *f = srn__call_get_facts(a->call);
-    srn__job_add_facts(a->job, f);
     end_block(a, out);
     a->ended = true;
     stop = stop ? json_incref(stop) : json_null();
@@ -155,7 +153,6 @@ static void fail(answer *a, const srn_err *err, srn_buf *out, int *status) {
     int code = srn__error_status(err, NULL);
     json_t *error = srn__error_json(SRN__ANTHROPIC, code, NULL, NULL, NULL, err->text);
     a->ended = true;
-    srn__job_add_facts(a->job, srn__call_get_facts(a->call));
     if (a->stream) return put_event(out, "error", error);
     *status = code;
     char *text = error ? json_dumps(error, JSON_COMPACT) : NULL;
@@ -220,20 +217,17 @@ static const srn__source_ops answer_ops = {.pull = pull, .cancel = cancel, .free
 static bool read_request(srn__call *c, const char *endpoint, bool to_count, srn__anthropic *a) {
     srn_err err = {0};
     const srn_config_route *route = NULL;
+    const char *param = NULL;
     json_t *body = srn__call_json(c);
     if (!body) return false;
     int code = srn__anthropic_parse(body, &srn__call_config(c)->limits, to_count, a, &err);
-    if (!code) {
-        code = srn__job_model(c, endpoint, a->model, &a->spec.model, &route, &err);
-        if (code) snprintf(a->fields.param, sizeof a->fields.param, "model");
-    }
-    if (code) {
-        srn__call_fail_err(c, a->fields.param[0] ? a->fields.param : NULL, &err);
-        srn__anthropic_done(a);
-        return false;
-    }
-    srn__job_apply_route(&a->spec, route);
-    return true;
+    bool found = !code && srn__job_model(c, endpoint, a->model, &a->spec.model, &route);
+    if (found) code = srn__job_apply_route(c, &a->spec, route, &param, &err);
+    if (found && !code) return true;
+    if (code) srn__call_fail_err(c, a->fields.param[0] ? a->fields.param : param, &err);
+    if (found) srn__served_put(a->spec.model);
+    srn__anthropic_done(a);
+    return false;
 }
 
 static answer *new_answer(srn__call *c, const srn__anthropic *r, const json_t *body) {
@@ -254,7 +248,6 @@ void srn__handle_messages(srn__call *c) {
     srn_err err = {0};
     const char *param = NULL;
     if (!read_request(c, "/v1/messages", false, &r)) return;
-    snprintf(srn__call_get_facts(c)->model, sizeof srn__call_get_facts(c)->model, "%s", r.spec.model->name);
     answer *a = new_answer(c, &r, srn__call_json(c));
     int code = a ? srn__job_headers(c, &r.spec, &err) : srn_fail_nomem(&err, sizeof *a);
     if (!code) code = srn__job_start(c, &r.spec, &a->job, &param, &err);
@@ -267,7 +260,6 @@ void srn__handle_messages(srn__call *c) {
             srn__served_put(r.spec.model);
         return;
     }
-    srn__call_set_header(c, "request-id", srn__call_id(c));
     srn__call_reply_source(c, a->stream, a->stream ? "text/event-stream" : "application/json", &answer_ops,
                            a);
 }

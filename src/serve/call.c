@@ -262,7 +262,6 @@ void srn__call_fail(srn__call *c, int status, const char *type, const char *para
         if (k == 0) message[i] = '?', k = 1;
     }
     message[len] = 0;
-    if (status == 429 || status == 503) srn__call_set_header(c, "Retry-After", "1");
     srn__call_reply_json(c, status, srn__error_json(c->dialect, status, type, param, code, message));
 }
 

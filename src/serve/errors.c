@@ -14,6 +14,7 @@ static const status_row statuses[] = {
     {404, "not_found_error", "not_found_error"},
     {405, "invalid_request_error", "invalid_request_error"},
     {408, "timeout_error", "timeout_error"},
+    {409, "conflict_error", "invalid_request_error"},
     {413, "request_too_large", "request_too_large"},
     {429, "rate_limit_error", "rate_limit_error"},
     {431, "invalid_request_error", "invalid_request_error"},
@@ -47,7 +48,7 @@ static const err_row errs[] = {
     {SRN_EINVAL, 400, "invalid_value"},  {SRN_EUSAGE, 400, "invalid_value"},
     {SRN_EFORMAT, 400, "invalid_value"}, {SRN_EUNSUP, 400, "unsupported_value"},
     {SRN_ELIMIT, 400, "limit_exceeded"}, {SRN_ECONTEXT, 400, "context_length_exceeded"},
-    {SRN_ENOENT, 404, "not_found"},      {SRN_EBUSY, 503, "overloaded"},
+    {SRN_ENOENT, 404, "not_found"},      {SRN_EBUSY, 429, "queue_full"},
     {SRN_ENOMEM, 503, "out_of_memory"},  {SRN_ECANCELLED, 503, "cancelled"},
     {SRN_ETIMEOUT, 504, "timeout"},      {SRN_ENONFINITE, 500, "non_finite"},
 };

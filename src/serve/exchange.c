@@ -240,6 +240,8 @@ static ssize_t read_stream(void *cls, uint64_t at, char *to, size_t most) {
 
 static void add_headers(srn__call *c, struct MHD_Response *r) {
     MHD_add_response_header(r, "x-serin-call", c->id);
+    /* The name under which the official clients look for it. */
+    MHD_add_response_header(r, c->dialect == SRN__ANTHROPIC ? "request-id" : "x-request-id", c->id);
     MHD_add_response_header(r, "X-Content-Type-Options", "nosniff");
     if (c->content_type) MHD_add_response_header(r, "Content-Type", c->content_type);
     if (c->streamed) {
@@ -250,11 +252,13 @@ static void add_headers(srn__call *c, struct MHD_Response *r) {
     if (c->origin) {
         MHD_add_response_header(r, "Access-Control-Allow-Origin", c->origin);
         MHD_add_response_header(r, "Access-Control-Expose-Headers",
-                                "x-serin-call, x-serin-model, Retry-After");
+                                "x-serin-call, x-serin-model, x-request-id, request-id, Retry-After");
         MHD_add_response_header(r, "Vary", "Origin");
     }
     for (uint32_t i = 0; i < c->n_reply_headers; i++)
         MHD_add_response_header(r, c->reply_headers[i].name, c->reply_headers[i].value);
+    if ((c->status == 429 || c->status == 503) && !MHD_get_response_header(r, "Retry-After"))
+        MHD_add_response_header(r, "Retry-After", "1");
     if (c->close_after || atomic_load(&c->http->mode) >= SRN__MODE_DRAIN)
         MHD_add_response_header(r, "Connection", "close");
 }

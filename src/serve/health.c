@@ -1,7 +1,7 @@
 /* serve: what watches the server asks: does the process serve, can it answer, and its figures. Alive means
  * that the listener runs, which is shown by its answering at all; ready means that models are loaded, nobody
- * stops the server, and the engine's thread shows signs of life. Health runs on the listener's thread, so
- * that busy workers never make the server look dead.
+ * stops the server, and the engine's thread shows signs of life. All of it runs on the listener's
+ * thread, so that busy workers never make the server look dead nor hide its figures.
  */
 #include "serve/http_internal.h"
 #include "serve/metrics.h"
@@ -19,7 +19,6 @@ void srn__handle_ready(srn__call *c) {
         srn__call_reply_json(c, 200, json_pack("{s:s}", "status", "ready"));
         return;
     }
-    srn__call_set_header(c, "Retry-After", "1");
     srn__call_reply_json(c, 503, json_pack("{s:s, s:s}", "status", "unready", "reason", why));
 }
 

@@ -9,7 +9,7 @@
 
 #include "serve/http_internal.h"
 
-enum { N_WORKERS = 4, LAST_WORDS_MS = 3000 };
+enum { N_WORKERS = 4, LAST_WORDS_MS = 3000, LEAST_QUEUE = 64 };
 
 static int load_access(srn__http *h, srn_err *err) {
     const srn_config *c = h->config;
@@ -43,7 +43,8 @@ static int start(srn__http *h, srn_err *err) {
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &before); /* workers inherit it: signals are the main thread's */
     code = srn__workers_new(h->o.n_workers ? h->o.n_workers : N_WORKERS,
-                            h->o.queue ? h->o.queue : SRN_MAX(h->config->limits.queue, 1u), &h->workers, err);
+                            h->o.queue ? h->o.queue : SRN_MAX(h->config->limits.queue, (uint32_t)LEAST_QUEUE),
+                            &h->workers, err);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return code ? code : srn__listener_start(h, err);
 }

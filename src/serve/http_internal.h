@@ -38,7 +38,7 @@ typedef struct srn__http_opts {
     size_t n_routes;
     srn_server *server;     /* what srn__call_server gives; may be NULL */
     uint32_t n_workers;     /* 0: 4 */
-    uint32_t queue;         /* calls waiting for a worker; 0: limits.queue */
+    uint32_t queue;         /* calls waiting for a worker; 0: limits.queue, at least 64 */
     uint32_t last_words_ms; /* for cancelled sources to end their replies at the stop; 0: 3 s */
     void (*log)(void *ctx, const char *line); /* may be NULL */
     void *log_ctx;

@@ -22,6 +22,7 @@ typedef struct choice {
     const char *call_id; /* of the call that is being written */
     bool whole_call;     /* the last call is complete */
     bool ended;
+    srn__job_finish finish; /* once it ended, unless the job failed */
     srn_request_status status;
 } choice;
 
@@ -120,6 +121,7 @@ static void finish(srn__job *j, choice *c) {
                : c->n_calls && c->whole_call ? SRN__FINISH_TOOL_CALLS
                                              : SRN__FINISH_STOP;
     e.stop = c->status.stop;
+    c->finish = e.finish;
     c->ended = true;
     push(j, e, (srn_str){0});
 }
@@ -215,8 +217,65 @@ void srn__job_cancel(srn__job *j) {
     for (uint32_t i = 0; i < j->n; i++) srn_request_cancel(j->requests[i]);
 }
 
+/* ---- what became of it ---- */
+
+static uint32_t reasoning_tokens(const choice *c) {
+    uint64_t end = c->parser ? srn_reply_parser_reasoning_end(c->parser) : 0;
+    uint32_t n = 0;
+    while (end && n < c->n_tokens && c->tokens[n].text_end <= end) n++;
+    return n;
+}
+
+srn__job_usage srn__job_get_usage(const srn__job *j) {
+    srn__job_usage u = {.prompt_tokens = (uint32_t)j->prompt.n};
+    for (uint32_t i = 0; i < j->n; i++) {
+        const choice *c = &j->choices[i];
+        u.output_tokens += c->n_tokens;
+        u.reasoning_tokens += reasoning_tokens(c);
+        u.cached_tokens = i ? SRN_MIN(u.cached_tokens, c->status.n_cached) : c->status.n_cached;
+    }
+    return u;
+}
+
+/* How a choice ended, for log and metrics: an answer that nobody waited for any more, or that the server
+ * ended early, is an abort. */
+static const char *end_of(const srn__job *j, const choice *c) {
+    static const char *const names[] = {[SRN__FINISH_STOP] = "stop",
+                                        [SRN__FINISH_LENGTH] = "length",
+                                        [SRN__FINISH_TOOL_CALLS] = "tool_calls"};
+    if (j->failed) return j->err.code == SRN_ECANCELLED ? "abort" : "error";
+    return c->ended ? names[c->finish] : "abort";
+}
+
+/* Adds to the facts of the call, which are complete once all its jobs are gone. */
+static void add_facts(srn__job *j) {
+    srn__call_facts *f = srn__call_get_facts(j->call);
+    uint64_t now = srn_now_us();
+    uint32_t unread = 0;
+    for (uint32_t i = 0; i < j->n; i++) {
+        choice *c = &j->choices[i];
+        srn_request_status *s = &c->status;
+        if (!c->ended || j->failed) { /* what was computed since it was last looked at counts too */
+            srn_request_read(c->request, 0, NULL, 0, NULL, NULL, 0, s);
+            unread += s->n_output > c->n_tokens ? s->n_output - c->n_tokens : 0;
+        }
+        uint64_t started = s->started_us ? s->started_us : now;
+        if (started > s->submitted_us) f->queue_us = SRN_MAX(f->queue_us, started - s->submitted_us);
+        if (s->first_token_us) f->ttft_us = SRN_MAX(f->ttft_us, s->first_token_us - s->submitted_us);
+        bool bad = strcmp(f->finish, "abort") == 0 || strcmp(f->finish, "error") == 0;
+        if (!bad) snprintf(f->finish, sizeof f->finish, "%s", end_of(j, c));
+    }
+    srn__job_usage u = srn__job_get_usage(j);
+    f->output_tokens += unread;
+    f->prompt_tokens += u.prompt_tokens;
+    f->cached_tokens += u.cached_tokens;
+    f->output_tokens += u.output_tokens;
+    if (j->failed) snprintf(f->error, sizeof f->error, "%s", srn_err_name(j->err.code));
+}
+
 void srn__job_free(srn__job *j) {
     if (!j) return;
+    if (j->n && j->choices[0].request) add_facts(j);
     for (uint32_t i = 0; i < j->n; i++) {
         choice *c = &j->choices[i];
         if (j->requests[i]) srn_request_release(j->requests[i]);
@@ -308,6 +367,8 @@ static int submit(srn__job *j, const srn__job_spec *spec, const srn_reply_opts *
     if (!code)
         code =
             srn_request_submit(srn__call_scheduler(j->call), j->model->engine, opts, spec->n, requests, err);
+    if (code && atomic_load(&j->model->leaving)) /* since the request found it */
+        code = srn_fail(err, SRN_ECANCELLED, "the model '%s' is being unloaded", j->model->name);
     for (uint32_t i = 0; !code && i < spec->n; i++) j->choices[i].request = requests[i];
     free(opts);
     return code;
@@ -337,42 +398,11 @@ int srn__job_start(srn__call *c, const srn__job_spec *spec, srn__job **ret, cons
         *ret_param = param;
         return code;
     }
-    snprintf(srn__call_get_facts(c)->model, sizeof srn__call_get_facts(c)->model, "%s", spec->model->name);
     *ret = j;
     return SRN_OK;
 }
 
-/* ---- what became of it ---- */
-
-static uint32_t reasoning_tokens(const choice *c) {
-    uint64_t end = c->parser ? srn_reply_parser_reasoning_end(c->parser) : 0;
-    uint32_t n = 0;
-    while (end && n < c->n_tokens && c->tokens[n].text_end <= end) n++;
-    return n;
-}
-
-srn__job_usage srn__job_get_usage(const srn__job *j) {
-    srn__job_usage u = {.prompt_tokens = (uint32_t)j->prompt.n};
-    for (uint32_t i = 0; i < j->n; i++) {
-        const choice *c = &j->choices[i];
-        u.output_tokens += c->n_tokens;
-        u.reasoning_tokens += reasoning_tokens(c);
-        u.cached_tokens = i ? SRN_MIN(u.cached_tokens, c->status.n_cached) : c->status.n_cached;
-    }
-    return u;
-}
-
-void srn__job_add_facts(const srn__job *j, srn__call_facts *f) {
-    srn__job_usage u = srn__job_get_usage(j);
-    f->prompt_tokens += u.prompt_tokens;
-    f->cached_tokens += u.cached_tokens;
-    f->output_tokens += u.output_tokens;
-    const srn_request_status *s = &j->choices[0].status;
-    if (s->started_us) f->queue_us = SRN_MAX(f->queue_us, s->started_us - s->submitted_us);
-    if (s->first_token_us) f->ttft_us = SRN_MAX(f->ttft_us, s->first_token_us - s->submitted_us);
-    snprintf(f->finish, sizeof f->finish, "%s",
-             j->failed ? srn_err_name(j->err.code) : srn_finish_name(s->finish));
-}
+/* ---- what it holds ---- */
 
 uint32_t srn__job_n_choices(const srn__job *j) {
     return j->n;

@@ -44,12 +44,14 @@ typedef struct srn__job_spec {
     uint32_t timeout_ms;
 } srn__job_spec;
 
-/* The model that a request for `asked` gets by the routes, with a hold; *ret_route may be NULL. Errors: those
- * of srn__models_get. */
-int srn__job_model(srn__call *c, const char *endpoint, const char *asked, srn__served **ret,
-                   const srn_config_route **ret_route, srn_err *err);
-/* What a route says of tokens, time and priority, laid over the spec. */
-void srn__job_apply_route(srn__job_spec *spec, const srn_config_route *route);
+/* The model that a request for `asked` gets by the routes, with a hold; ret_route may be NULL. false: an
+ * error was replied. */
+bool srn__job_model(srn__call *c, const char *endpoint, const char *asked, srn__served **ret,
+                    const srn_config_route **ret_route);
+/* What a route (or NULL) says of tokens, time and priority, laid over the spec. SRN_EINVAL with *ret_param: a
+ * priority below 0, which goes before everybody, is for admin keys where there are keys. */
+int srn__job_apply_route(const srn__call *c, srn__job_spec *spec, const srn_config_route *route,
+                         const char **ret_param, srn_err *err);
 /* The headers that every answer carries: x-serin-model, x-serin-prompt, x-serin-seed. */
 int srn__job_headers(srn__call *c, const srn__job_spec *spec, srn_err *err);
 /* SHA-256 of the prompt's fixed part: template, system messages, tools. */
@@ -89,13 +91,12 @@ typedef struct srn__job_event {
 bool srn__job_next(srn__job *j, srn__job_event *ret);
 bool srn__job_done(const srn__job *j); /* every choice ended and every event was taken */
 void srn__job_cancel(srn__job *j);     /* any thread */
-void srn__job_free(srn__job *j);
+void srn__job_free(srn__job *j);       /* adds what became of it to the facts of its call */
 
 typedef struct srn__job_usage {
     uint32_t prompt_tokens, cached_tokens, output_tokens, reasoning_tokens;
 } srn__job_usage;
 srn__job_usage srn__job_get_usage(const srn__job *j);
-void srn__job_add_facts(const srn__job *j, srn__call_facts *f); /* tokens and times, for the log */
 uint32_t srn__job_n_choices(const srn__job *j);
 /* Tokens of a choice with their log-probabilities; tops [n_top] each. */
 const srn_out_token *srn__job_tokens(const srn__job *j, uint32_t choice, uint32_t *ret_n,

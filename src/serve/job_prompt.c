@@ -15,27 +15,44 @@ static const char *header(void *ctx, const char *name) {
     return srn__call_header(ctx, name);
 }
 
-int srn__job_model(srn__call *c, const char *endpoint, const char *asked, srn__served **ret,
-                   const srn_config_route **ret_route, srn_err *err) {
+bool srn__job_model(srn__call *c, const char *endpoint, const char *asked, srn__served **ret,
+                    const srn_config_route **ret_route) {
     const srn_key *key = srn__call_key(c);
+    srn_err err = {0};
     srn_route_query q = {.endpoint = endpoint,
                          .key = key ? key->name : NULL,
                          .alias = asked,
                          .header = header,
                          .header_ctx = c};
     const srn_config_route *route = srn_config_route_of(srn__call_config(c), &q);
-    int code = srn__models_get(srn__call_models(c), route && route->model ? route->model : asked, ret, err);
-    if (!code && ret_route) *ret_route = route;
-    return code;
+    int code = srn__models_get(srn__call_models(c), route && route->model ? route->model : asked, ret, &err);
+    if (code == SRN_ENOENT)
+        srn__call_fail(c, 404, "invalid_request_error", "model", "model_not_found", "%s", err.text);
+    else if (code == SRN_EBUSY)
+        srn__call_fail(c, 503, NULL, "model", "model_not_loaded", "%s", err.text);
+    else if (code)
+        srn__call_fail_err(c, "model", &err);
+    if (code) return false;
+    if (ret_route) *ret_route = route;
+    srn__call_facts *facts = srn__call_get_facts(c);
+    snprintf(facts->model, sizeof facts->model, "%s", (*ret)->name);
+    return true;
 }
 
-void srn__job_apply_route(srn__job_spec *spec, const srn_config_route *route) {
-    if (!route) return;
+int srn__job_apply_route(const srn__call *c, srn__job_spec *spec, const srn_config_route *route,
+                         const char **ret_param, srn_err *err) {
+    const srn_key *key = srn__call_key(c);
+    if (spec->priority < 0 && key && !key->admin) {
+        *ret_param = "priority";
+        return srn_fail(err, SRN_EINVAL, "'priority' below 0 needs an admin key");
+    }
+    if (!route) return SRN_OK;
     if (route->max_tokens && (!spec->max_tokens || spec->max_tokens > route->max_tokens))
         spec->max_tokens = route->max_tokens;
     if (route->timeout_ms && (!spec->timeout_ms || spec->timeout_ms > route->timeout_ms))
         spec->timeout_ms = route->timeout_ms;
     spec->priority += route->priority;
+    return SRN_OK;
 }
 
 /* ---- the prompt ---- */

@@ -76,6 +76,7 @@ void srn__log_call(srn__http *h, const srn__call_end *e) {
     srn_buf_addf(&b, ",\"queue_ms\":%.3f,\"ttft_ms\":%.3f,\"total_ms\":%.3f", (double)f->queue_us / 1e3,
                  (double)f->ttft_us / 1e3, (double)e->total_us / 1e3);
     add_field(&b, "finish", f->finish[0] ? f->finish : NULL);
+    if (f->error[0]) add_field(&b, "error", f->error);
     add_field(&b, "client", e->client);
     end_line(h, &b);
 }

@@ -1,7 +1,9 @@
 /* The models in memory: names and aliases to engines that the scheduler runs, loaded at start and at run
- * time. Worker threads look models up and load them; a reply holds its model until it is sent. One lock
- * guards the list and the states; loading happens outside it, one at a time, so that running models are never
- * held up. Refuses unknown names with the list of those that there are.
+ * time. Worker threads look models up and load them; a reply holds its model until it is sent, and the last
+ * to let go has it closed by a thread of its own, for that may take long and the listener must not wait. One
+ * lock guards the list and the states; loading and unloading happen outside it. Refuses unknown names with
+ * the list of those that there are, and a second load or unload while one is under way: they occupy a worker,
+ * of which requests need some.
  */
 #include <pthread.h>
 #include <stdlib.h>
@@ -25,13 +27,19 @@ struct srn__models {
     pthread_cond_t changed;
     entry **entries;
     uint32_t n;
-    bool loading; /* one model is loaded at a time */
+    bool loading, unloading; /* one model at a time */
+    uint32_t n_closing;      /* threads that close models */
+    srn__models_tell *tell;  /* may be NULL */
+    void *tell_ctx;
 };
 
-int srn__models_new(const srn_config *c, srn_scheduler *s, srn__models **ret, srn_err *err) {
+int srn__models_new(const srn_config *c, srn_scheduler *s, srn__models_tell *tell, void *tell_ctx,
+                    srn__models **ret, srn_err *err) {
     srn__models *m = srn_calloc(1, sizeof *m);
     if (!m) return srn_fail_nomem(err, sizeof *m);
     m->config = c;
+    m->tell = tell;
+    m->tell_ctx = tell_ctx;
     m->scheduler = s;
     pthread_mutex_init(&m->lock, NULL);
     pthread_cond_init(&m->changed, NULL);
@@ -61,8 +69,31 @@ static void served_free(srn__served *v) {
     free(v);
 }
 
+static void *close_model(void *p) {
+    srn__served *v = p;
+    srn__models *m = v->models;
+    const char *name = v->name; /* the entry's, which outlives it */
+    pthread_setname_np(pthread_self(), "serin-close");
+    served_free(v);
+    if (m->tell) m->tell(m->tell_ctx, name, NULL);
+    pthread_mutex_lock(&m->lock);
+    m->n_closing--;
+    pthread_cond_broadcast(&m->changed);
+    pthread_mutex_unlock(&m->lock);
+    return NULL;
+}
+
 void srn__served_put(srn__served *v) {
-    if (v && atomic_fetch_sub(&v->refs, 1) == 1) served_free(v);
+    if (!v || atomic_fetch_sub(&v->refs, 1) != 1) return;
+    srn__models *m = v->models;
+    pthread_t thread;
+    pthread_mutex_lock(&m->lock);
+    m->n_closing++;
+    pthread_mutex_unlock(&m->lock);
+    if (pthread_create(&thread, NULL, close_model, v) == 0)
+        pthread_detach(thread);
+    else
+        close_model(v);
 }
 
 static srn_pooling pooling_of(const srn_weights *w, const char *architecture) {
@@ -103,8 +134,8 @@ static int open_trie(srn__served *v, srn_err *err) {
 }
 
 /* Everything but handing the engine to the scheduler. */
-static int served_open(const srn_config_model *c, srn_progress_fn *progress, void *ctx, srn__served *v,
-                       srn_err *err) {
+static int served_open(srn__models *m, const srn_config_model *c, srn_progress_fn *progress, void *ctx,
+                       srn__served *v, srn_err *err) {
     char path[4096];
     srn_engine_opts o = {.threads = c->threads,
                          .n_ctx = c->ctx,
@@ -122,6 +153,7 @@ static int served_open(const srn_config_model *c, srn_progress_fn *progress, voi
     if (!code) code = open_trie(v, err);
     if (!code) code = srn_weights_id(w, false, progress, ctx, v->weights_id, err);
     if (code) return code;
+    v->models = m;
     v->pooling = pooling_of(w, srn_engine_get_info(v->engine).architecture);
     v->config = c;
     v->name = c->name;
@@ -134,12 +166,13 @@ static int served_new(srn__models *m, const srn_config_model *c, srn_progress_fn
                       srn__served **ret, srn_err *err) {
     srn__served *v = srn_calloc(1, sizeof *v);
     if (!v) return srn_fail_nomem(err, sizeof *v);
-    int code = served_open(c, progress, ctx, v, err);
+    int code = served_open(m, c, progress, ctx, v, err);
     if (!code) code = srn_scheduler_add(m->scheduler, v->engine, err);
     if (code) {
         served_free(v);
         return code;
     }
+    if (m->tell) m->tell(m->tell_ctx, v->name, v);
     *ret = v;
     return SRN_OK;
 }
@@ -150,8 +183,13 @@ void srn__models_free(srn__models *m) {
         entry *e = m->entries[i];
         if (e->served) srn_scheduler_remove(m->scheduler, e->served->engine, 0);
         srn__served_put(e->served);
-        srn_arena_done(&e->own);
-        free(e);
+    }
+    pthread_mutex_lock(&m->lock);
+    while (m->n_closing) pthread_cond_wait(&m->changed, &m->lock);
+    pthread_mutex_unlock(&m->lock);
+    for (uint32_t i = 0; i < m->n; i++) {
+        srn_arena_done(&m->entries[i]->own);
+        free(m->entries[i]);
     }
     free(m->entries);
     pthread_mutex_destroy(&m->lock);
@@ -209,19 +247,25 @@ void srn__models_each(srn__models *m, void (*fn)(void *ctx, const srn_config_mod
 
 /* ---- loading and unloading ---- */
 
-/* Loads an entry whose state is LOADING. */
-static int load_entry(srn__models *m, entry *e, srn_progress_fn *progress, void *ctx, srn_err *err) {
+/* Takes an entry that was added at run time out of the list again; the lock is held. */
+static void remove_entry(srn__models *m, entry *e) {
+    for (uint32_t i = 0; i < m->n; i++)
+        if (m->entries[i] == e) memmove(&m->entries[i], &m->entries[i + 1], (--m->n - i) * sizeof(entry *));
+    srn_arena_done(&e->own);
+    free(e);
+}
+
+/* Loads an entry whose state is LOADING, while m->loading is the caller's; one that was added for it does not
+ * outlive a failure. */
+static int load_entry(srn__models *m, entry *e, bool added, srn_progress_fn *progress, void *ctx,
+                      srn_err *err) {
     srn__served *v = NULL;
-    pthread_mutex_lock(&m->lock);
-    while (m->loading) pthread_cond_wait(&m->changed, &m->lock);
-    m->loading = true;
-    pthread_mutex_unlock(&m->lock);
     int code = served_new(m, &e->config, progress, ctx, &v, err);
     pthread_mutex_lock(&m->lock);
     m->loading = false;
     e->served = v;
     e->state = code ? UNLOADED : LOADED;
-    pthread_cond_broadcast(&m->changed);
+    if (code && added) remove_entry(m, e);
     pthread_mutex_unlock(&m->lock);
     return code;
 }
@@ -230,7 +274,7 @@ int srn__models_load_all(srn__models *m, srn_progress_fn *progress, void *progre
     for (uint32_t i = 0; i < m->n; i++) {
         if (m->entries[i]->config.lazy) continue;
         m->entries[i]->state = LOADING;
-        int code = load_entry(m, m->entries[i], progress, progress_ctx, err);
+        int code = load_entry(m, m->entries[i], false, progress, progress_ctx, err);
         if (code) return srn_fail_prefix(err, code, "model '%s'", m->entries[i]->config.name);
     }
     return SRN_OK;
@@ -254,15 +298,6 @@ static entry *add_entry(srn__models *m, const char *name, const char *path) {
     return m->entries[m->n++] = e;
 }
 
-static void remove_entry(srn__models *m, entry *e) {
-    pthread_mutex_lock(&m->lock);
-    for (uint32_t i = 0; i < m->n; i++)
-        if (m->entries[i] == e) memmove(&m->entries[i], &m->entries[i + 1], (--m->n - i) * sizeof(entry *));
-    pthread_mutex_unlock(&m->lock);
-    srn_arena_done(&e->own);
-    free(e);
-}
-
 int srn__models_load(srn__models *m, const char *name, const char *path, srn_err *err) {
     int code = SRN_OK;
     bool added = false;
@@ -279,14 +314,16 @@ int srn__models_load(srn__models *m, const char *name, const char *path, srn_err
                                               : "being unloaded");
     else if (!e && !path)
         code = unknown(m, name, err);
+    else if (m->loading)
+        code = srn_fail(err, SRN_EBUSY, "another model is being loaded; ask again when it is there");
     else if (!e && (added = true) && !(e = add_entry(m, name, path)))
         code = srn_fail_nomem(err, sizeof *e);
-    if (!code) e->state = LOADING;
+    if (!code) {
+        e->state = LOADING;
+        m->loading = true;
+    }
     pthread_mutex_unlock(&m->lock);
-    if (code) return code;
-    code = load_entry(m, e, NULL, NULL, err);
-    if (code && added) remove_entry(m, e);
-    return code;
+    return code ? code : load_entry(m, e, added, NULL, NULL, err);
 }
 
 int srn__models_unload(srn__models *m, const char *name, uint64_t grace_us, srn_err *err) {
@@ -298,9 +335,13 @@ int srn__models_unload(srn__models *m, const char *name, uint64_t grace_us, srn_
         code = unknown(m, name, err);
     else if (e->state != LOADED)
         code = srn_fail(err, SRN_EBUSY, "the model '%s' is not loaded", name);
+    else if (m->unloading)
+        code = srn_fail(err, SRN_EBUSY, "another model is being unloaded; ask again when it is gone");
     else {
         e->state = UNLOADING;
+        m->unloading = true;
         v = e->served;
+        atomic_store(&v->leaving, true);
     }
     pthread_mutex_unlock(&m->lock);
     if (code) return code;
@@ -308,6 +349,7 @@ int srn__models_unload(srn__models *m, const char *name, uint64_t grace_us, srn_
     pthread_mutex_lock(&m->lock);
     e->served = NULL;
     e->state = UNLOADED;
+    m->unloading = false;
     pthread_mutex_unlock(&m->lock);
     srn__served_put(v); /* replies that are still being sent hold it a little longer */
     return SRN_OK;

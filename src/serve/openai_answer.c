@@ -412,10 +412,6 @@ static void finish(answer *a, srn_buf *out) {
     srn_buf_addz(out, "data: [DONE]\n\n");
 }
 
-static void add_facts(answer *a) {
-    for (uint32_t j = 0; j < a->n_jobs; j++) srn__job_add_facts(a->jobs[j], srn__call_get_facts(a->call));
-}
-
 static int pull(void *source, srn_buf *out, int *status) {
     answer *a = source;
     bool all = true;
@@ -426,7 +422,6 @@ static int pull(void *source, srn_buf *out, int *status) {
             if (e.kind == SRN__JOB_FAIL) {
                 a->over = true;
                 for (uint32_t k = 0; k < a->n_jobs; k++) srn__job_cancel(a->jobs[k]);
-                add_facts(a);
                 put_error(a, e.err, out, status);
                 return 1;
             }
@@ -439,7 +434,6 @@ static int pull(void *source, srn_buf *out, int *status) {
         return 0;
     }
     finish(a, out);
-    add_facts(a);
     return 1;
 }
 
@@ -540,23 +534,21 @@ void srn__openai_answer(srn__call *c, srn__openai_request *r, const srn_config_r
     static const srn__source_ops ops = {pull, cancel, answer_free};
     srn_err err = {0};
     const char *param = NULL;
-    const srn_key *key = srn__call_key(c);
-    if (r->spec.priority < 0 && key && !key->admin) {
-        srn__call_fail(c, 400, NULL, "priority", "invalid_value", "'priority' below 0 needs an admin key");
+    if (srn__job_apply_route(c, &r->spec, route, &param, &err)) {
+        srn__call_fail_err(c, param, &err);
         srn__served_put(r->spec.model);
         return;
     }
-    srn__job_apply_route(&r->spec, route);
     srn__served *model = r->spec.model;
     answer *a = answer_new(c, r);
     if (!a) {
         if (r->spec.model) srn__served_put(model);
         srn_fail_nomem(&err, sizeof *a);
-        srn__openai_fail(c, NULL, &err);
+        srn__call_fail_err(c, NULL, &err);
         return;
     }
     if (start_jobs(a, &param, &err)) {
-        srn__openai_fail(c, param, &err);
+        srn__call_fail_err(c, param, &err);
         answer_free(a);
         return;
     }

@@ -3,27 +3,6 @@
 #include "serve/openai.h"
 #include "serve/openai_internal.h"
 
-void srn__openai_fail(srn__call *c, const char *param, const srn_err *err) {
-    if (err->code == SRN_EBUSY) {
-        srn__call_set_header(c, "Retry-After", "1");
-        srn__call_fail(c, 429, NULL, NULL, "queue_full", "%s", err->text);
-        return;
-    }
-    srn__call_fail_err(c, param, err);
-}
-
-bool srn__openai_model(srn__call *c, const char *endpoint, const char *asked, srn__served **ret,
-                       const srn_config_route **ret_route) {
-    srn_err err = {0};
-    int code = srn__job_model(c, endpoint, asked, ret, ret_route, &err);
-    if (code == SRN_OK) return true;
-    if (code == SRN_ENOENT)
-        srn__call_fail(c, 404, "invalid_request_error", "model", "model_not_found", "%s", err.text);
-    else
-        srn__call_fail_err(c, "model", &err);
-    return false;
-}
-
 static void answer(srn__call *c, bool chat, const char *endpoint) {
     srn__openai_request r;
     srn__served *v = NULL;
@@ -34,11 +13,11 @@ static void answer(srn__call *c, bool chat, const char *endpoint) {
     if (!body) return;
     int code = srn__openai_parse(body, chat, &srn__call_config(c)->limits, &r, &param, &err);
     if (code) {
-        srn__openai_fail(c, param, &err);
-    } else if (srn__openai_model(c, endpoint, r.model, &v, &route)) {
+        srn__call_fail_err(c, param, &err);
+    } else if (srn__job_model(c, endpoint, r.model, &v, &route)) {
         code = srn__openai_bind(&r, v, &param, &err);
         if (code) {
-            srn__openai_fail(c, param, &err);
+            srn__call_fail_err(c, param, &err);
             srn__served_put(v);
         } else {
             srn__openai_answer(c, &r, route);

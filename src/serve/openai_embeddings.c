@@ -24,6 +24,7 @@ typedef struct embeddings {
     uint32_t n, started, ended;
     uint32_t n_embd;
     bool base64;
+    int32_t priority;
     uint64_t deadline_us;
     pthread_mutex_t lock; /* guards the requests against cancel, which any thread may call */
     bool cancelled;
@@ -45,7 +46,7 @@ static int submit_some(embeddings *e, srn_err *err) {
                                     .sampling = srn_sampling_default(),
                                     .pooling = e->model->pooling,
                                     .tenant = key ? key->tenant_id : 0,
-                                    .priority = key ? key->priority : 0,
+                                    .priority = (key ? key->priority : 0) + e->priority,
                                     .deadline_us = e->deadline_us,
                                     .notify = wake,
                                     .notify_ctx = e->call};
@@ -269,33 +270,33 @@ void srn__openai_embeddings(srn__call *c) {
     srn__served *v;
     if (!body) return;
     if (srn__field_string(body, "model", &name, &param, &err)) {
-        srn__openai_fail(c, param, &err);
+        srn__call_fail_err(c, param, &err);
         return;
     }
-    if (!srn__openai_model(c, "/v1/embeddings", name, &v, &route)) return;
+    if (!srn__job_model(c, "/v1/embeddings", name, &v, &route)) return;
     embeddings *e = srn_calloc(1, sizeof *e);
     if (!e) {
         srn__served_put(v);
         srn_fail_nomem(&err, sizeof *e);
-        srn__openai_fail(c, NULL, &err);
+        srn__call_fail_err(c, NULL, &err);
         return;
     }
     srn__call_hold(c);
     *e = (embeddings){.call = c, .model = v, .n_embd = srn_engine_get_info(v->engine).n_embd};
     pthread_mutex_init(&e->lock, NULL);
-    uint32_t timeout = srn__call_config(c)->limits.request_timeout_ms;
-    if (route && route->timeout_ms) timeout = route->timeout_ms;
-    if (timeout) e->deadline_us = srn_now_us() + 1000 * (uint64_t)timeout;
-    int code = read_options(e, body, &param, &err);
+    srn__job_spec general = {.timeout_ms = srn__call_config(c)->limits.request_timeout_ms};
+    int code = srn__job_apply_route(c, &general, route, &param, &err);
+    e->priority = general.priority;
+    if (general.timeout_ms) e->deadline_us = srn_now_us() + 1000 * (uint64_t)general.timeout_ms;
+    if (!code) code = read_options(e, body, &param, &err);
     if (!code) code = read_inputs(e, body, &param, &err);
     if (!code) code = submit_some(e, &err);
     if (code && e->started == 0) {
         if (code == SRN_ECONTEXT) param = "input";
-        srn__openai_fail(c, param, &err);
+        srn__call_fail_err(c, param, &err);
         embeddings_free(e);
         return;
     }
     srn__call_set_header(c, "x-serin-model", v->weights_id);
-    snprintf(srn__call_get_facts(c)->model, sizeof srn__call_get_facts(c)->model, "%s", v->name);
     srn__call_reply_source(c, false, "application/json", &ops, e);
 }

@@ -112,10 +112,5 @@ void srn__put_usage(srn_buf *b, const srn__job_usage *u);
 void srn__openai_answer(srn__call *c, srn__openai_request *r, const srn_config_route *route);
 /* "serin-0.1.0/...+0123456789abcdef" */
 void srn__openai_fingerprint(const srn__served *v, char *ret, size_t cap);
-/* An error of parsing or starting a request, in the route's dialect. */
-void srn__openai_fail(srn__call *c, const char *param, const srn_err *err);
-/* Looks the model up; false: an error was replied. */
-bool srn__openai_model(srn__call *c, const char *endpoint, const char *asked, srn__served **ret,
-                       const srn_config_route **ret_route);
 
 #endif

@@ -66,10 +66,10 @@ static bool begin(srn__call *c, const char *endpoint, json_t **ret_body, srn__se
     *ret_body = srn__call_json(c);
     if (!*ret_body) return false;
     if (srn__field_string(*ret_body, "model", &name, &param, &err)) {
-        srn__openai_fail(c, param, &err);
+        srn__call_fail_err(c, param, &err);
         return false;
     }
-    return srn__openai_model(c, endpoint, name, ret, NULL);
+    return srn__job_model(c, endpoint, name, ret, NULL);
 }
 
 /* {"id": 1, "piece": "text"}, or the piece's bytes where it is not whole characters. */
@@ -153,7 +153,7 @@ void srn__tokenize(srn__call *c) {
     int code = srn__fields_read(body, fields, SRN_LEN(fields), &o, &param, &err);
     if (!code) code = tokens_of(body, &srn__call_config(c)->limits, v, &o, &ids, &param, &err);
     if (code) {
-        srn__openai_fail(c, param, &err);
+        srn__call_fail_err(c, param, &err);
     } else {
         srn_buf out;
         srn_buf_init(&out, MAX_REPLY);
@@ -198,7 +198,7 @@ void srn__detokenize(srn__call *c) {
     if (!begin(c, "/detokenize", &body, &v)) return;
     srn_buf_init(&text, MAX_TEXT);
     if (detokenize(body, v, &text, &param, &err)) {
-        srn__openai_fail(c, param, &err);
+        srn__call_fail_err(c, param, &err);
     } else {
         json_t *s = json_stringn(text.data ? text.data : "", text.len);
         srn__call_reply_json(c, 200, json_pack("{s:O, s:o}", "content", s, "prompt", s));
@@ -220,7 +220,7 @@ void srn__apply_template(srn__call *c) {
     r.spec.model = v;
     if (!code) code = srn__job_prompt(&r.spec, &text, NULL, &err);
     if (code)
-        srn__openai_fail(c, param ? param : "messages", &err);
+        srn__call_fail_err(c, param ? param : "messages", &err);
     else
         srn__call_reply_json(
             c, 200, json_pack("{s:o}", "prompt", json_stringn(text.data ? text.data : "", text.len)));

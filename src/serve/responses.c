@@ -231,7 +231,6 @@ static void begin(answer *a, srn_buf *out) {
 
 static void put_last(answer *a, srn_buf *out, const char *type, json_t *response) {
     a->ended = true;
-    srn__job_add_facts(a->job, srn__call_get_facts(a->call));
     if (a->stream) {
         put_response(a, out, type, response);
         srn_buf_addz(out, "data: [DONE]\n\n");
@@ -343,27 +342,22 @@ static answer *new_answer(srn__call *c, const srn__openai_request *r, json_t *bo
     return a;
 }
 
-/* From a parsed request to an answer that is being computed; *ret_param names the field to blame. */
-static int start(srn__call *c, srn__openai_request *r, json_t *body, answer **ret, const char **ret_param,
-                 srn_err *err) {
-    const srn_config_route *route = NULL;
-    srn__served *v = NULL;
+/* From a parsed request to an answer that is being computed; *ret_param names the field to blame. Takes the
+ * hold on v. */
+static int start(srn__call *c, srn__openai_request *r, json_t *body, srn__served *v,
+                 const srn_config_route *route, answer **ret, const char **ret_param, srn_err *err) {
     answer *a = new_answer(c, r, body);
-    int code =
-        a ? srn__job_model(c, "/v1/responses", r->model, &v, &route, err) : srn_fail_nomem(err, sizeof *a);
-    if (code) {
-        *ret_param = "model";
-    } else {
-        atomic_fetch_add(&v->refs, 1);
-        a->model = v;
-        snprintf(srn__call_get_facts(c)->model, sizeof srn__call_get_facts(c)->model, "%s", v->name);
-        code = srn__openai_bind(r, v, ret_param, err);
-        srn__job_apply_route(&r->spec, route);
-        if (!code) code = srn__job_headers(c, &r->spec, err);
-        if (!code) code = srn__job_start(c, &r->spec, &a->job, ret_param, err);
+    if (!a) {
+        srn__served_put(v);
+        return srn_fail_nomem(err, sizeof *a);
     }
+    a->model = v;
+    int code = srn__openai_bind(r, v, ret_param, err);
+    if (!code) code = srn__job_apply_route(c, &r->spec, route, ret_param, err);
+    if (!code) code = srn__job_headers(c, &r->spec, err);
+    if (!code) code = srn__job_start(c, &r->spec, &a->job, ret_param, err);
     if (code) {
-        if (a) free_answer(a);
+        free_answer(a);
         return code;
     }
     *ret = a;
@@ -376,15 +370,18 @@ void srn__handle_responses(srn__call *c) {
     srn__openai_request r = {0};
     json_t *body = srn__call_json(c), *chat = NULL;
     const char *param = NULL;
+    const srn_config_route *route = NULL;
+    srn__served *v = NULL;
     answer *a = NULL;
     if (!body) return;
     int code = srn__responses_to_chat(body, &srn__call_config(c)->limits, &f, &chat);
     if (code) return srn__call_fail_err(c, f.param[0] ? f.param : NULL, &err);
     code = srn__openai_parse(chat, true, &srn__call_config(c)->limits, &r, &param, &err);
-    if (!code) code = start(c, &r, body, &a, &param, &err);
+    bool found = !code && srn__job_model(c, "/v1/responses", r.model, &v, &route);
+    if (found) code = start(c, &r, body, v, route, &a, &param, &err);
     if (code)
         srn__call_fail_err(c, param_name(param), &err);
-    else
+    else if (found)
         srn__call_reply_source(c, a->stream, a->stream ? "text/event-stream" : "application/json",
                                &answer_ops, a);
     srn__openai_request_done(&r);

@@ -9,7 +9,7 @@ const srn__route srn__routes[] = {
     {"GET", "/health/live", srn__handle_live, SRN__ROUTE_OPEN | SRN__ROUTE_INLINE, SRN__OPENAI},
     {"GET", "/health/ready", srn__handle_ready, SRN__ROUTE_OPEN | SRN__ROUTE_INLINE, SRN__OPENAI},
     {"GET", "/v1/health", srn__handle_live, SRN__ROUTE_OPEN | SRN__ROUTE_INLINE, SRN__OPENAI},
-    {"GET", "/metrics", srn__handle_metrics, SRN__ROUTE_METRICS, SRN__OPENAI},
+    {"GET", "/metrics", srn__handle_metrics, SRN__ROUTE_METRICS | SRN__ROUTE_INLINE, SRN__OPENAI},
     {"POST", "/v1/models/load", srn__handle_load, SRN__ROUTE_ADMIN, SRN__OPENAI},
     {"POST", "/v1/models/unload", srn__handle_unload, SRN__ROUTE_ADMIN, SRN__OPENAI},
     {"POST", "/v1/chat/completions", srn__openai_chat, 0, SRN__OPENAI},

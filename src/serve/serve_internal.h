@@ -27,19 +27,24 @@ typedef struct srn__served {
     int64_t loaded_unix;
     const srn_config_model *config;
     atomic_uint refs;
+    atomic_bool leaving; /* being unloaded */
+    struct srn__models *models;
 } srn__served;
 
 typedef struct srn__models srn__models;
-int srn__models_new(const srn_config *c, srn_scheduler *s, srn__models **ret, srn_err *err);
+/* A model is there (v), or its memory was given back (NULL). Any thread. */
+typedef void srn__models_tell(void *ctx, const char *name, const srn__served *v);
+int srn__models_new(const srn_config *c, srn_scheduler *s, srn__models_tell *tell, void *tell_ctx,
+                    srn__models **ret, srn_err *err);
 void srn__models_free(srn__models *m);
 /* Loads every model of the config that is not lazy. */
 int srn__models_load_all(srn__models *m, srn_progress_fn *progress, void *progress_ctx, srn_err *err);
 /* A hold on a model by name or alias; NULL or "" is the default one. SRN_ENOENT lists what there is;
  * SRN_EBUSY: known but not loaded now. */
 int srn__models_get(srn__models *m, const char *name, srn__served **ret, srn_err *err);
-void srn__served_put(srn__served *v);
+void srn__served_put(srn__served *v); /* any thread; the last one closes the engine on a thread of its own */
 /* Loads and unloads at run time; a failed load leaves everything as it was. Blocks; worker threads call it.
- */
+ * SRN_EBUSY: another one is under way. */
 int srn__models_load(srn__models *m, const char *name, const char *path, srn_err *err);
 int srn__models_unload(srn__models *m, const char *name, uint64_t grace_us, srn_err *err);
 /* For /v1/models and metrics: calls fn for each known model; v is NULL where it is not loaded. */
@@ -93,7 +98,7 @@ void srn__call_reply_text(srn__call *c, int status, const char *content_type, sr
 /* An error in the route's dialect. param: the field that is wrong, or NULL. */
 void srn__call_fail(srn__call *c, int status, const char *type, const char *param, const char *code,
                     const char *fmt, ...) SRN_PRINTF(6, 7);
-/* The status, type and Retry-After that belong to an srn_err. */
+/* The status and type that belong to an srn_err. Retry-After comes with every 429 and 503. */
 void srn__call_fail_err(srn__call *c, const char *param, const srn_err *err);
 /* The same for an error inside a stream: the HTTP status that it would have had (code of OpenAI's objects in
  * *ret_code, which may be NULL), and the error object itself, a new reference (NULL: out of memory). type
@@ -121,12 +126,13 @@ void srn__call_reply_source(srn__call *c, bool streamed, const char *content_typ
 void srn__call_wake(srn__call *c);
 void srn__call_hold(srn__call *c);
 void srn__call_drop(srn__call *c);
-/* For the log line and the metrics, set once by the handler. */
+/* For the log line and the metrics: written by the handler before it replies, then on the listener thread. */
 typedef struct srn__call_facts {
     char model[128];
     uint32_t prompt_tokens, cached_tokens, output_tokens;
     uint64_t queue_us, ttft_us;
-    char finish[24];
+    char finish[24]; /* "stop", "length", "tool_calls", "abort", "error"; "": nothing was computed */
+    char error[24];  /* name of the error that ended it */
 } srn__call_facts;
 srn__call_facts *srn__call_get_facts(srn__call *c);
 

@@ -31,6 +31,21 @@ static void count(void *ctx, const srn__call_end *e) {
     if (!e->complete) srn__metrics_gone(s->metrics);
 }
 
+/* Says what a model was given, for memory is planned here and never grows. */
+static void log_model(void *ctx, const char *name, const srn__served *v) {
+    srn_server *s = ctx;
+    char text[512];
+    if (!v) return srn__http_log_event(s->http, "model_unloaded", name);
+    srn_engine_info i = srn_engine_get_info(v->engine);
+    snprintf(
+        text, sizeof text,
+        "%.127s: context %u tokens, %u requests at once, KV cache of %llu tokens (%.1f MiB), weights %.1f "
+        "MiB, working memory %.1f MiB, %u threads, %s",
+        name, i.n_ctx, i.max_seqs, (unsigned long long)i.cache_tokens, (double)i.kv_bytes / 1048576,
+        (double)i.weights_bytes / 1048576, (double)i.work_bytes / 1048576, i.threads, i.engine_id);
+    srn__http_log_event(s->http, "model_loaded", text);
+}
+
 static void server_free(srn_server *s, uint32_t grace_ms) {
     if (s->http) srn__http_stop(s->http, grace_ms);
     srn__models_free(s->models);
@@ -59,7 +74,7 @@ static int start(srn_server *s, const srn_server_opts *o, srn_err *err) {
     code = srn__http_new(&h, &s->http, err);
     srn_scheduler_opts so = {.max_queue = c->limits.queue, .notifying = burst, .notifying_ctx = s->http};
     if (!code) code = srn_scheduler_new(&so, &s->scheduler, err);
-    if (!code) code = srn__models_new(c, s->scheduler, &s->models, err);
+    if (!code) code = srn__models_new(c, s->scheduler, log_model, s, &s->models, err);
     if (!code) code = srn__models_load_all(s->models, o->progress, o->progress_ctx, err);
     return code;
 }

@@ -83,7 +83,8 @@ def test_an_assistants_beginning_is_continued(client):
 
 @pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "get_weather"}])
 def test_a_forced_tool_gets_valid_input(client, choice):
-    m = client.messages.create(model="smol", max_tokens=200, tools=[WEATHER], tool_choice=choice,
+    m = client.messages.create(model="smol", max_tokens=200, extra_body=COLD, tools=[WEATHER],
+                               tool_choice={**choice, "disable_parallel_tool_use": True},
                                messages=[{"role": "user", "content": "Weather in Berne?"}])
     calls = [b for b in m.content if b.type == "tool_use"]
     assert m.stop_reason == "tool_use" and calls

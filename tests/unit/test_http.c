@@ -71,7 +71,7 @@ static void wrong_paths_and_methods_are_told_in_the_dialect(void **state) {
           "\"message\":\"top_p: ? must be a number\",\"type\":\"invalid_request_error\",\"param\":\"top_p\"");
     r = ask(&s, "GET /busy HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_string_equal(header(&r, "Retry-After", v), "1");
-    check(r, 503, "the queue is full");
+    check(r, 429, "the queue is full");
     check(ask(&s, "GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n"), 500, "internal_error");
     site_stop(&s);
 }

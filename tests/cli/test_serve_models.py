@@ -1,0 +1,241 @@
+"""serin serve with a few tiny models: loading and unloading at run time, routes, keys and priorities for every API, what
+the log says of an answer that failed or was left, and statuses that clients turn into their exceptions.
+"""
+import http.client
+import json
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from server import real_model, serve  # noqa: F401
+from test_metrics import scrape, value
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+TINY, OTHER = GOLDEN / "llama.gguf", GOLDEN / "llama-gqa.gguf"
+KEYS = "boss boss-secret-0123456789 admin\nclerk clerk-secret-0123456789 tenant=office\n"
+
+
+def ask(server, path, body=None, key=None, headers=None):
+    """Status, headers, JSON (or text) of a request."""
+    headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}-secret-0123456789"} if key else {}),
+               **(headers or {})}
+    request = urllib.request.Request(server.url + path, json.dumps(body).encode() if body is not None else None, headers)
+    try:
+        with urllib.request.urlopen(request, timeout=120) as r:
+            status, headers, text = r.status, r.headers, r.read().decode()
+    except urllib.error.HTTPError as e:
+        status, headers, text = e.code, e.headers, e.read().decode()
+    return status, headers, json.loads(text) if text.startswith("{") else text
+
+
+def start(serve, tmp_path, config, keys=KEYS):  # noqa: F811
+    (tmp_path / "keys.txt").write_text(keys or "")
+    (tmp_path / "serin.yaml").write_text(config)
+    return serve("--config", tmp_path / "serin.yaml", *(["--keys", tmp_path / "keys.txt"] if keys else []))
+
+
+TWO = (f"models:\n  - {{name: tiny, path: {TINY}, aliases: [small]}}\n"
+       f"  - {{name: other, path: {OTHER}, lazy: true}}\n")
+COMPLETION = {"model": "tiny", "prompt": "abc", "max_tokens": 2, "ignore_eos": True}
+
+
+def states(server):
+    return {m["id"]: m["loaded"] for m in ask(server, "/v1/models", key="boss")[2]["data"]}
+
+
+def mapped(server, path):
+    return str(path) in Path(f"/proc/{server.process.pid}/maps").read_text()
+
+
+def test_models_come_and_go_at_run_time(serve, tmp_path):  # noqa: F811
+    s = start(serve, tmp_path, TWO)
+    assert states(s) == {"tiny": True, "other": False}
+    status, headers, error = ask(s, "/v1/completions", {**COMPLETION, "model": "other"}, "clerk")
+    assert status == 503 and error["error"]["code"] == "model_not_loaded" and headers["Retry-After"]
+    assert ask(s, "/v1/models/load", {"model": "other"}, "boss")[2] == {"model": "other", "state": "loaded"}
+    assert states(s)["other"] and ask(s, "/v1/completions", {**COMPLETION, "model": "other"}, "clerk")[0] == 200
+    assert ask(s, "/v1/models/load", {"model": "other"}, "boss")[0] == 409  # it is there already
+    # every API lets go of the model that it used
+    for path, body in (("/v1/completions", {"prompt": "a"}), ("/v1/completions", {"prompt": ["a", "b"], "n": 2}),
+                       ("/v1/embeddings", {"input": ["a", "b"]}), ("/tokenize", {"content": "a"}), ("/detokenize", {"tokens": [1]}),
+                       ("/v1/responses", {"input": "a"}), ("/v1/chat/completions", {"messages": [{"role": "user", "content": "a"}]}),
+                       ("/v1/messages", {"max_tokens": 1, "messages": [{"role": "user", "content": "a"}]}),
+                       ("/v1/messages/count_tokens", {"messages": [{"role": "user", "content": "a"}]})):
+        status = ask(s, path, {"model": "other", **body}, "clerk")[0]
+        assert status in (200, 400, 501), (path, status)  # chats: the tiny model has no template
+    assert mapped(s, OTHER)
+    assert ask(s, "/v1/models/unload", {"model": "other"}, "boss")[2] == {"model": "other", "state": "unloaded"}
+    s.wait_log(event="model_unloaded", detail="other")
+    assert not mapped(s, OTHER)
+    assert states(s) == {"tiny": True, "other": False}
+    assert ask(s, "/v1/models/unload", {"model": "other"}, "boss")[0] == 409
+    assert ask(s, "/v1/completions", COMPLETION, "clerk")[0] == 200
+
+
+def test_a_failed_load_changes_nothing(serve, tmp_path):  # noqa: F811
+    s = start(serve, tmp_path, TWO)
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(TINY.read_bytes()[:5000])
+    before = states(s)
+    for body, status in (({"model": "new", "path": str(broken)}, 400), ({"model": "new", "path": str(tmp_path / "none.gguf")}, 404),
+                         ({"model": "new"}, 404), ({"model": "tiny", "path": str(OTHER)}, 400), ({"model": ""}, 400),
+                         ({"model": "new", "path": 3}, 400)):
+        assert ask(s, "/v1/models/load", body, "boss")[0] == status, body
+    assert states(s) == before and ask(s, "/v1/completions", COMPLETION, "clerk")[0] == 200
+    assert ask(s, "/v1/models/load", {"model": "new", "path": str(OTHER)}, "boss")[0] == 200
+    assert states(s) == {**before, "new": True}
+
+
+def test_only_administrators_load_and_unload(serve, tmp_path):  # noqa: F811
+    s = start(serve, tmp_path, TWO)
+    for path in ("/v1/models/load", "/v1/models/unload"):
+        assert ask(s, path, {"model": "tiny"})[0] == 401
+        status, _, error = ask(s, path, {"model": "tiny"}, "clerk")
+        assert status == 403 and error["error"]["code"] == "admin_key_needed"
+    assert states(s)["tiny"]
+
+
+def test_many_loads_at_once_leave_workers_for_requests(serve, tmp_path):  # noqa: F811
+    s = start(serve, tmp_path, TWO)
+    seen = []
+
+    def load(i):
+        name = real_model("smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
+        seen.append(ask(s, "/v1/models/load", {"model": f"m{i}", "path": str(name)}, "boss")[0])
+    threads = [threading.Thread(target=load, args=(i,)) for i in range(6)]
+    for t in threads:
+        t.start()
+    assert ask(s, "/v1/completions", COMPLETION, "clerk")[0] == 200
+    for t in threads:
+        t.join()
+    assert set(seen) <= {200, 409} and 200 in seen
+    assert list(states(s).values()).count(True) == 1 + seen.count(200)
+
+
+@pytest.mark.parametrize("path,body", [("/v1/completions", {"prompt": "abc", "max_tokens": 2}),
+                                       ("/v1/chat/completions", {"messages": [{"role": "user", "content": "a"}]}),
+                                       ("/v1/responses", {"input": "abc"}), ("/v1/embeddings", {"input": "abc"}),
+                                       ("/v1/messages", {"max_tokens": 2, "messages": [{"role": "user", "content": "a"}]})])
+def test_an_unknown_model_is_a_404_everywhere(serve, tmp_path, path, body):  # noqa: F811
+    s = start(serve, tmp_path, TWO, keys=None)
+    status, headers, error = ask(s, path, {"model": "none", **body})
+    assert status == 404 and "tiny" in error["error"]["message"]
+    if path == "/v1/messages":
+        assert error["error"]["type"] == "not_found_error" and headers["request-id"] == headers["x-serin-call"]
+    else:
+        assert error["error"]["code"] == "model_not_found" and headers["x-request-id"] == headers["x-serin-call"]
+
+
+# ---- one real model, for what needs time or a chat template ----
+
+CHAT = {"messages": [{"role": "user", "content": "Tell a long story."}]}
+LONG = {"/v1/completions": {"prompt": "Once", "max_tokens": 3000}, "/v1/chat/completions": {**CHAT, "max_tokens": 3000},
+        "/v1/responses": {"input": "Tell a long story.", "max_output_tokens": 3000},
+        "/v1/messages": {**CHAT, "max_tokens": 3000}}
+NO_END = {"ignore_eos": True, "temperature": 0}
+
+
+@pytest.fixture(scope="module")
+def smol(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("smol")
+    from server import Server
+    path = real_model("smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
+    (folder / "serin.yaml").write_text(
+        f"models:\n  - {{name: smol, path: {path}, ctx: 4096, parallel: 1}}\nmetrics_open: true\nlimits: {{queue: 1}}\n"
+        "routes:\n  - name: hurry\n    match: {header: {x-hurry: '1'}}\n    timeout: 1ms\n"
+        "  - name: few\n    match: {header: {x-few: '1'}}\n    max_tokens: 3\n")
+    (folder / "keys.txt").write_text(KEYS)
+    s = Server("--config", folder / "serin.yaml", "--keys", folder / "keys.txt", env={"SERIN_CACHE": str(folder / "cache")})
+    yield s
+    s.stop()
+
+
+def stream(server, path, body, key="clerk"):
+    """A stream that has begun to give text: connection, answer."""
+    c = http.client.HTTPConnection(server.url.split("//")[1], timeout=120)
+    c.request("POST", path, json.dumps({"model": "smol", **NO_END, **body, "stream": True}),
+              {"Authorization": f"Bearer {key}-secret-0123456789"})
+    r = c.getresponse()
+    assert r.status == 200, r.read()
+    while True:
+        line = r.readline()
+        assert line
+        if b'"content":""' not in line and any(w in line for w in (b'"text":"', b'"content":"', b'"delta":"', b"text_delta")):
+            return c, r
+
+
+def until(condition):
+    end = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < end
+
+
+@pytest.mark.parametrize("path", LONG)
+def test_an_answer_that_is_left_is_an_abort(smol, path):
+    def aborts():
+        return value(scrape(smol), "vllm:request_success_total", finished_reason="abort")
+    before = aborts()
+    c, r = stream(smol, path, LONG[path])
+    r.close()
+    c.close()
+    line = smol.wait_log(call=r.headers["x-serin-call"])
+    assert line["finish"] == "abort" and not line["complete"] and line["model"] == "smol" and line["key"] == "clerk"
+    assert 0 < line["output_tokens"] < 3000 and line["prompt_tokens"] > 0 and line["ttft_ms"] > 0
+    assert aborts() == before + 1
+
+
+@pytest.mark.parametrize("path", LONG)
+def test_routes_give_every_api_its_time_and_tokens(smol, path):
+    body = {"model": "smol", **NO_END, **LONG[path]}
+    before = value(scrape(smol), "vllm:request_success_total", finished_reason="error")
+    status, headers, error = ask(smol, path, body, "clerk", {"x-hurry": "1"})
+    assert status == 504 and error["error"]["type"] == "timeout_error"
+    line = smol.wait_log(call=headers["x-serin-call"])
+    assert line["finish"] == "error" and line["error"] == "ETIMEOUT" and line["status"] == 504
+    assert value(scrape(smol), "vllm:request_success_total", finished_reason="error") == before + 1
+    status, headers, answer = ask(smol, path, body, "clerk", {"x-few": "1"})
+    usage = answer["usage"]
+    assert status == 200 and usage.get("completion_tokens", usage.get("output_tokens")) == 3
+    line = smol.wait_log(call=headers["x-serin-call"])
+    assert line["finish"] == "length" and line["output_tokens"] == 3
+
+
+def test_the_time_of_a_route_holds_for_embeddings(smol):
+    status, _, error = ask(smol, "/v1/embeddings", {"input": ["many words " * 400] * 8}, "clerk", {"x-hurry": "1"})
+    assert status == 504 and error["error"]["code"] == "timeout"
+
+
+def test_a_full_queue_is_a_429_everywhere(smol):
+    c, r = stream(smol, "/v1/completions", LONG["/v1/completions"])
+    waits = threading.Thread(target=ask, args=(smol, "/v1/completions", {"model": "smol", "prompt": "x", "max_tokens": 1}, "clerk"))
+    try:
+        waits.start()
+        until(lambda: value(scrape(smol), "vllm:num_requests_waiting") == 1)
+        for path, body in {**LONG, "/v1/embeddings": {"input": "abc"}}.items():
+            status, headers, error = ask(smol, path, {"model": "smol", **body}, "clerk")
+            assert status == 429 and int(headers["Retry-After"]) >= 1, path
+            assert error["error"]["type"] == "rate_limit_error"
+    finally:
+        r.close()
+        c.close()
+        waits.join()
+
+
+@pytest.mark.parametrize("path", [p for p in LONG if p != "/v1/messages"])
+def test_going_before_everybody_is_for_administrators(smol, path):
+    body = {"model": "smol", **LONG[path], "priority": -1}
+    status, _, error = ask(smol, path, body, "clerk", {"x-few": "1"})
+    assert status == 400 and error["error"]["param"] == "priority"
+    assert ask(smol, path, body, "boss", {"x-few": "1"})[0] == 200
+    assert ask(smol, path, {**body, "priority": 1}, "clerk", {"x-few": "1"})[0] == 200
+
+
+def test_tenants_share_no_prefix(smol):
+    body = {"model": "smol", "prompt": "A sentence of an office that nobody else may know of. " * 12, "max_tokens": 1}
+    usages = [ask(smol, "/v1/completions", body, key)[2]["usage"] for key in ("clerk", "clerk", "boss", "boss")]
+    seen = [u["prompt_tokens_details"]["cached_tokens"] for u in usages]
+    assert seen[0] == seen[2] == 0 and seen[1] == seen[3] > 64
