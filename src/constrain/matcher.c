@@ -321,6 +321,9 @@ int srn_matcher_mask(srn_matcher *m, uint64_t *mask, srn_err *err) {
     }
     if (m->k->sets.sets[m->now.set].flags & SRN__SET_ACCEPTS)
         for (uint32_t i = 0; i < t->n_ends; i++) mask[t->ends[i] / 64] |= (uint64_t)1 << t->ends[i] % 64;
+    else if (count_bits(mask, words) == 0) /* only where not every byte has a token */
+        return srn_fail(err, SRN_EUNSUP,
+                        "the constraint asks for characters that no token of the model can write");
     return SRN_OK;
 }
 

@@ -559,6 +559,25 @@ static void tokens_that_end_inside_a_character_and_the_first_tokens_space_are_un
     fixture_done(&f);
 }
 
+static void characters_that_no_token_can_write_are_an_error_and_not_an_empty_mask(void **state) {
+    (void)state;
+    static fixture f;
+    srn_err err = {0};
+    uint64_t mask[MASK_WORDS];
+    open_letters(&f);
+    srn_constraint *c = of_regex("ab+(c|d)e");
+    srn_matcher *m = new_matcher(&f, c);
+    assert_int_equal(srn_matcher_mask(m, mask, &err), SRN_OK);
+    accept_all(m, "abc");
+    assert_int_equal(srn_matcher_mask(m, mask, &err), SRN_EUNSUP);
+    assert_non_null(strstr(err.text, "no token"));
+    accept_all(m, "e");
+    assert_int_equal(srn_matcher_mask(m, mask, &err), SRN_OK);
+    srn_matcher_free(m);
+    srn_constraint_free(c);
+    fixture_done(&f);
+}
+
 /* ---- free text ---- */
 
 static void free_text_binds_what_follows_a_trigger_however_it_was_written(void **state) {
@@ -750,6 +769,7 @@ int main(void) {
         cmocka_unit_test(what_is_too_ambiguous_ends_with_a_limit_and_not_with_a_hang),
         cmocka_unit_test(a_class_is_its_code_points_as_valid_utf8_and_nothing_else),
         cmocka_unit_test(tokens_that_end_inside_a_character_and_the_first_tokens_space_are_understood),
+        cmocka_unit_test(characters_that_no_token_can_write_are_an_error_and_not_an_empty_mask),
         cmocka_unit_test(free_text_binds_what_follows_a_trigger_however_it_was_written),
         cmocka_unit_test(errors_say_what_and_where),
         cmocka_unit_test(the_first_failure_of_a_grammar_is_kept_and_reported),
