@@ -21,14 +21,9 @@ struct srn_keys {
     srn_arena arena;
 };
 
+/* Without allocation, which could fail and leave a digest that is none. */
 static void digest_of(srn_str secret, uint8_t ret[SRN_SHA256_BYTES]) {
-    srn_sha256 *h = srn_sha256_new();
-    if (!h) {
-        memset(ret, 0, SRN_SHA256_BYTES);
-        return;
-    }
-    srn_sha256_add(h, secret.ptr, secret.len);
-    srn_sha256_end(h, ret);
+    crypto_hash_sha256(ret, (const unsigned char *)(secret.len ? secret.ptr : ""), secret.len);
 }
 
 void srn_keys_free(srn_keys *k) {

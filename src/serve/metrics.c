@@ -108,10 +108,10 @@ void srn__metrics_free(srn__metrics *m) {
 
 /* The lock is held. The last place is for all models that come too late; NULL when memory ran out. */
 static model_counts *model_of(srn__metrics *m, const char *name) {
-    if (m->n_models == MAX_MODELS - 1) name = "other";
     for (uint32_t i = 0; i < m->n_models; i++)
         if (strcmp(m->models[i]->name, name) == 0) return m->models[i];
-    if (m->n_models == MAX_MODELS) return NULL;
+    if (m->n_models == MAX_MODELS) return m->models[MAX_MODELS - 1];
+    if (m->n_models == MAX_MODELS - 1 && strcmp(name, "other") != 0) return model_of(m, "other");
     model_counts *c = srn_calloc(1, sizeof *c);
     if (!c) return NULL;
     snprintf(c->name, sizeof c->name, "%s", name);
