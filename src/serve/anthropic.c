@@ -49,6 +49,7 @@ static json_t *message_json(const answer *a, json_t *content, json_t *reason, js
                      "stop_sequence", stop, "usage", usage_json(a));
 }
 
+/* With the first event, for only then it is known how much of the prompt the cache held. */
 static void begin_stream(answer *a, srn_buf *out) {
     if (a->started) return;
     a->started = true;
@@ -74,7 +75,7 @@ static json_t *whole_block(const answer *a) {
     if (a->kind == THINKING_BLOCK)
         return json_pack("{s:s, s:s%, s:s}", "type", "thinking", "thinking", text, a->text.len, "signature",
                          "");
-    json_t *input = json_loadb(text, a->text.len, 0, NULL);
+    json_t *input = json_loadb(text, a->text.len, JSON_ALLOW_NUL, NULL);
     return json_pack("{s:s, s:s, s:s, s:o}", "type", "tool_use", "id", a->call_id, "name", a->call_name,
                      "input", input ? input : json_object());
 }
@@ -167,8 +168,9 @@ static void fail(answer *a, const srn_err *err, srn_buf *out, int *status) {
 static int pull(void *source, srn_buf *out, int *status) {
     answer *a = source;
     srn__job_event e;
-    if (a->stream) begin_stream(a, out);
-    while (!a->ended && srn__job_next(a->job, &e)) switch (e.kind) {
+    while (!a->ended && srn__job_next(a->job, &e)) {
+        if (a->stream) begin_stream(a, out);
+        switch (e.kind) {
         case SRN__JOB_TEXT:
             add_text(a, TEXT_BLOCK, e.text, out);
             break;
@@ -191,6 +193,7 @@ static int pull(void *source, srn_buf *out, int *status) {
             fail(a, e.err, out, status);
             break;
         }
+    }
     return a->ended;
 }
 

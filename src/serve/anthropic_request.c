@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "serve/anthropic.h"
+#include "serve/openai_internal.h"
 
 typedef struct reader {
     srn__anthropic *a;
@@ -248,10 +249,10 @@ static int read_tools(const reader *r, const json_t *body) {
     r->a->spec.reply.parse_reasoning = true;
     if (list && !json_is_null(list) && !json_is_array(list))
         return wrong(r, SRN_EINVAL, "tools", "needs an array");
-    if (json_array_size(list) > r->limits->tools)
-        return wrong(r, SRN_ELIMIT, "tools", "%zu tools, and at most %u are allowed", json_array_size(list),
-                     r->limits->tools);
     json_array_foreach(list, i, t) if (!code) code = add_tool(r, t, i);
+    const char *param;
+    if (!code) code = srn__openai_check_tools(r->a->tools, r->limits, &param, r->a->fields.err);
+    if (code && !r->a->fields.param[0]) snprintf(r->a->fields.param, sizeof r->a->fields.param, "tools");
     if (!code) code = read_choice(r, json_object_get(body, "tool_choice"));
     if (!code) code = check_named(r);
     if (!code && json_array_size(r->a->tools)) {
@@ -309,6 +310,10 @@ static int read_format(const reader *r, const json_t *body) {
         return wrong(r, SRN_EINVAL, "output_config.format.type", "must be json_schema");
     if (!json_is_object(schema) && !json_is_boolean(schema))
         return wrong(r, SRN_EINVAL, "output_config.format.schema", "needs a JSON schema");
+    if (srn__fits_schema_bytes(schema, r->limits, "output_config.format.schema", r->a->fields.err)) {
+        snprintf(r->a->fields.param, sizeof r->a->fields.param, "output_config.format.schema");
+        return SRN_ELIMIT;
+    }
     r->a->spec.schema = schema;
     r->a->spec.constraint_param = "output_config.format.schema";
     return SRN_OK;

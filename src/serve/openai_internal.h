@@ -76,6 +76,12 @@ int srn__fields_refused(const json_t *body, bool chat, const char **ret_param, s
 /* Tools, tool_choice, parallel_tool_calls; response_format and the other constraints. */
 int srn__openai_parse_tools(const json_t *body, const srn_config_limits *limits, srn__openai_request *r,
                             const char **ret_param, srn_err *err);
+/* An array of tools in the form of chat completions: their number, names, schemas and bytes. */
+int srn__openai_check_tools(const json_t *tools, const srn_config_limits *limits, const char **ret_param,
+                            srn_err *err);
+/* SRN_ELIMIT where a schema, written out, is larger than limits allow. */
+int srn__fits_schema_bytes(const json_t *value, const srn_config_limits *limits, const char *param,
+                           srn_err *err);
 int srn__openai_parse_constraint(const json_t *body, const srn_config_limits *limits, srn__openai_request *r,
                                  const char **ret_param, srn_err *err);
 /* Keeps a new JSON value with the request; NULL: no memory. */

@@ -58,6 +58,25 @@ static int check_tool(const json_t *tools, size_t i, const char **ret_param, srn
     return SRN_OK;
 }
 
+int srn__fits_schema_bytes(const json_t *value, const srn_config_limits *limits, const char *param,
+                           srn_err *err) {
+    size_t n = json_dumpb(value, NULL, 0, JSON_COMPACT | JSON_ENCODE_ANY);
+    if (n <= limits->schema_bytes) return SRN_OK;
+    return srn_fail(err, SRN_ELIMIT, "'%s' has %zu bytes; at most %llu are allowed", param, n,
+                    (unsigned long long)limits->schema_bytes);
+}
+
+int srn__openai_check_tools(const json_t *tools, const srn_config_limits *limits, const char **ret_param,
+                            srn_err *err) {
+    size_t n = json_array_size(tools);
+    *ret_param = "tools";
+    if (n > limits->tools)
+        return srn_fail(err, SRN_ELIMIT, "there are %zu tools; at most %u are allowed", n, limits->tools);
+    int code = SRN_OK;
+    for (size_t i = 0; !code && i < n; i++) code = check_tool(tools, i, ret_param, err);
+    return code ? code : srn__fits_schema_bytes(tools, limits, "tools", err);
+}
+
 static const json_t *find_tool(const json_t *tools, const char *name) {
     for (size_t i = 0; name && i < json_array_size(tools); i++)
         if (strcmp(name_of(json_array_get(tools, i)), name) == 0) return json_array_get(tools, i);
@@ -124,24 +143,11 @@ int srn__openai_parse_tools(const json_t *body, const srn_config_limits *limits,
     o->parallel_calls = true;
     int code = srn__fields_read(body, &parallel, 1, &o->parallel_calls, ret_param, err);
     if (!code) code = srn__field_array(body, "tools", &tools, ret_param, err);
-    if (!code && json_array_size(tools) > limits->tools) {
-        *ret_param = "tools";
-        code = srn_fail(err, SRN_ELIMIT, "there are %zu tools; at most %u are allowed",
-                        json_array_size(tools), limits->tools);
-    }
-    for (size_t i = 0; !code && i < json_array_size(tools); i++) code = check_tool(tools, i, ret_param, err);
+    if (!code && tools) code = srn__openai_check_tools(tools, limits, ret_param, err);
     if (code) return code;
     if (json_array_size(tools) > 0) {
         o->tools = r->spec.tools = tools;
         o->parse_tools = true;
-        char *dump = json_dumps(tools, JSON_COMPACT);
-        size_t n = dump ? strlen(dump) : 0;
-        free(dump);
-        if (n > limits->schema_bytes) {
-            *ret_param = "tools";
-            return srn_fail(err, SRN_ELIMIT, "the tools have %zu bytes; at most %llu are allowed", n,
-                            (unsigned long long)limits->schema_bytes);
-        }
     }
     code = tool_choice(json_object_get(body, "tool_choice"), r, ret_param, err);
     if (!code && o->choice == SRN_TOOLS_NONE) { /* then the model need not know of them */
@@ -195,11 +201,9 @@ static int take_schema(reader *x, const char *param, json_t *schema) {
     }
     if (!json_is_object(schema) && !json_is_boolean(schema))
         return invalid(param, x->ret_param, x->err, "'%s' must be a JSON schema: an object", param);
-    char *dump = json_dumps(schema, JSON_COMPACT | JSON_ENCODE_ANY);
-    code = dump ? too_large(x, param, strlen(dump)) : srn_fail_nomem(x->err, 0);
-    free(dump);
+    *x->ret_param = param;
     x->r->spec.schema = schema;
-    return code;
+    return srn__fits_schema_bytes(schema, x->limits, param, x->err);
 }
 
 static int take_text(reader *x, const char *param, const json_t *text, srn_str *ret) {

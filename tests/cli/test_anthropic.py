@@ -66,6 +66,22 @@ def test_the_events_on_the_wire(smol_server):  # noqa: F811
     assert data[-2]["usage"]["output_tokens"] == 3
 
 
+def test_a_stream_s_first_event_knows_what_the_cache_held(smol_server):  # noqa: F811
+    ask = {"model": "smol", "max_tokens": 2, "stream": True,
+           "messages": [{"role": "user", "content": "Birds that breed on the islands of the south. " * 30}]}
+    usages = []
+    for _ in range(2):
+        text = post(smol_server, "/v1/messages", ask)[2]
+        data = [json.loads(line[6:]) for line in text.split("\n") if line.startswith("data: ")]
+        start, delta = data[0]["message"]["usage"], [d for d in data if d["type"] == "message_delta"][0]["usage"]
+        assert data[0]["type"] == "message_start"
+        for field in ("input_tokens", "cache_read_input_tokens"):
+            assert start[field] == delta[field]
+        usages.append(start)
+    assert usages[0]["cache_read_input_tokens"] < 64 <= usages[1]["cache_read_input_tokens"]
+    assert sum(usages[0].values()) - usages[0]["output_tokens"] == sum(usages[1].values()) - usages[1]["output_tokens"]
+
+
 def test_a_stop_sequence_is_named(client):
     ask = dict(model="smol", max_tokens=40, extra_body=COLD, messages=HELLO)
     text = client.messages.create(**ask).content[0].text
@@ -135,6 +151,12 @@ def test_tokens_are_counted_as_they_are_used(client):
     ({"messages": [{"role": "user", "content": 3}]}, 400, "invalid_request_error", "messages.0.content"),
     ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, 400, "invalid_request_error", "tools.0"),
     ({"tools": [{"name": "a"}]}, 400, "invalid_request_error", "input_schema"),
+    ({"tools": [WEATHER, WEATHER]}, 400, "invalid_request_error", "twice"),
+    ({"tools": [{**WEATHER, "name": "two words"}]}, 400, "invalid_request_error", "name"),
+    ({"tools": [{**WEATHER, "name": f"t{i}"} for i in range(129)]}, 400, "invalid_request_error", "129 tools"),
+    ({"tools": [{**WEATHER, "input_schema": {"enum": ["x" * 300000]}}]}, 400, "invalid_request_error", "at most 262144"),
+    ({"output_config": {"format": {"type": "json_schema", "schema": {"enum": ["x" * 300000]}}}}, 400, "invalid_request_error",
+     "output_config.format.schema"),
     ({"tool_choice": {"type": "any"}}, 400, "invalid_request_error", "tool_choice"),
     ({"tool_choice": {"type": "tool", "name": "x"}, "tools": [WEATHER]}, 400, "invalid_request_error", "'x'"),
     ({"temperature": 3}, 400, "invalid_request_error", "temperature"),
