@@ -52,6 +52,17 @@ static double background_first;
 static const char *model;
 static unsigned salt;
 
+/* A whole number from 0 to max, or the program ends. */
+static int number(const char *text, long max) {
+    char *end;
+    long v = strtol(text, &end, 10);
+    if (end == text || *end || v < 0 || v > max) {
+        fprintf(stderr, "serve_load: '%s' is no number from 0 to %ld\n", text, max);
+        exit(2);
+    }
+    return (int)v;
+}
+
 static double now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -144,7 +155,7 @@ static void token(client *c) {
 static void end_line(client *c) {
     c->line[c->n_line] = 0;
     if (c->in_headers) {
-        if (c->status == 0) c->status = atoi(c->line + 9);
+        if (c->status == 0) c->status = (int)strtol(c->line + (c->n_line > 9 ? 9 : 0), NULL, 10);
         if (strncasecmp(c->line, "Transfer-Encoding: chunked", 26) == 0) c->chunked = 1;
         if (c->n_line == 0) c->in_headers = 0;
     } else if (strncmp(c->line, "data: {", 7) == 0 && strstr(c->line, "\"text\":") &&
@@ -244,14 +255,14 @@ int main(int argc, char **argv) {
         fprintf(stderr, "usage: serve_load PORT MODEL CLIENTS REQUESTS TOKENS WORDS [BACKGROUND_WORDS]\n");
         return 2;
     }
-    port = atoi(argv[1]);
+    port = number(argv[1], 65535);
     model = argv[2];
-    int n_clients = atoi(argv[3]), n_requests = atoi(argv[4]);
-    n_tokens = atoi(argv[5]);
-    n_words = atoi(argv[6]);
-    background_words = argc > 7 ? atoi(argv[7]) : 0;
+    int n_clients = number(argv[3], MAX_CLIENTS), n_requests = number(argv[4], 1 << 20);
+    n_tokens = number(argv[5], 1 << 20);
+    n_words = number(argv[6], 1 << 16);
+    background_words = argc > 7 ? number(argv[7], 1 << 16) : 0;
     salt = (unsigned)time(NULL) * 2654435761u ^ (unsigned)getpid();
-    if (n_clients < 1 || n_clients > MAX_CLIENTS) return 2;
+    if (n_clients < 1) return 2;
     double seconds = run(n_clients, n_requests);
     printf("{\"clients\":%d,\"requests\":%d,\"failed\":%ld,\"seconds\":%.3f,\"tok_per_s\":%.2f,\"ttft_p50_"
            "ms\":%.2f,"
