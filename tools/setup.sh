@@ -2,9 +2,10 @@
 # Installs only what is missing, so that a second run costs a fraction of a second. Expects ROOT to be the
 # repository's root; sets PYTHON by setup_python.
 
-# What the build needs, and what only the tests need. git is there, or nobody could have cloned.
+# What the build needs, what only the demo needs, and what only the tests need. git is there, or nobody could have cloned.
 DEBIAN_BUILD="gcc libc6-dev cmake ninja-build pkg-config libjansson-dev libssl-dev libpcre2-dev libutf8proc-dev
   libedit-dev libsodium-dev libyaml-dev libcurl4-openssl-dev libmicrohttpd-dev libgnutls28-dev python3 python3-venv ca-certificates"
+DEBIAN_DEMO="curl"
 DEBIAN_TESTS="ccache clang clang-format libclang-rt-14-dev binutils libcmocka-dev libsimde-dev"
 
 export HOME=${HOME:-$(getent passwd "$(id -u)" | cut -d: -f6)}
