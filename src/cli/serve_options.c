@@ -145,7 +145,13 @@ static int check_paths(const srn_config *c, srn_err *err) {
     char path[4096];
     for (uint32_t i = 0; i < c->n_models; i++) {
         int code = srn_weights_locate(c->models[i].path, path, sizeof path, err);
-        if (code) return c->n_models > 1 ? srn_fail_prefix(err, code, "model %s", c->models[i].name) : code;
+        if (!code) continue;
+        srn_err why = *err;
+        if (c->n_models > 1 || c->places) {
+            srn_config_fail(c, c->models[i].path, err, "models: '%s': %s", c->models[i].name, why.text);
+            err->code = code;
+        }
+        return code;
     }
     return SRN_OK;
 }

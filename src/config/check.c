@@ -6,6 +6,16 @@
 
 #include "config/config.h"
 
+int srn_config_fail(const srn_config *c, const char *text, srn_err *err, const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    int code = srn_vfail(err, SRN_EINVAL, fmt, ap);
+    va_end(ap);
+    for (const srn_config_place *p = text ? c->places : NULL; p; p = p->next)
+        if (p->text == text) return srn_fail_prefix(err, code, "%s:%u:%u", c->file, p->line, p->column);
+    return srn_fail_prefix(err, code, "%s", c->file);
+}
+
 static bool answers_to(const srn_config_model *m, const char *name) {
     if (strcmp(m->name, name) == 0) return true;
     for (uint32_t i = 0; i < m->n_aliases; i++)
@@ -29,28 +39,29 @@ static uint32_t claims(const srn_config *c, const char *name) {
     return n;
 }
 
-static int check_models(const srn_config *c, srn_err *err) {
+static int check_model(const srn_config *c, const srn_config_model *m, srn_err *err) {
     static const char *const kv_types[] = {"f16", "f32", "q8_0"};
+    const char *twice = claims(c, m->name) > 1 ? m->name : NULL;
+    for (uint32_t k = 0; k < m->n_aliases && !twice; k++)
+        if (claims(c, m->aliases[k]) > 1) twice = m->aliases[k];
+    if (twice) return srn_config_fail(c, twice, err, "models: the name '%s' is used more than once", twice);
+    bool known = !m->kv_type;
+    for (size_t k = 0; k < SRN_LEN(kv_types) && !known; k++) known = strcmp(m->kv_type, kv_types[k]) == 0;
+    if (known) return SRN_OK;
+    return srn_config_fail(c, m->kv_type, err, "models: '%s': kv: '%s' is not known; use f16, q8_0 or f32",
+                           m->name, m->kv_type);
+}
+
+static int check_models(const srn_config *c, srn_err *err) {
     if (!c->n_models)
-        return srn_fail(err, SRN_EINVAL, "%s: there is no model to serve; name one: serin serve MODEL",
-                        c->file);
-    for (uint32_t i = 0; i < c->n_models; i++) {
-        const srn_config_model *m = &c->models[i];
-        const char *twice = claims(c, m->name) > 1 ? m->name : NULL;
-        for (uint32_t k = 0; k < m->n_aliases && !twice; k++)
-            if (claims(c, m->aliases[k]) > 1) twice = m->aliases[k];
-        if (twice)
-            return srn_fail(err, SRN_EINVAL, "%s: models: the name '%s' is used more than once", c->file,
-                            twice);
-        bool known = !m->kv_type;
-        for (size_t k = 0; k < SRN_LEN(kv_types) && !known; k++) known = strcmp(m->kv_type, kv_types[k]) == 0;
-        if (!known)
-            return srn_fail(err, SRN_EINVAL, "%s: models: '%s': kv: '%s' is not known; use f16, q8_0 or f32",
-                            c->file, m->name, m->kv_type);
+        return srn_config_fail(c, NULL, err, "there is no model to serve; name one: serin serve MODEL");
+    for (uint32_t i = c->n_models; i-- > 0;) { /* of two names it is the second that is wrong */
+        int code = check_model(c, &c->models[i], err);
+        if (code) return code;
     }
     if (c->default_model && !has_model(c, c->default_model))
-        return srn_fail(err, SRN_EINVAL, "%s: default_model: there is no model '%s'", c->file,
-                        c->default_model);
+        return srn_config_fail(c, c->default_model, err, "default_model: there is no model '%s'",
+                               c->default_model);
     return SRN_OK;
 }
 
@@ -59,44 +70,42 @@ static int check_routes(const srn_config *c, srn_err *err) {
         const srn_config_route *r = &c->routes[i];
         for (uint32_t k = 0; k < i; k++)
             if (strcmp(r->name, c->routes[k].name) == 0)
-                return srn_fail(err, SRN_EINVAL, "%s: routes: the name '%s' is used twice", c->file, r->name);
+                return srn_config_fail(c, r->name, err, "routes: the name '%s' is used twice", r->name);
         if (r->model && !has_model(c, r->model))
-            return srn_fail(err, SRN_EINVAL, "%s: routes: '%s': model: there is no model '%s'", c->file,
-                            r->name, r->model);
-        if (r->endpoint && r->endpoint[0] != '/')
-            return srn_fail(err, SRN_EINVAL,
-                            "%s: routes: '%s': endpoint: '%s' is no path; it begins with '/'", c->file,
-                            r->name, r->endpoint);
+            return srn_config_fail(c, r->model, err, "routes: '%s': model: there is no model '%s'", r->name,
+                                   r->model);
     }
     return SRN_OK;
 }
 
 static int check_file(const srn_config *c, const char *key, const char *path, srn_err *err) {
     if (!path || access(path, R_OK) == 0) return SRN_OK;
-    return srn_fail(err, SRN_ENOENT, "%s: %s: the file %s cannot be read", c->file, key, path);
+    return srn_config_fail(c, path, err, "%s: the file %s cannot be read", key, path);
 }
 
-/* Whether an address is reached from this machine alone. */
+/* Whether an address is reached from this machine alone, as far as its text says; the server looks again at
+ * what it became. */
 static bool is_loopback(const char *listen) {
     return strncmp(listen, "127.", 4) == 0 || strncmp(listen, "[::1]", 5) == 0 ||
-           strncmp(listen, "localhost", 9) == 0 || strncmp(listen, "unix:", 5) == 0;
+           strncmp(listen, "localhost:", 10) == 0 || strncmp(listen, "unix:", 5) == 0;
 }
 
 int srn_config_check(const srn_config *c, srn_err *err) {
     int code = check_models(c, err);
     if (!code) code = check_routes(c, err);
     if (!code && !c->tls_cert != !c->tls_key)
-        code = srn_fail(err, SRN_EINVAL, "%s: tls: cert and key belong together; %s is missing", c->file,
-                        c->tls_cert ? "key" : "cert");
+        code =
+            srn_config_fail(c, c->tls_cert ? c->tls_cert : c->tls_key, err,
+                            "tls: cert and key belong together; %s is missing", c->tls_cert ? "key" : "cert");
     if (!code) code = check_file(c, "tls.cert", c->tls_cert, err);
     if (!code) code = check_file(c, "tls.key", c->tls_key, err);
     if (!code) code = check_file(c, "keys", c->keys_file, err);
     if (!code && !is_loopback(c->listen) && !c->keys_file && !c->allow_open)
-        code = srn_fail(
-            err, SRN_EINVAL,
-            "%s: listen: %s can be reached from other machines and there are no API keys; name a file "
+        code = srn_config_fail(
+            c, c->listen, err,
+            "listen: %s can be reached from other machines and there are no API keys; name a file "
             "with keys (--keys FILE), or say that anybody may use it (--allow-open)",
-            c->file, c->listen);
+            c->listen);
     return code;
 }
 

@@ -191,6 +191,10 @@ static int read_text(const reader *r, const char *key, const field *f, const srn
         return fail_at(r, n, "%s: must have from %llu to %llu bytes", key, (unsigned long long)f->min,
                        (unsigned long long)f->max);
     *to = n->text.ptr;
+    srn_config_place *place = srn_arena_alloc(&r->c->arena, sizeof *place);
+    if (!place) return srn_fail_nomem(r->err, sizeof *place);
+    *place = (srn_config_place){n->text.ptr, n->line, n->column, r->c->places};
+    r->c->places = place;
     return SRN_OK;
 }
 

@@ -48,8 +48,16 @@ typedef struct srn_config_route {
     int32_t priority;
 } srn_config_route;
 
+/* Where a text of the file stands; found by the text's address. */
+typedef struct srn_config_place {
+    const char *text;
+    uint32_t line, column;
+    struct srn_config_place *next;
+} srn_config_place;
+
 typedef struct srn_config {
     srn_arena arena;
+    srn_config_place *places;
     const char *file;   /* for messages */
     const char *listen; /* "127.0.0.1:8080", "[::1]:8080", "unix:/run/serin.sock" */
     const char *keys_file, *tls_cert, *tls_key;
@@ -76,6 +84,10 @@ int srn_config_load(srn_config *c, const char *path, srn_err *err);
 /* What parsing one value cannot see: names used twice, routes to models that are not there, missing files, an
  * open listener without keys. After flags were laid over the file. */
 int srn_config_check(const srn_config *c, srn_err *err);
+/* SRN_EINVAL with a sentence that begins with the file and, where `text` is one of its texts, with line and
+ * column. */
+int srn_config_fail(const srn_config *c, const char *text, srn_err *err, const char *fmt, ...)
+    SRN_PRINTF(4, 5);
 /* The route of a request, or NULL. */
 typedef struct srn_route_query {
     const char *endpoint, *key, *alias, *prompt;
@@ -98,6 +110,7 @@ typedef struct srn_keys srn_keys; /* immutable */
 int srn_keys_parse(srn_str text, const char *name, srn_keys **ret, srn_err *err);
 int srn_keys_load(const char *path, srn_keys **ret, srn_err *err);
 void srn_keys_free(srn_keys *k);
+bool srn_keys_has_name(const srn_keys *k, const char *name);
 /* The key that is equal to the secret, or NULL. Looks at every key, in a time that does not depend on how
  * much of one is right. */
 const srn_key *srn_keys_find(const srn_keys *k, srn_str secret);

@@ -34,6 +34,12 @@ void srn_keys_free(srn_keys *k) {
     free(k);
 }
 
+bool srn_keys_has_name(const srn_keys *k, const char *name) {
+    for (size_t i = 0; i < k->n; i++)
+        if (strcmp(k->slots[i].key.name, name) == 0) return true;
+    return false;
+}
+
 const srn_key *srn_keys_find(const srn_keys *k, srn_str secret) {
     uint8_t digest[SRN_SHA256_BYTES];
     const srn_key *found = NULL;

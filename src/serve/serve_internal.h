@@ -62,6 +62,7 @@ enum {
     SRN__ROUTE_OPEN = 1,    /* no key needed, and answered while loading and draining: health */
     SRN__ROUTE_ADMIN = 2,   /* an admin key; refused where there are no keys */
     SRN__ROUTE_METRICS = 4, /* open when the config says so */
+    SRN__ROUTE_MODEL = 16,  /* it names a model, which the config's routes may choose */
     SRN__ROUTE_INLINE = 8   /* the handler is quick and never waits: it runs on the listener's thread */
 };
 /* A row of the routing table (routes.c); the handler runs on a worker and replies exactly once. A path may

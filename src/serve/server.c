@@ -119,11 +119,33 @@ void srn_server_stop(srn_server *s, uint32_t grace_ms) {
     if (s) server_free(s, grace_ms);
 }
 
+/* Routes that could never match: a path that does not look at them, a key that nobody has. */
+static int check_routes(const srn_config *c, const srn__keyring *keys, srn_err *err) {
+    for (uint32_t i = 0; i < c->n_routes; i++) {
+        const srn_config_route *r = &c->routes[i];
+        bool known = !r->endpoint;
+        for (size_t k = 0; k < srn__n_routes && !known; k++)
+            known =
+                (srn__routes[k].flags & SRN__ROUTE_MODEL) && strcmp(srn__routes[k].path, r->endpoint) == 0;
+        if (!known)
+            return srn_config_fail(c, r->endpoint, err,
+                                   "routes: '%s': endpoint: no requests for a model come to '%s'", r->name,
+                                   r->endpoint);
+        if (r->key && !keys)
+            return srn_config_fail(c, r->key, err, "routes: '%s': key: there is no file of keys", r->name);
+        if (r->key && !srn_keys_has_name(keys->keys, r->key))
+            return srn_config_fail(c, r->key, err, "routes: '%s': key: %s has no key '%s'", r->name,
+                                   c->keys_file, r->key);
+    }
+    return SRN_OK;
+}
+
 int srn_server_check(const srn_config *c, srn_err *err) {
     srn__keyring *keys = NULL;
     srn__cert *cert = NULL;
     int code = srn_config_check(c, err);
     if (!code && c->keys_file) code = srn__keyring_load(c->keys_file, &keys, err);
+    if (!code) code = check_routes(c, keys, err);
     if (!code && c->tls_cert) code = srn__cert_load(c->tls_cert, c->tls_key, &cert, err);
     srn__keyring_put(keys);
     srn__cert_free(cert);

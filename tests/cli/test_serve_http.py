@@ -377,7 +377,16 @@ def test_check_config_names_what_is_wrong(smol, tmp_path):
     file.write_text(f"models:\n  - name: a\n    path: {smol}\n    colour: red\n")
     assert f"{file}:4" in refused("--config", file, "--check-config")
     file.write_text("models:\n  - name: a\n    path: nosuch\n")
-    assert "nosuch" in refused("--config", file, "--check-config")
+    assert f"{file}:3:11" in refused("--config", file, "--check-config")
+    keys = tmp_path / "keys.txt"
+    keys.write_text("clerk clerk-secret-0123456789\n")
+    for match, word in (("endpoint: /v1/chat/completion", "no requests for a model come to"), ("endpoint: /metrics", "no requests"),
+                        ("key: nobody", "has no key 'nobody'")):
+        file.write_text(f"models:\n  - {{name: a, path: {smol}}}\nroutes:\n  - name: r\n    match: {{{match}}}\n")
+        said = refused("--config", file, "--keys", keys, "--check-config")
+        assert f"{file}:5:" in said and word in said
+    file.write_text(f"models:\n  - {{name: a, path: {smol}}}\nroutes:\n  - {{name: r, match: {{key: clerk}}}}\n")
+    assert "no file of keys" in refused("--config", file, "--check-config")
 
 
 def test_flags_win_over_the_file(smol, tmp_path):
