@@ -5,14 +5,14 @@
 #include "serve/routes.h"
 
 /* The names in the body; false: an error was replied. */
-static bool read_names(srn__call *c, const char **ret_model, const char **ret_path,
-                       json_int_t *ret_grace_ms) {
+static bool read_names(srn__call *c, const char **ret_model, const char **ret_path, uint32_t *ret_grace_ms) {
     srn_err err = {0};
     srn__fields f = {.err = &err};
     const json_t *body = srn__call_json(c);
     if (!body) return false;
     const json_t *model = json_object_get(body, "model"), *path = json_object_get(body, "path");
-    int code = srn__field_integer(&f, body, "grace_ms", 0, 3600000, ret_grace_ms);
+    const srn__field grace = {"grace_ms", SRN__FIELD_U32, 0, 0, 3600000, false};
+    int code = srn__field_table(&f, body, &grace, 1, ret_grace_ms);
     if (!code && (json_string_length(model) < 1 || json_string_length(model) > 127))
         code = srn__field_wrong(&f, SRN_EINVAL, "model", "needs a name of 1 to 127 bytes");
     if (!code && srn__field_given(body, "path") && !json_string_length(path))
@@ -37,7 +37,7 @@ static void reply(srn__call *c, int code, const srn_err *err, const char *model,
 
 void srn__handle_load(srn__call *c) {
     const char *model, *path;
-    json_int_t grace = 0;
+    uint32_t grace = 0;
     srn_err err = {0};
     if (!read_names(c, &model, &path, &grace)) return;
     reply(c, srn__models_load(srn__call_models(c), model, path, &err), &err, model, "loaded");
@@ -45,7 +45,7 @@ void srn__handle_load(srn__call *c) {
 
 void srn__handle_unload(srn__call *c) {
     const char *model, *path;
-    json_int_t grace_ms = srn__call_config(c)->grace_ms;
+    uint32_t grace_ms = srn__call_config(c)->grace_ms;
     srn_err err = {0};
     if (!read_names(c, &model, &path, &grace_ms)) return;
     reply(c, srn__models_unload(srn__call_models(c), model, (uint64_t)grace_ms * 1000, &err), &err, model,

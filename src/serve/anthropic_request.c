@@ -219,8 +219,8 @@ static int read_choice(const reader *r, const json_t *choice) {
         if (!o->tool_name) return wrong(r, SRN_EINVAL, "tool_choice.name", "is missing");
     } else
         return wrong(r, SRN_EINVAL, "tool_choice.type", "must be auto, any, tool or none");
-    int code = srn__field_bool(&r->a->fields, choice, "disable_parallel_tool_use",
-                               "tool_choice.disable_parallel_tool_use", &single);
+    const srn__field field = {.name = "disable_parallel_tool_use", .kind = SRN__FIELD_BOOL};
+    int code = srn__field_table(&r->a->fields, choice, &field, 1, &single);
     o->parallel_calls = !single;
     return code;
 }
@@ -319,23 +319,26 @@ static int read_format(const reader *r, const json_t *body) {
     return SRN_OK;
 }
 
-static int read_sampling(const reader *r, const json_t *body) {
+static int read_numbers(const reader *r, const json_t *body) {
+#define AT(member) offsetof(srn__anthropic, member)
+    static const srn__field fields[] = {
+        {"temperature", SRN__FIELD_F32, AT(spec.sampling.temperature), 0, 2, false},
+        {"top_p", SRN__FIELD_F32, AT(spec.sampling.top_p), 0, 1, false},
+        {"top_k", SRN__FIELD_I32, AT(spec.sampling.top_k), 0, INT32_MAX, false},
+        {"max_tokens", SRN__FIELD_U32, AT(spec.max_tokens), 1, INT32_MAX, false},
+        {"stream", SRN__FIELD_BOOL, AT(stream), 0, 0, false},
+    };
+#undef AT
     srn_sampling *s = &r->a->spec.sampling;
-    double temperature = 1, top_p = 1;
-    json_int_t top_k = 0, max = 0;
     *s = srn_sampling_default();
+    s->temperature = 1;
+    s->top_p = 1;
+    s->top_k = 0;
     s->min_p = 0;
-    s->seed = srn_hash_seed();
-    int code = srn__field_number(&r->a->fields, body, "temperature", 0, 2, &temperature);
-    if (!code) code = srn__field_number(&r->a->fields, body, "top_p", 0, 1, &top_p);
-    if (!code) code = srn__field_integer(&r->a->fields, body, "top_k", 0, INT32_MAX, &top_k);
-    if (!code) code = srn__field_integer(&r->a->fields, body, "max_tokens", 1, INT32_MAX, &max);
-    if (code) return code;
-    s->temperature = (float)temperature;
-    s->top_p = top_p > 0 ? (float)top_p : 1e-6f;
-    s->top_k = (int32_t)top_k;
-    r->a->spec.max_tokens = (uint32_t)max;
-    return SRN_OK;
+    s->seed = srn_hash_seed() >> 11; /* small enough for every JSON reader */
+    int code = srn__field_table(&r->a->fields, body, fields, SRN_LEN(fields), r->a);
+    if (s->top_p == 0) s->top_k = 1, s->top_p = 1; /* nothing but the most likely token */
+    return code;
 }
 
 /* Fields that change what an answer is, and that nothing here could honour. */
@@ -354,8 +357,7 @@ int srn__anthropic_parse(const json_t *body, const srn_config_limits *limits, bo
     if (!code) code = read_stops(&r, body);
     if (!code) code = read_thinking(&r, body);
     if (!code) code = read_format(&r, body);
-    if (!code) code = read_sampling(&r, body);
-    if (!code) code = srn__field_bool(&ret->fields, body, "stream", "stream", &ret->stream);
+    if (!code) code = read_numbers(&r, body);
     if (!code && !to_count && !ret->spec.max_tokens) code = wrong(&r, SRN_EINVAL, "max_tokens", "is missing");
     if (!code && limits->max_tokens && ret->spec.max_tokens > limits->max_tokens)
         ret->spec.max_tokens = limits->max_tokens;

@@ -5,6 +5,7 @@
 #ifndef SRN_SERVE_OPENAI_INTERNAL_H
 #define SRN_SERVE_OPENAI_INTERNAL_H
 
+#include "serve/fields.h"
 #include "serve/job.h"
 
 /* ---- requests ---- */
@@ -46,30 +47,6 @@ int srn__openai_bind(srn__openai_request *r, srn__served *v, const char **ret_pa
 
 /* ---- fields (openai_fields.c) ---- */
 
-typedef enum srn__field_kind {
-    SRN__FIELD_F32,
-    SRN__FIELD_I32,
-    SRN__FIELD_U32,
-    SRN__FIELD_BOOL
-} srn__field_kind;
-/* One optional field: null or absent leaves *(base + offset) as it is. */
-typedef struct srn__field {
-    const char *name;
-    srn__field_kind kind;
-    size_t offset;
-    double min, max; /* both allowed, unless above_min */
-    bool above_min;
-} srn__field;
-int srn__fields_read(const json_t *body, const srn__field *fields, size_t n, void *base,
-                     const char **ret_param, srn_err *err);
-/* A field that must have this type where it is given; *ret NULL where it is absent or null. */
-int srn__field_string(const json_t *body, const char *name, const char **ret, const char **ret_param,
-                      srn_err *err);
-int srn__field_object(const json_t *body, const char *name, const json_t **ret, const char **ret_param,
-                      srn_err *err);
-int srn__field_array(const json_t *body, const char *name, const json_t **ret, const char **ret_param,
-                     srn_err *err);
-const char *srn__json_type_name(const json_t *j); /* "a string", ... */
 /* Fields that would change what an answer means if they were ignored: refused by name, unless they have the
  * value that changes nothing. */
 int srn__fields_refused(const json_t *body, bool chat, const char **ret_param, srn_err *err);

@@ -92,6 +92,9 @@ static int allowed_tools(const json_t *choice, srn__openai_request *r, const cha
     if (!mode || (strcmp(mode, "auto") != 0 && strcmp(mode, "required") != 0) || !json_is_array(list))
         return invalid("tool_choice", ret_param, err,
                        "tool_choice.allowed_tools must have a mode, auto or required, and an array tools");
+    if (strcmp(mode, "required") == 0 && !json_array_size(list))
+        return invalid("tool_choice", ret_param, err,
+                       "tool_choice.allowed_tools asks for a call, and there are no tools in it");
     json_t *some = srn__openai_keep(r, json_array());
     if (!some) return srn_fail_nomem(err, sizeof *some);
     for (size_t i = 0; i < json_array_size(list); i++) {

@@ -197,8 +197,10 @@ static int read_choice(const reader *r, const json_t *body, json_t *chat) {
 }
 
 static int read_format(const reader *r, const json_t *body, json_t *chat) {
-    const json_t *format = json_object_get(json_object_get(body, "text"), "format");
+    const json_t *text = json_object_get(body, "text"), *format = json_object_get(text, "format");
     const char *type = json_string_value(json_object_get(format, "type"));
+    if (srn__field_given(body, "text") && !json_is_object(text))
+        return wrong(r, SRN_EINVAL, "text", "needs an object");
     if (!format || json_is_null(format)) return SRN_OK;
     if (!type) return wrong(r, SRN_EINVAL, "text.format.type", "is missing");
     if (strcmp(type, "json_schema") != 0)
@@ -243,6 +245,8 @@ static int copy_fields(const reader *r, const json_t *body, json_t *chat) {
         json_t *v = json_object_get(body, names[i][0]);
         if (v && json_object_set(chat, names[i][1], v)) return no_memory(r);
     }
+    if (srn__field_given(body, "include") && !json_is_array(json_object_get(body, "include")))
+        return wrong(r, SRN_EINVAL, "include", "needs an array of texts");
     if (wants_logprobs(body)) json_object_set_new(chat, "logprobs", json_true());
     return SRN_OK;
 }

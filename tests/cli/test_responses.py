@@ -108,6 +108,7 @@ def test_log_probabilities_come_with_the_text(client):
     ({"max_output_tokens": 0}, "max_output_tokens"), ({"temperature": "x"}, "temperature"),
     ({"text": {"format": {"type": "json_schema", "name": "x", "schema": {"not": {}}}}}, "text.format"),
     ({"model": "none"}, "model"), ({"max_tool_calls": 1}, "max_tool_calls"),
+    ({"text": 5}, "text"), ({"include": "reasoning"}, "include"), ({"priority": "first"}, "priority"),
     ({"input": "word " * 6000}, "input"),
 ])
 def test_what_is_wrong_is_refused_by_name(smol_server, change, param):  # noqa: F811

@@ -156,6 +156,7 @@ def smol(tmp_path_factory):
 
 def stream(server, path, body, key="clerk"):
     """A stream that has begun to give text: connection, answer."""
+    until(lambda: not value(scrape(server), "vllm:num_requests_waiting") + value(scrape(server), "vllm:num_requests_running"))
     c = http.client.HTTPConnection(server.url.split("//")[1], timeout=120)
     c.request("POST", path, json.dumps({"model": "smol", **NO_END, **body, "stream": True}),
               {"Authorization": f"Bearer {key}-secret-0123456789"})

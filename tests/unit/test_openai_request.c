@@ -284,6 +284,10 @@ static void tools_and_their_choice_are_read(void **state) {
     assert_int_equal(json_array_size(p.r.spec.reply.tools), 1);
     assert_int_equal(json_array_size(p.r.spec.tools), 2);
     parsed_done(&p);
+    refuse(true,
+           "\"tools\":[" TOOL("a") "],\"tool_choice\":{\"type\":\"allowed_tools\",\"allowed_tools\":"
+                                   "{\"mode\":\"required\",\"tools\":[]}}",
+           SRN_EINVAL, "tool_choice");
 }
 
 static void constraints_come_from_one_field_only(void **state) {
