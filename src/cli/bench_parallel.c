@@ -1,7 +1,8 @@
 /* serin bench --parallel: the engine with several requests at once, without a server before it. Each of N
  * clients sends its next request as soon as its last is answered; their prompts have nothing in common. With
- * --long-prompt the clients run on until one long prompt was read beside them, and the gaps between their
- * tokens before and meanwhile are told apart. Main thread; the tokens are drawn greedily and never end early.
+ * --long-prompt the clients run on while one long prompt is read beside them, and the gaps between their
+ * tokens before, meanwhile and after it are told apart. Main thread; the tokens are drawn greedily and never
+ * end early.
  */
 #include "cli/bench.h"
 
@@ -13,7 +14,7 @@
 #include "cli/cli.h"
 #include "engine/scheduler.h"
 
-/* Gaps of each client before the long prompt arrives. */
+/* Gaps of each client before the long prompt arrives, and after it was read. */
 #define QUIET_TOKENS 100u
 
 typedef struct values {
@@ -33,7 +34,7 @@ typedef struct load {
     uint64_t n_tokens, n_draft, n_accepted;
     uint64_t quiet_us, busy_us,
         end_us; /* when all clients had begun; when the long prompt came, and was read */
-    values ttft, gaps, quiet, beside; /* milliseconds */
+    values ttft, gaps, quiet, beside, after; /* milliseconds */
     pthread_mutex_t lock;
     pthread_cond_t news;
     uint64_t n_news; /* guarded by lock */
@@ -96,6 +97,7 @@ static int collect(load *l, srn_request *r, srn_err *err) {
         ok = add(&l->gaps, ms);
         if (ok && l->busy_us && from >= l->quiet_us && to <= l->busy_us) ok = add(&l->quiet, ms);
         if (ok && l->busy_us && to > l->busy_us && to <= l->end_us) ok = add(&l->beside, ms);
+        if (ok && l->busy_us && from >= l->end_us) ok = add(&l->after, ms);
     }
     l->n_tokens += n;
     l->n_draft += st.n_draft;
@@ -148,13 +150,14 @@ static uint32_t fewest(load *l) {
     return n;
 }
 
-/* Clients that run on until a long prompt was read beside them. */
+/* Clients that run on until a while after a long prompt was read beside them: their contexts, and so their
+ * gaps, grow meanwhile. */
 static int run_beside(load *l, srn_err *err) {
     const srn_bench_parallel *b = l->b;
     uint64_t seen = 0;
     int code = SRN_OK;
     for (int64_t i = 0; !code && i < b->n; i++) code = send(l, b->prompt, l->most_out, &l->clients[i], err);
-    for (bool read = false; !code && !read;) {
+    for (uint32_t until = UINT32_MAX; !code && (until == UINT32_MAX || fewest(l) < until);) {
         wait_news(l, &seen);
         uint32_t n = fewest(l);
         if (!l->quiet_us && n >= 2) l->quiet_us = srn_now_us();
@@ -162,11 +165,12 @@ static int run_beside(load *l, srn_err *err) {
             l->busy_us = srn_now_us();
             code = send(l, b->long_prompt, 1, &l->lengthy, err);
         }
-        read = l->lengthy && status_of(l->lengthy).state == SRN_REQUEST_DONE;
+        if (until == UINT32_MAX && l->lengthy && status_of(l->lengthy).state == SRN_REQUEST_DONE)
+            until = n + QUIET_TOKENS;
         for (int64_t i = 0; !code && i < b->n; i++)
             if (status_of(l->clients[i]).state == SRN_REQUEST_DONE)
                 code = srn_fail(err, SRN_ECONTEXT,
-                                "an answer was over before the long prompt was read; ask for more --output");
+                                "an answer was over too soon after the long prompt; ask for more --output");
     }
     if (code) return code;
     l->end_us = status_of(l->lengthy).first_token_us;
@@ -207,6 +211,7 @@ static int print_json(load *l, double seconds, srn_err *err) {
     if (l->lengthy) {
         json_object_set_new(o, "gap_quiet_ms", spread(&l->quiet));
         json_object_set_new(o, "gap_beside_ms", spread(&l->beside));
+        json_object_set_new(o, "gap_after_ms", spread(&l->after));
         json_object_set_new(o, "long_prompt",
                             json_pack("{s:I, s:f}", "tokens", (json_int_t)b->long_prompt, "ttft_ms",
                                       (double)(l->end_us - status_of(l->lengthy).submitted_us) / 1e3));
@@ -235,6 +240,7 @@ static void print_table(load *l, double seconds) {
     if (l->lengthy) {
         print_row("before the long prompt", &l->quiet);
         print_row("while it was read", &l->beside);
+        print_row("after it", &l->after);
         printf("the long prompt of %" PRId64 " tokens was read in %.2f s\n", b->long_prompt,
                (double)(l->end_us - status_of(l->lengthy).submitted_us) / 1e6);
     }
@@ -278,6 +284,7 @@ static void close_load(load *l) {
     free(l->gaps.v);
     free(l->quiet.v);
     free(l->beside.v);
+    free(l->after.v);
     pthread_cond_destroy(&l->news);
     pthread_mutex_destroy(&l->lock);
 }

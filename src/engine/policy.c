@@ -28,28 +28,40 @@ void srn__policy_init(srn__policy *p, double share, uint32_t max_batch) {
     *p = (srn__policy){.share = share, .max_batch = max_batch, .surprise = 1};
 }
 
-double srn__policy_predict(const srn__policy *p, const srn__load *load) {
+static double cost_of(const double cost[SRN__TERMS], const srn__load *load) {
     double x[SRN__TERMS], us = 0;
     terms_of(load, x);
-    for (int i = 0; i < SRN__TERMS; i++) us += p->cost[i] * x[i];
+    for (int i = 0; i < SRN__TERMS; i++) us += cost[i] * x[i];
     return us;
 }
 
-/* Non-negative least squares by coordinate descent on the matrix scaled to unit diagonals; warm from the
- * coefficients before. */
-static void solve(srn__policy *p) {
+double srn__policy_predict(const srn__policy *p, const srn__load *load) {
+    return cost_of(p->cost, load);
+}
+
+double srn__policy_answers_us(const srn__policy *p, const srn__load *answers) {
+    return cost_of(p->n_quiet >= 2 ? p->quiet_cost : p->cost, answers);
+}
+
+bool srn__policy_wants_quiet(const srn__policy *p) {
+    return p->since_quiet >= SRN__QUIET_EVERY;
+}
+
+/* Non-negative least squares over the sums of a and, unless it is NULL, b, by coordinate descent on the
+ * matrix scaled to unit diagonals; warm from the coefficients before. */
+static void solve(const srn__sums *a, const srn__sums *b, double cost[SRN__TERMS]) {
     double scale[SRN__TERMS], z[SRN__TERMS];
     double m[SRN__TERMS][SRN__TERMS], r[SRN__TERMS];
     for (int i = 0; i < SRN__TERMS; i++) {
-        double d = p->quiet.xx[i][i] + p->busy.xx[i][i];
+        double d = a->xx[i][i] + (b ? b->xx[i][i] : 0);
         scale[i] = d > 0 ? sqrt(d) : 0;
-        z[i] = p->cost[i] * scale[i];
+        z[i] = cost[i] * scale[i];
     }
     for (int i = 0; i < SRN__TERMS; i++) {
-        r[i] = scale[i] > 0 ? (p->quiet.xy[i] + p->busy.xy[i]) / scale[i] : 0;
+        r[i] = scale[i] > 0 ? (a->xy[i] + (b ? b->xy[i] : 0)) / scale[i] : 0;
         for (int k = 0; k < SRN__TERMS; k++)
             m[i][k] = scale[i] > 0 && scale[k] > 0
-                          ? (p->quiet.xx[i][k] + p->busy.xx[i][k]) / (scale[i] * scale[k])
+                          ? (a->xx[i][k] + (b ? b->xx[i][k] : 0)) / (scale[i] * scale[k])
                           : 0;
     }
     for (int sweep = 0; sweep < SWEEPS; sweep++)
@@ -59,7 +71,7 @@ static void solve(srn__policy *p) {
                 if (k != i) v -= m[i][k] * z[k];
             z[i] = v > 0 ? v / (1 + RIDGE) : 0;
         }
-    for (int i = 0; i < SRN__TERMS; i++) p->cost[i] = scale[i] > 0 ? z[i] / scale[i] : 0;
+    for (int i = 0; i < SRN__TERMS; i++) cost[i] = scale[i] > 0 ? z[i] / scale[i] : 0;
 }
 
 static void forget(srn__sums *s, double keep) {
@@ -91,16 +103,20 @@ void srn__policy_learn(srn__policy *p, const srn__load *load, double us) {
         s->xy[i] += w * x[i] * us;
     }
     p->widest = SRN_MAX(p->widest, load->n_prompt);
-    solve(p);
+    solve(&p->quiet, &p->busy, p->cost);
+    if (!busy) solve(&p->quiet, NULL, p->quiet_cost);
+    if (!busy && p->n_quiet < 2) p->n_quiet++;
+    p->since_quiet = busy ? p->since_quiet + (load->n_rows > 0) : 0;
 }
 
 double srn__policy_allowance(const srn__policy *p, const srn__load *answers, uint32_t n_reading,
                              double others_us) {
-    double own = srn__policy_predict(p, answers), share = p->share;
+    double own = srn__policy_answers_us(p, answers), share = p->share;
     if (n_reading > 0 && answers->n_rows)
         share = SRN_MAX(share, SRN_MIN((double)n_reading / (n_reading + answers->n_rows), SRN__MOST_SHARE));
     double more = share / (1 - share) * MARGIN;
-    if (answers->n_rows) return (own + others_us) * more;
+    /* What the fit of all steps says of the answers is taken off again with what it says of the prompts. */
+    if (answers->n_rows) return own + (own + others_us) * more - srn__policy_predict(p, answers);
     double free_us = SRN__HEAR_US - p->cost[BASE];
     return others_us > 0 ? SRN_MIN(free_us, others_us * more - p->cost[BASE]) : free_us;
 }
@@ -131,5 +147,5 @@ double srn__policy_draft_us(const srn__policy *p, uint32_t past) {
 
 bool srn__policy_draft_pays(const srn__policy *p, const srn__load *answers, uint32_t past, double rate) {
     if (!answers->n_rows) return false;
-    return rate * srn__policy_predict(p, answers) / answers->n_rows >= srn__policy_draft_us(p, past);
+    return rate * srn__policy_answers_us(p, answers) / answers->n_rows >= srn__policy_draft_us(p, past);
 }

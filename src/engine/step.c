@@ -139,7 +139,7 @@ double srn__lane_answers_us(const srn__lane *l) {
         load.n_rows++;
         load.attended += l->running[i]->n_tokens;
     }
-    return load.n_rows ? srn__policy_predict(&l->policy, &load) : 0;
+    return load.n_rows ? srn__policy_answers_us(&l->policy, &load) : 0;
 }
 
 /* How many requests have their prompts read. */
@@ -165,7 +165,8 @@ static srn__load build(srn__lane *l, batch *b, bool embeds, double others_us) {
         b->room -= load.n_rows;
         srn__load answers = load;
         double us = srn__policy_allowance(&l->policy, &answers, reading(l), others_us);
-        us = add_prompts(b, SRN_REQUEST_GENERATE, us);
+        if (!load.n_rows || !srn__policy_wants_quiet(&l->policy))
+            us = add_prompts(b, SRN_REQUEST_GENERATE, us);
         add_answers(b, &answers, us);
     }
     load = (srn__load){0};

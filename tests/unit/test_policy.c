@@ -50,6 +50,7 @@ static double simulate(srn__policy *p, machine *m, uint32_t n, uint32_t past, ui
     uint32_t most = SRN_MIN(left, p->max_batch - n);
     uint32_t chunk = srn__policy_chunk(p, srn__policy_allowance(p, &load, 1, 0), 0, *at, most);
     assert_true(chunk <= most && (chunk > 0 || most == 0));
+    if (n && srn__policy_wants_quiet(p)) chunk = 0;
     load.n_prompt = chunk;
     load.attended += (uint64_t)chunk * *at + (uint64_t)chunk * (chunk + 1) / 2;
     double us = step_us(m, &load);
