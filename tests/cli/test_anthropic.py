@@ -32,6 +32,7 @@ def post(server, path, body):
         return e.code, e.headers, e.read().decode()
 
 
+@pytest.mark.slow
 def test_a_message_is_answered(client):
     m = client.messages.create(model="smol", max_tokens=12, extra_body=COLD, system="Be brief.", messages=HELLO)
     assert m.type == "message" and m.role == "assistant" and m.id.startswith("msg_")
@@ -40,6 +41,7 @@ def test_a_message_is_answered(client):
     assert m.usage.output_tokens > 0 and m.usage.input_tokens + m.usage.cache_read_input_tokens > 10
 
 
+@pytest.mark.slow
 def test_a_stream_gives_the_same_message(client):
     ask = dict(model="smol", max_tokens=20, extra_body=COLD, messages=HELLO)
     whole = client.messages.create(**ask)
@@ -82,6 +84,7 @@ def test_a_stream_s_first_event_knows_what_the_cache_held(smol_server):  # noqa:
     assert sum(usages[0].values()) - usages[0]["output_tokens"] == sum(usages[1].values()) - usages[1]["output_tokens"]
 
 
+@pytest.mark.slow
 def test_a_stop_sequence_is_named(client):
     ask = dict(model="smol", max_tokens=40, extra_body=COLD, messages=HELLO)
     text = client.messages.create(**ask).content[0].text
@@ -91,12 +94,14 @@ def test_a_stop_sequence_is_named(client):
     assert cut.content[0].text == text[:text.index(stop)]
 
 
+@pytest.mark.slow
 def test_an_assistants_beginning_is_continued(client):
     m = client.messages.create(model="smol", max_tokens=8, extra_body=COLD, messages=[
         {"role": "user", "content": "Count."}, {"role": "assistant", "content": "One, two, three,"}])
     assert "four" in m.content[0].text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "get_weather"}])
 def test_a_forced_tool_gets_valid_input(client, choice):
     m = client.messages.create(model="smol", max_tokens=200, extra_body=COLD, tools=[WEATHER],
@@ -109,6 +114,7 @@ def test_a_forced_tool_gets_valid_input(client, choice):
         jsonschema.validate(call.input, WEATHER["input_schema"])
 
 
+@pytest.mark.slow
 def test_a_tools_input_is_streamed_as_json(client):
     with client.messages.stream(model="smol", max_tokens=200, tools=[WEATHER], extra_body=COLD,
                                 tool_choice={"type": "any", "disable_parallel_tool_use": True},
@@ -120,6 +126,7 @@ def test_a_tools_input_is_streamed_as_json(client):
     jsonschema.validate(m.content[0].input, WEATHER["input_schema"])
 
 
+@pytest.mark.slow
 def test_a_tools_result_goes_back(client):
     m = client.messages.create(model="smol", max_tokens=5, tools=[WEATHER], tool_choice={"type": "none"}, messages=[
         {"role": "user", "content": [{"type": "text", "text": "Weather in Berne?"}]},
@@ -133,6 +140,7 @@ def test_a_tools_result_goes_back(client):
     assert m.content[0].type == "text"
 
 
+@pytest.mark.slow
 def test_tokens_are_counted_as_they_are_used(client):
     ask = dict(model="smol", system=[{"type": "text", "text": "Be brief."}], messages=HELLO, tools=[WEATHER])
     counted = client.messages.count_tokens(**ask).input_tokens
@@ -181,6 +189,7 @@ def test_what_is_wrong_is_refused_by_name(smol_server, change, status, kind, wor
     assert body["type"] == "error" and body["error"]["type"] == kind and word in body["error"]["message"], text
 
 
+@pytest.mark.slow
 def test_a_schema_holds(client):
     schema = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 12}, "age": {"type": "integer"}},
               "required": ["name", "age"], "additionalProperties": False}

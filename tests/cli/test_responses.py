@@ -21,6 +21,7 @@ def client(smol_server):  # noqa: F811
     return openai.OpenAI(base_url=smol_server.base_url, api_key="unused", max_retries=0)
 
 
+@pytest.mark.slow
 def test_a_response(client):
     r = client.responses.create(model="smol", instructions="Be brief.", input="Say hello.", temperature=0,
                                 max_output_tokens=200, metadata={"a": "b"})
@@ -31,6 +32,7 @@ def test_a_response(client):
     assert r.incomplete_details is None and r.temperature == 0
 
 
+@pytest.mark.slow
 def test_a_stream_gives_the_same_response(client):
     ask = dict(model="smol", input="Say hello.", temperature=0, max_output_tokens=200)
     whole = client.responses.create(**ask)
@@ -63,6 +65,7 @@ def test_the_events_on_the_wire(smol_server):  # noqa: F811
     assert all(data["item_id"] == item for name, data in events if "item_id" in data) and last["output"][0]["id"] == item
 
 
+@pytest.mark.slow
 def test_a_tool_is_called_and_answered(client):
     question = {"role": "user", "content": [{"type": "input_text", "text": "Weather in Berne?"}]}
     ask = dict(model="smol", tools=[WEATHER], temperature=0)
@@ -80,6 +83,7 @@ def test_a_tool_is_called_and_answered(client):
     assert second.output[-1].type == "message"
 
 
+@pytest.mark.slow
 def test_a_schema_holds(client):
     r = client.responses.create(model="smol", input="A person, as JSON.", text={
         "format": {"type": "json_schema", "name": "person", "schema": PERSON, "strict": True}})
@@ -87,6 +91,7 @@ def test_a_schema_holds(client):
     jsonschema.validate(json.loads(r.output_text), PERSON)
 
 
+@pytest.mark.slow
 def test_log_probabilities_come_with_the_text(client):
     r = client.responses.create(model="smol", input="Hi", temperature=0, max_output_tokens=4, top_logprobs=2,
                                 include=["message.output_text.logprobs"])
