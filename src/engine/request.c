@@ -82,6 +82,18 @@ static bool alloc_arrays(srn_request *r) {
     return ok;
 }
 
+/* The first mask is the dearest: it is made here, where no other request waits for it. */
+static int begin_constraint(srn_request *r, srn_err *err) {
+    int code = srn_matcher_new(r->o.constraint, r->o.trie, &r->matcher, err);
+    if (code) return code;
+    size_t words = ((size_t)r->lane->n_vocab + 63) / 64;
+    uint64_t *mask = srn_calloc(words, sizeof *mask);
+    if (!mask) return srn_fail_nomem(err, words * sizeof *mask);
+    code = srn_matcher_mask(r->matcher, mask, err);
+    free(mask);
+    return code;
+}
+
 static int alloc_answer(srn_request *r, const srn_request_opts *from, srn_err *err) {
     srn_request_opts *o = &r->o;
     if (!alloc_arrays(r))
@@ -93,7 +105,7 @@ static int alloc_answer(srn_request *r, const srn_request_opts *from, srn_err *e
     int code = srn_stream_new(r->lane->vocab, o->show_special, from->stops, o->n_stops, o->keep_stop,
                               &r->stream, err);
     if (!code && o->continues_text) srn_stream_continues(r->stream);
-    if (!code && o->constraint) code = srn_matcher_new(o->constraint, o->trie, &r->matcher, err);
+    if (!code && o->constraint) code = begin_constraint(r, err);
     return code;
 }
 
@@ -216,6 +228,13 @@ static int find_lane(srn_scheduler *s, const srn_engine *e, srn__lane **ret, srn
     return srn_fail(err, SRN_EINVAL, "the engine was not given to this scheduler");
 }
 
+/* A submit is over: there may be requests, and a lane that is taken out may have waited for it. Under the
+ * lock. */
+static void leave_lane(srn_scheduler *s, srn__lane *l) {
+    l->n_users--;
+    pthread_cond_signal(&s->wake);
+}
+
 /* Puts requests into the inbox, all or none. */
 static int post(srn_scheduler *s, srn__lane *l, srn_request **r, uint32_t n, srn_err *err) {
     pthread_mutex_lock(&s->lock);
@@ -238,9 +257,8 @@ static int post(srn_scheduler *s, srn__lane *l, srn_request **r, uint32_t n, srn
         l->n_inbox += n;
         uint64_t asleep = 0;
         atomic_compare_exchange_strong(&s->alive_us, &asleep, SRN_MAX(now, 1u));
-        pthread_cond_signal(&s->wake);
     }
-    l->n_users--;
+    leave_lane(s, l);
     pthread_mutex_unlock(&s->lock);
     return code;
 }
@@ -273,8 +291,7 @@ int srn_request_submit(srn_scheduler *s, srn_engine *e, const srn_request_opts *
         code = post(s, l, made, n, err);
     } else {
         pthread_mutex_lock(&s->lock);
-        l->n_users--;
-        pthread_cond_signal(&s->wake); /* somebody may wait for the lane to go */
+        leave_lane(s, l);
         pthread_mutex_unlock(&s->lock);
     }
     if (code)

@@ -119,6 +119,33 @@ static void constraints_hold_alone_in_company_and_with_drafts(void **state) {
     srn_token_trie_free(trie);
 }
 
+/* Its first mask, which submit makes, tells: the second character may belong to too many alternatives. */
+static void a_constraint_that_takes_too_long_is_refused_before_the_queue(void **state) {
+    fixture *f = *state;
+    const srn_vocab *v;
+    srn_token_trie *trie;
+    srn_constraint *c;
+    srn_err err = {0};
+    enum { ALTERNATIVES = 17000, BYTES = 20 };
+    char *text = malloc((size_t)ALTERNATIVES * BYTES);
+    size_t n = (size_t)snprintf(text, BYTES, "root ::= . (\"a\"");
+    for (int i = 0; i < ALTERNATIVES; i++) n += (size_t)snprintf(text + n, BYTES, " | [a-z]{%d}", 20000 + i);
+    text[n++] = ')';
+    if (srn_engine_vocab(f->e, &v, &err) || srn_token_trie_new(v, &trie, &err) ||
+        srn_constraint_of_gbnf((srn_str){text, n}, &c, &err))
+        fail_msg("%s", err.text);
+    f->s = scheduler_of(NULL, f->e);
+    srn_request_opts o = opts_of(f, 0, 40, 10);
+    srn_request *r;
+    o.constraint = c, o.trie = trie;
+    assert_int_equal(srn_request_submit(f->s, f->e, &o, 1, &r, &err), SRN_ELIMIT);
+    assert_non_null(strstr(err.text, "ambiguous"));
+    srn_scheduler_free(f->s);
+    srn_constraint_free(c);
+    srn_token_trie_free(trie);
+    free(text);
+}
+
 /* ---- log-probabilities of the prompt ---- */
 
 static void prompts_are_scored_as_by_a_session(void **state) {
@@ -244,6 +271,7 @@ static void drafts_follow_what_was_written_before(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(constraints_hold_alone_in_company_and_with_drafts),
+        cmocka_unit_test(a_constraint_that_takes_too_long_is_refused_before_the_queue),
         cmocka_unit_test(prompts_are_scored_as_by_a_session),
         cmocka_unit_test(embeddings_do_not_depend_on_company),
         cmocka_unit_test(drafts_follow_what_was_written_before),

@@ -497,6 +497,53 @@ static void removal_waits_for_its_grace(void **state) {
     }
 }
 
+enum { CROWD = 128 };
+
+typedef struct crowd {
+    fixture *f;
+    srn_request_opts o[CROWD];
+    srn_request *r[CROWD];
+    atomic_bool comes;
+    bool refused; /* after it had begun */
+} crowd;
+
+static void *submit_crowds(void *arg) {
+    crowd *c = arg;
+    srn_err err = {0};
+    for (int code = SRN_OK; code != SRN_EINVAL;) {
+        code = srn_request_submit(c->f->s, c->f->e, c->o, CROWD, c->r, &err);
+        atomic_store(&c->comes, true);
+        for (int i = 0; !code && i < CROWD; i++) srn_request_release(c->r[i]);
+        c->refused |= code == SRN_EBUSY && strstr(err.text, "taken out");
+    }
+    return NULL;
+}
+
+/* The engine goes while requests for it are being checked and copied: whichever comes first, both return. */
+static void a_removal_hears_that_a_submit_is_over(void **state) {
+    (void)state;
+    fixture *f = begin(&small, NULL, UINT64_MAX);
+    static crowd c;
+    uint32_t refused = 0;
+    for (int round = 0; round < 40; round++) {
+        pthread_t t;
+        srn_err err = {0};
+        c.f = f;
+        c.refused = false;
+        atomic_store(&c.comes, false);
+        for (int i = 0; i < CROWD; i++) c.o[i] = opts_of(f, i % 8, LONG, 5);
+        pthread_create(&t, NULL, submit_crowds, &c);
+        while (!atomic_load(&c.comes)) {
+        }
+        srn_scheduler_remove(f->s, f->e, 0);
+        pthread_join(t, NULL);
+        refused += c.refused;
+        if (srn_scheduler_add(f->s, f->e, &err)) fail_msg("%s", err.text);
+    }
+    print_message("refused while the engine went: %u of 40\n", refused);
+    end(f);
+}
+
 static void requests_outlive_the_scheduler(void **state) {
     (void)state;
     fixture *f = begin(&small, NULL, 0);
@@ -640,6 +687,7 @@ int main(void) {
         cmocka_unit_test(an_overflow_fails_only_its_own_request),
         cmocka_unit_test(two_engines_are_served_side_by_side),
         cmocka_unit_test(removal_waits_for_its_grace),
+        cmocka_unit_test(a_removal_hears_that_a_submit_is_over),
         cmocka_unit_test(requests_outlive_the_scheduler),
         cmocka_unit_test(nobody_is_notified_after_release),
         cmocka_unit_test(many_threads_ask_cancel_and_leave),
