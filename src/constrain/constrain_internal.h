@@ -33,6 +33,12 @@ typedef struct srn__gtrigger {
     srn_node body;
 } srn__gtrigger;
 
+/* Code points of one of utf8proc's categories, from `first` to where the next run begins. */
+typedef struct srn__category_run {
+    uint32_t first;
+    uint8_t category;
+} srn__category_run;
+
 struct srn_grammar {
     uint32_t max_nodes;
     srn__gnode *nodes;
@@ -47,6 +53,8 @@ struct srn_grammar {
     uint32_t n_rules, cap_rules;
     srn__gtrigger *triggers;
     uint32_t n_triggers, cap_triggers;
+    srn__category_run *runs; /* [n_runs] of all code points; NULL until a category was asked for */
+    uint32_t n_runs;
     srn_err failed; /* code SRN_OK: nothing failed */
 };
 
@@ -262,6 +270,9 @@ uint32_t srn__sets_next(srn__sets *s, uint32_t set, unsigned byte_class);
  * the set: origins become stand-ins and counts that are far from their bounds become one of them. Sets of
  * different contexts share a shape. SRN__FAILED when there are too many origins; otherwise like next. */
 uint32_t srn__sets_shape(srn__sets *s, uint32_t set, uint32_t ahead);
+/* How many bytes ahead the set's shape should look: `most`, or fewer where counts are too near their bounds
+ * for that, so that shapes are the same all the way to a bound but for the last steps. */
+uint32_t srn__sets_look_ahead(const srn__sets *s, uint32_t set, uint32_t most);
 /* Bytes of the tables that are in use; what collect brings down. */
 uint64_t srn__sets_used(const srn__sets *s);
 /* Forgets all sets that roots[0..n) do not need, and renumbers; roots are changed in place. */
@@ -290,9 +301,10 @@ struct srn_token_trie {
 
 /* ---- matcher.c: masks ---- */
 
-/* What a shape lets in, and where that depends on what surrounds it. */
+/* What a shape lets in, and where that depends on what surrounds it or lies too far ahead. */
 typedef struct srn__mask {
     uint32_t shape;    /* SRN__DEAD: the slot is free */
+    uint32_t ahead;    /* bytes that it holds for */
     uint32_t n_tokens; /* UINT32_MAX: bits, else a list */
     uint32_t bytes;    /* of memory */
     uint32_t n_open;   /* nodes of the trie whose subtree must be walked in the real set */

@@ -23,6 +23,7 @@ void srn_grammar_free(srn_grammar *g) {
     free(g->bytes);
     free(g->rules);
     free(g->triggers);
+    free(g->runs);
     free(g);
 }
 

@@ -13,15 +13,8 @@
 #define MAX_GROUPS_DEEP   100u
 #define MAX_COUNT         1000000u
 
-typedef struct category_run {
-    uint32_t first;
-    uint8_t category;
-} category_run;
-
 typedef struct parser {
     srn_grammar *g;
-    category_run *runs; /* [n_runs], NULL until a category is asked for */
-    size_t n_runs;
     const srn__regex_how *how;
     srn_str p;
     size_t at;
@@ -89,21 +82,24 @@ static uint8_t category_of(uint32_t cp) {
     return (uint8_t)utf8proc_category((utf8proc_int32_t)cp);
 }
 
-/* Where the category changes, over all code points: made once a pattern that needs it, for it takes some
+/* Where the category changes, over all code points: made once a grammar that needs it, for it takes some
  * milliseconds. */
-static bool find_runs(parser *x) {
-    size_t cap = 0;
+static bool find_runs(srn_grammar *g) {
+    uint32_t n = 0, cap = 0;
+    srn__category_run *runs = NULL;
     for (uint32_t cp = 0; cp <= SRN__MAX_CP; cp++) {
         uint8_t category = category_of(cp);
-        if (x->n_runs && x->runs[x->n_runs - 1].category == category) continue;
-        if (x->n_runs == cap) {
+        if (n && runs[n - 1].category == category) continue;
+        if (n == cap) {
             cap = cap ? 2 * cap : 4096;
-            category_run *runs = srn_realloc_array(x->runs, cap, sizeof *runs);
-            if (!runs) return false;
-            x->runs = runs;
+            srn__category_run *more = srn_realloc_array(runs, cap, sizeof *runs);
+            if (!more) return free(runs), false;
+            runs = more;
         }
-        x->runs[x->n_runs++] = (category_run){cp, category};
+        runs[n++] = (srn__category_run){cp, category};
     }
+    g->runs = runs;
+    g->n_runs = n;
     return true;
 }
 
@@ -114,10 +110,11 @@ static bool add_category(parser *x, srn_str name, srn__ranges *to) {
         if (name.len >= 1 && name.len <= 2 && memcmp(category_names[i], name.ptr, name.len) == 0)
             wanted |= 1u << i;
     if (!wanted) return false;
-    if (!x->runs && !find_runs(x)) to->failed = true;
-    for (size_t i = 0; i < x->n_runs; i++)
-        if (wanted >> x->runs[i].category & 1)
-            srn__ranges_add(to, x->runs[i].first, i + 1 < x->n_runs ? x->runs[i + 1].first - 1 : SRN__MAX_CP);
+    const srn_grammar *g = x->g;
+    if (!g->runs && !find_runs(x->g)) to->failed = true;
+    for (uint32_t i = 0; i < g->n_runs; i++)
+        if (wanted >> g->runs[i].category & 1)
+            srn__ranges_add(to, g->runs[i].first, i + 1 < g->n_runs ? g->runs[i + 1].first - 1 : SRN__MAX_CP);
     return true;
 }
 
@@ -476,7 +473,7 @@ static srn_node take_group(parser *x, bool opens, bool closes, bool *ret_opens, 
         return fail(x, SRN_ELIMIT, start, "groups are nested more than %u deep", MAX_GROUPS_DEEP);
     srn_node node = take_alternatives(x, *ret_opens, *ret_closes);
     x->depth--;
-    if (!x->failed && !take(x, ")"))
+    if (!x->failed && !x->g->failed.code && !take(x, ")"))
         return fail(x, SRN_EINVAL, start, "the group is not closed; write \\( for the character");
     return node;
 }
@@ -539,7 +536,7 @@ static bool take_dollar(parser *x) {
 }
 
 static bool at_sequence_end(const parser *x) {
-    return x->failed || at_end(x) || looking_at(x, "|") || looking_at(x, ")");
+    return x->failed || x->g->failed.code || at_end(x) || looking_at(x, "|") || looking_at(x, ")");
 }
 
 /* opens: nothing of the pattern stands before; closes: nothing of it comes after the alternative. Where a
@@ -572,7 +569,7 @@ static srn_node take_sequence(parser *x, bool opens, bool closes) {
 static srn_node take_alternatives(parser *x, bool opens, bool closes) {
     nodes list = {0};
     do add_node(x, &list, take_sequence(x, opens, closes));
-    while (!x->failed && take(x, "|"));
+    while (!x->failed && !x->g->failed.code && take(x, "|"));
     srn_node node = x->failed ? SRN_NODE_NONE : srn_g_alt(x->g, list.ids, list.n);
     free(list.ids);
     return node;
@@ -588,9 +585,8 @@ srn_node srn__regex(srn_grammar *g, srn_str pattern, const srn__regex_how *how, 
         if (!k) return fail(&x, SRN_EINVAL, i, "it is not valid UTF-8");
     }
     srn_node node = take_alternatives(&x, true, true);
-    if (!x.failed && !at_end(&x))
+    if (!x.failed && !g->failed.code && !at_end(&x))
         fail(&x, SRN_EINVAL, x.at, "a ')' that closes no group; write \\) for the character");
-    free(x.runs);
     if (x.failed) return SRN_NODE_NONE;
     return srn__grammar_status(g, err) ? SRN_NODE_NONE : node;
 }

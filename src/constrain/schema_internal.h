@@ -119,6 +119,7 @@ typedef struct srn__schema {
     /* Whether it is being shown that branches of oneOf exclude each other: then patterns and formats do not
      * count, for programs differ in what they match. */
     bool excluding;
+    const json_t *member, *member_of; /* a value that is being tried, and the enum it is from, or NULL */
     uint32_t rule_json; /* UINT32_MAX until it is needed */
 } srn__schema;
 

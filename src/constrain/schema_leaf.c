@@ -29,10 +29,13 @@ static size_t good_values(srn__schema *s, const srn__list *leaf, const json_t *v
     for (size_t v = 0; v < n; v++) {
         const json_t *value = one ? one : json_array_get(values, v);
         bool good = true;
+        s->member = value;
+        s->member_of = one ? NULL : values;
         for (uint32_t i = 0; good && i < leaf->n; i++)
             good = srn__schema_valid(s, value, leaf->ids[i], true, 0);
         if (good) ret[k++] = value;
     }
+    s->member = s->member_of = NULL;
     return k;
 }
 

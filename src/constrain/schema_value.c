@@ -118,7 +118,7 @@ static bool valid_own(srn__schema *s, const srn__sch *c, uint32_t id, const json
     uint32_t type = srn__json_type(v);
     if (!(c->types & type)) return false;
     if (c->constant && !srn__json_equal(v, c->constant)) return false;
-    if (c->enumeration) {
+    if (c->enumeration && !(v == s->member && c->enumeration == s->member_of)) {
         size_t i = 0, n = json_array_size(c->enumeration);
         if (!srn__schema_work(s, n)) return false;
         while (i < n && !srn__json_equal(v, json_array_get(c->enumeration, i))) i++;

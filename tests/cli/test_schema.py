@@ -194,6 +194,17 @@ def test_an_ordinary_schema_compiles_in_milliseconds():
     assert sorted(times)[4] < 100_000  # it takes 2 ms; machines of tests are slow and the sanitizers slower
 
 
+def test_an_enum_of_many_values_is_exactly_these():
+    values = [f"value {i * 7919 % 10007}" for i in range(10000)]
+    assert accepts({"enum": values}, [json.dumps(v) for v in values[::97]]) == [True] * len(values[::97])
+    assert accepts({"enum": values}, ['"value"', '"value 10008"', "7"]) == [False] * 3
+
+
+def test_a_value_of_an_enum_is_held_to_all_that_stands_beside_it():
+    schema = {"enum": [{"a": 1}, {"a": None}, None], "properties": {"a": {"$ref": "#"}}}
+    assert accepts(schema, ["null", '{"a": null}', '{"a": 1}']) == [True, True, False]
+
+
 def test_a_strict_schema_as_tools_send_it():
     broken = [{**ORDER, "extra": 1}, {**ORDER, "note": 1}, {**ORDER, "items": []}, {k: ORDER[k] for k in ("customer", "items")},
               {**ORDER, "customer": {"name": "", "since": "2024-02-29"}}, {**ORDER, "customer": {"name": "Z", "since": "2023-02-29"}}]
