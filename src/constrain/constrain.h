@@ -69,9 +69,11 @@ typedef struct srn_matcher srn_matcher;
 int srn_matcher_new(srn_constraint *c, const srn_token_trie *t, srn_matcher **ret, srn_err *err);
 void srn_matcher_free(srn_matcher *m);
 /* Sets bit i of mask [(n_vocab+63)/64] for each token that may come next; end tokens where the text may end.
- * SRN_ELIMIT when the grammar is so ambiguous that the caps on its states are reached. What nothing could
- * finish is not let in, so that a mask has a bit before the end, unless the vocabulary lacks the bytes that
- * must follow: SRN_EUNSUP. */
+ * SRN_ELIMIT when the grammar is so ambiguous that the caps on its states or on its masks' time are reached:
+ * the first mask may take some tenths of a second, a later one one tenth, and all of them a hundredth each on
+ * average. (What is already in the constraint's tables costs nothing: a matcher that follows others may get
+ * further than they did. It never gets another mask.) What nothing could finish is not let in, so that a mask
+ * has a bit before the end, unless the vocabulary lacks the bytes that must follow: SRN_EUNSUP. */
 int srn_matcher_mask(srn_matcher *m, uint64_t *mask, srn_err *err);
 /* Moves on by a token that the mask allowed (SRN_EINVAL otherwise; nothing changes). */
 int srn_matcher_accept(srn_matcher *m, int32_t token, srn_err *err);

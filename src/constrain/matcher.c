@@ -9,13 +9,20 @@
 
 /* Tokens that can be taken back. */
 #define HISTORY 128u
-/* Operations that one mask or one token may cost; a matter of a tenth of a second. */
-#define BUDGET 4000000u
+/* Operations, of which one takes about a tenth of a microsecond: what the first mask may cost, which is best
+ * made before anybody waits for it; what any later token with its mask may; and what they may on average.
+ * Others wait for a step's masks, so that no grammar may take long, whatever it is. Common ones need some
+ * thousand for their first masks, then next to none. */
+#define FIRST   4000000u
+#define SAVINGS 1000000u
+#define INCOME  100000u
 /* Bytes of sets in use that call for a collection, and of masks that are kept. */
 #define COLLECT_BYTES  ((uint64_t)8 << 20)
 #define MAX_MASK_BYTES ((uint64_t)8 << 20)
 /* A walk of fewer nodes is not worth keeping. */
 #define SHORT_WALK 256u
+/* No token is so long. */
+#define ALL_THE_WAY UINT32_MAX
 
 /* A place in the text. */
 typedef struct moment {
@@ -31,6 +38,7 @@ struct srn_matcher {
     moment now;
     moment past[HISTORY]; /* ring; past[(n_past - 1) % HISTORY] is the last */
     uint32_t n_past, n_kept;
+    uint64_t credit; /* operations that may still be spent */
 };
 
 /* ---- the cache ---- */
@@ -72,8 +80,8 @@ static int bind_cache(srn__cache *k, const srn_token_trie *t, srn_err *err) {
     return srn_fail_nomem(err, t->most_bytes * sizeof *k->stack);
 }
 
-static srn__mask *slot_of(srn__cache *k, uint32_t shape) {
-    return &k->masks[(shape * 0x9E3779B1u >> 16) % SRN__MASK_SLOTS];
+static srn__mask *slot_of(srn__cache *k, uint32_t shape, uint32_t ahead) {
+    return &k->masks[((shape * 64 + ahead % 64) * 0x9E3779B1u >> 16) % SRN__MASK_SLOTS];
 }
 
 int srn_matcher_new(srn_constraint *c, const srn_token_trie *t, srn_matcher **ret, srn_err *err) {
@@ -90,6 +98,7 @@ int srn_matcher_new(srn_constraint *c, const srn_token_trie *t, srn_matcher **re
         return srn_fail(err, code, "%s", why.text);
     }
     m->now.set = m->k->sets.start;
+    m->credit = FIRST;
     *ret = m;
     return SRN_OK;
 }
@@ -123,7 +132,7 @@ static int collect(srn_matcher *m, srn_err *err) {
     memset(k->masks, 0, sizeof k->masks);
     for (uint32_t i = 0; i < SRN__MASK_SLOTS; i++) {
         moved[i].shape = roots[1 + HISTORY + i];
-        srn__mask *slot = slot_of(k, moved[i].shape);
+        srn__mask *slot = slot_of(k, moved[i].shape, moved[i].ahead);
         if (moved[i].shape == SRN__DEAD || slot->shape != SRN__DEAD)
             drop_mask(k, &moved[i]);
         else
@@ -135,10 +144,15 @@ static int collect(srn_matcher *m, srn_err *err) {
 
 static int begin_work(srn_matcher *m, srn_err *err) {
     srn__sets *s = &m->k->sets;
-    s->budget = BUDGET;
+    s->budget = m->credit;
     s->failed = SRN_OK;
     if (srn__sets_used(s) < SRN_MAX(m->k->collect_at, COLLECT_BYTES)) return SRN_OK;
     return collect(m, err);
+}
+
+/* After a failure: memory may be full of sets that nothing needs any more. */
+static bool is_full(const srn_matcher *m) {
+    return m->k->sets.failed == SRN_ELIMIT && m->k->sets.budget > 0;
 }
 
 static int fail_sets(const srn_matcher *m, srn_err *err) {
@@ -155,32 +169,43 @@ static uint32_t next_set(srn__sets *s, uint32_t set, uint8_t byte) {
     return srn__sets_next(s, set, s->p->class_of[byte]);
 }
 
+/* The real set will tell about the node's subtree. */
+static bool leave_open(srn__cache *k, uint32_t node) {
+    if (k->n_open == k->cap_open) {
+        uint32_t cap = k->cap_open ? 2 * k->cap_open : 1024;
+        uint32_t *open = srn_realloc_array(k->open, cap, sizeof *open);
+        if (!open) return k->sets.failed = SRN_ENOMEM, false;
+        k->open = open;
+        k->cap_open = cap;
+    }
+    k->open[k->n_open++] = node;
+    return true;
+}
+
 /* Walks the nodes [from, to) of the trie, whose least depth is that of `from`; k->stack holds the set before
- * it. Sets the bits of the tokens that the sets let in. Where a walk ends after a set that escaped, the node
- * goes to k->open. Returns how many nodes were looked at, UINT32_MAX after a failure. */
-static uint32_t walk(srn__cache *k, const srn_token_trie *t, uint32_t from, uint32_t to, uint64_t *mask) {
+ * it. Sets the bits of the tokens that the sets let in. Where a walk ends after a set that escaped, or
+ * because it came `ahead` deep, the node goes to k->open. Returns how many nodes were looked at, UINT32_MAX
+ * after a failure. */
+static uint32_t walk(srn__cache *k, const srn_token_trie *t, uint32_t from, uint32_t to, uint32_t ahead,
+                     uint64_t *mask) {
     srn__sets *s = &k->sets;
     const srn__program *p = s->p;
     uint32_t n = 0, classes = p->n_classes;
     for (uint32_t i = from; i < to; n++) {
         uint32_t d = t->depth[i], set = k->stack[d], row = s->sets[set].row, then = SRN__UNKNOWN;
         unsigned byte_class = p->class_of[t->byte[i]];
+        if (d == ahead) {
+            if (!leave_open(k, i)) return UINT32_MAX;
+            i = t->skip[i];
+            continue;
+        }
         if (row != SRN__NO_ROW) then = s->rows[(size_t)row * classes + byte_class];
         if (then == SRN__UNKNOWN) {
             then = srn__sets_next(s, set, byte_class);
             if (then == SRN__FAILED) return UINT32_MAX;
         }
         if (then == SRN__DEAD) {
-            if (k->escaped[d]) {
-                if (k->n_open == k->cap_open) {
-                    uint32_t cap = k->cap_open ? 2 * k->cap_open : 1024;
-                    uint32_t *open = srn_realloc_array(k->open, cap, sizeof *open);
-                    if (!open) return s->failed = SRN_ENOMEM, UINT32_MAX;
-                    k->open = open;
-                    k->cap_open = cap;
-                }
-                k->open[k->n_open++] = i;
-            }
+            if (k->escaped[d] && !leave_open(k, i)) return UINT32_MAX;
             i = t->skip[i];
             continue;
         }
@@ -213,7 +238,7 @@ static bool walk_open(srn__cache *k, const srn_token_trie *t, uint32_t set, cons
             if (k->stack[d + 1] == SRN__FAILED) return false;
         }
         valid = depth;
-        if (walk(k, t, node, t->skip[node], mask) == UINT32_MAX) return false;
+        if (walk(k, t, node, t->skip[node], ALL_THE_WAY, mask) == UINT32_MAX) return false;
     }
     return true;
 }
@@ -225,12 +250,13 @@ static uint32_t count_bits(const uint64_t *bits, size_t words) {
 }
 
 /* Keeps what a walk found; without memory for it nothing is lost but time. */
-static void keep_mask(srn__cache *k, uint32_t shape, const uint64_t *mask, size_t words) {
+static void keep_mask(srn__cache *k, uint32_t shape, uint32_t ahead, const uint64_t *mask, size_t words) {
     uint32_t n = count_bits(mask, words);
     bool listed = n < words;
     uint64_t bytes = (listed ? n : words) * 8 + k->n_open * sizeof *k->open;
     if (k->mask_bytes + bytes > MAX_MASK_BYTES) drop_masks(k);
     srn__mask m = {.shape = shape,
+                   .ahead = ahead,
                    .n_tokens = listed ? n : UINT32_MAX,
                    .bytes = (uint32_t)bytes,
                    .n_open = k->n_open,
@@ -246,7 +272,7 @@ static void keep_mask(srn__cache *k, uint32_t shape, const uint64_t *mask, size_
         for (uint64_t w = mask[i]; w; w &= w - 1) *list++ = (int32_t)(i * 64) + __builtin_ctzll(w);
     if (!listed) memcpy(m.bits, mask, words * 8);
     if (k->n_open) memcpy(m.open, k->open, k->n_open * sizeof *k->open);
-    srn__mask *slot = slot_of(k, shape);
+    srn__mask *slot = slot_of(k, shape, ahead);
     drop_mask(k, slot);
     *slot = m;
     k->mask_bytes += bytes;
@@ -265,20 +291,22 @@ static void copy_mask(const srn__mask *m, uint64_t *mask, size_t words) {
 static bool mask_from(srn_matcher *m, uint32_t set, uint64_t *mask, size_t words) {
     srn__cache *k = m->k;
     const srn_token_trie *t = m->t;
-    uint32_t shape = srn__sets_shape(&k->sets, set, t->most_bytes), from = shape;
+    uint32_t ahead = srn__sets_look_ahead(&k->sets, set, t->most_bytes);
+    uint32_t shape = srn__sets_shape(&k->sets, set, ahead), from = shape;
     if (k->sets.failed) return false;
     if (shape == SRN__FAILED) from = set;
-    srn__mask *known = slot_of(k, from);
-    if (known->shape == from) {
+    if (from == set || ahead == t->most_bytes) ahead = ALL_THE_WAY;
+    srn__mask *known = slot_of(k, from, ahead);
+    if (known->shape == from && known->ahead == ahead) {
         copy_mask(known, mask, words);
         return walk_open(k, t, set, known->open, known->n_open, mask);
     }
     k->n_open = 0;
     k->stack[0] = from;
     k->escaped[0] = 0;
-    uint32_t n = walk(k, t, 0, t->n_nodes, mask);
+    uint32_t n = walk(k, t, 0, t->n_nodes, ahead, mask);
     if (n == UINT32_MAX) return false;
-    if (n >= SHORT_WALK) keep_mask(k, from, mask, words);
+    if (n >= SHORT_WALK) keep_mask(k, from, ahead, mask, words);
     return walk_open(k, t, set, k->open, k->n_open, mask);
 }
 
@@ -298,7 +326,7 @@ static bool mask_first(srn_matcher *m, uint32_t set, uint64_t *mask) {
             }
             from++;
         }
-        if (walk(k, t, from, t->skip[i], mask) == UINT32_MAX) return false;
+        if (walk(k, t, from, t->skip[i], ALL_THE_WAY, mask) == UINT32_MAX) return false;
     }
     return true;
 }
@@ -312,9 +340,10 @@ int srn_matcher_mask(srn_matcher *m, uint64_t *mask, srn_err *err) {
         int code = begin_work(m, err);
         if (code) return code;
         bool first = !m->now.started && t->drops_space;
-        if (first ? mask_first(m, m->now.set, mask) : mask_from(m, m->now.set, mask, words)) break;
-        /* memory may be full of sets that nothing needs any more */
-        if (attempt || m->k->sets.failed != SRN_ELIMIT || m->k->sets.budget == 0) return fail_sets(m, err);
+        bool made = first ? mask_first(m, m->now.set, mask) : mask_from(m, m->now.set, mask, words);
+        m->credit = m->k->sets.budget;
+        if (made) break;
+        if (attempt || !is_full(m)) return fail_sets(m, err);
         memset(mask, 0, words * sizeof *mask);
         code = collect(m, err);
         if (code) return code;
@@ -330,6 +359,7 @@ int srn_matcher_mask(srn_matcher *m, uint64_t *mask, srn_err *err) {
 /* ---- moving ---- */
 
 static void move_to(srn_matcher *m, moment to) {
+    m->credit = SRN_MIN(m->k->sets.budget + INCOME, SAVINGS);
     m->past[m->n_past++ % HISTORY] = m->now;
     if (m->n_past == 2 * HISTORY) m->n_past = HISTORY;
     m->n_kept = SRN_MIN(m->n_kept + 1, HISTORY);
@@ -357,13 +387,19 @@ int srn_matcher_accept(srn_matcher *m, int32_t token, srn_err *err) {
     }
     uint32_t at = t->bytes_at[token], end = t->bytes_at[token + 1];
     if (at == end) return refuse(m, token, err);
-    int code = begin_work(m, err);
-    if (code) return code;
-    uint32_t set = m->now.set;
     if (!m->now.started && t->drops_space && t->bytes[at] == ' ') at++;
-    for (; at < end && set != SRN__DEAD; at++) {
-        set = next_set(&m->k->sets, set, t->bytes[at]);
-        if (set == SRN__FAILED) return fail_sets(m, err);
+    uint32_t set = SRN__DEAD;
+    for (int attempt = 0;; attempt++) {
+        int code = begin_work(m, err);
+        if (code) return code;
+        set = m->now.set;
+        for (uint32_t i = at; i < end && set != SRN__DEAD && set != SRN__FAILED; i++)
+            set = next_set(&m->k->sets, set, t->bytes[i]);
+        m->credit = m->k->sets.budget;
+        if (set != SRN__FAILED) break;
+        if (attempt || !is_full(m)) return fail_sets(m, err);
+        code = collect(m, err);
+        if (code) return code;
     }
     if (set == SRN__DEAD) return refuse(m, token, err);
     move_to(m, (moment){set, true, false});

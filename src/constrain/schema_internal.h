@@ -120,7 +120,7 @@ typedef struct srn__schema {
      * count, for programs differ in what they match. */
     bool excluding;
     const json_t *member, *member_of; /* a value that is being tried, and the enum it is from, or NULL */
-    uint32_t rule_json; /* UINT32_MAX until it is needed */
+    uint32_t rule_json;               /* UINT32_MAX until it is needed */
 } srn__schema;
 
 /* A growing list of numbers in the arena, on its way to be interned. */

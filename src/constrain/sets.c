@@ -11,6 +11,8 @@
 #define MAX_ITEMS (1u << 14)
 /* Memory that the sets of one matcher may hold. */
 #define MAX_BYTES ((uint64_t)64 << 20)
+/* Items that can be looked at in the time of one operation. */
+#define LOOKED_AT 8u
 
 /* ---- memory ---- */
 
@@ -129,14 +131,21 @@ static bool grow_seen(srn__sets *s) {
     return true;
 }
 
+static void spend(srn__sets *s, uint64_t operations) {
+    if (s->budget < operations) {
+        s->budget = 0;
+        s->failed = SRN_ELIMIT;
+    } else {
+        s->budget -= operations;
+    }
+}
+
 /* Adds an item to the work, unless it is there. */
 static void push(srn__sets *s, srn__item item) {
     if (s->failed) return;
-    if (s->budget == 0 || s->n_work >= 4 * MAX_ITEMS) {
-        s->failed = SRN_ELIMIT;
-        return;
-    }
-    s->budget--;
+    spend(s, 1);
+    if (s->n_work >= 4 * MAX_ITEMS) s->failed = SRN_ELIMIT;
+    if (s->failed) return;
     if (s->n_work * 2 >= s->seen_size && !grow_seen(s)) return;
     uint32_t at = mix(&item) & (s->seen_size - 1);
     for (; s->seen[at] >> 32 == s->generation; at = (at + 1) & (s->seen_size - 1))
@@ -323,6 +332,7 @@ static uint32_t make_next(srn__sets *s, uint32_t set, unsigned byte_class) {
     const srn__set *x = &s->sets[set];
     unsigned byte = p->byte_of[byte_class];
     begin_set(s);
+    spend(s, x->n_bytes / LOOKED_AT);
     for (uint32_t i = 0; i < x->n_bytes; i++) {
         srn__item item = s->items[x->items + i];
         const srn__edge *e = edge_of(p, &p->ops[item.op], byte);
@@ -370,6 +380,10 @@ int srn__sets_init(srn__sets *s, const srn__program *p, srn_err *err) {
 
 /* ---- shapes ---- */
 
+/* How far a shape looks ahead where bounds are near: one of LEAST_SHORT, its double and so on. */
+#define LEAST_SHORT 8u
+#define MOST_SHORT  32u
+
 /* The stand-in for an origin: the first that was not taken yet, or the one it has. 0: there are no more. */
 static uint32_t stand_in(uint32_t *taken, uint32_t *n, uint32_t origin) {
     for (uint32_t i = 0; i < *n; i++)
@@ -384,11 +398,27 @@ static uint32_t count_shape(const srn__loop *l, uint32_t count, uint32_t ahead) 
     return l->max - count > ahead ? l->min : count;
 }
 
+uint32_t srn__sets_look_ahead(const srn__sets *s, uint32_t set, uint32_t most) {
+    const srn__set *x = &s->sets[set];
+    for (uint32_t i = 0; i < x->n_bytes + x->n_calls; i++) {
+        const srn__item *item = &s->items[x->items + i];
+        uint32_t loop = loop_of(s, item, i >= x->n_bytes), left = most, ahead = MOST_SHORT;
+        if (loop == SRN__NO_LOOP) continue;
+        const srn__loop *l = &s->p->loops[loop];
+        left = (item->count < l->min ? l->min : l->max) - item->count;
+        if (left > most || left <= LEAST_SHORT) continue;
+        while (ahead >= left) ahead /= 2;
+        most = SRN_MIN(most, ahead);
+    }
+    return most;
+}
+
 uint32_t srn__sets_shape(srn__sets *s, uint32_t set, uint32_t ahead) {
     const srn__set *x = &s->sets[set];
     uint32_t taken[SRN__STAND_INS], n_taken = 0;
     bool differs = false;
     begin_set(s);
+    spend(s, (x->n_bytes + x->n_calls) / LOOKED_AT);
     for (uint32_t i = 0; i < x->n_bytes + x->n_calls; i++) {
         srn__item was = s->items[x->items + i], item = was;
         bool is_call = i >= x->n_bytes;

@@ -460,6 +460,53 @@ static void what_is_too_ambiguous_ends_with_a_limit_and_not_with_a_hang(void **s
     fixture_done(&f);
 }
 
+/* Tokens are longer than what a shape looks ahead where a bound is near: what lies beyond is told by the real
+ * set. Twice, with what the first walk has left in the cache. */
+static void masks_are_exact_all_the_way_to_a_bound(void **state) {
+    (void)state;
+    static const char *const patterns[] = {"[ab]{2,40}c?", "([ab]{1,30}c){1,3}", "[ab]{20,}c",
+                                           "(?:[abc]b?){9,33}"};
+    static fixture f;
+    uint64_t mask[MASK_WORDS];
+    srn_err err = {0};
+    open_letters(&f);
+    for (size_t k = 0; k < 2 * SRN_LEN(patterns); k++) {
+        srn_constraint *c = of_regex(patterns[k / 2]);
+        for (int again = 0; again < 2; again++) {
+            srn_matcher *m = new_matcher(&f, c);
+            for (int i = 0; i < 45; i++) {
+                if (srn_matcher_mask(m, mask, &err)) fail_msg("%s", err.text);
+                check_mask(&f, m, mask, k);
+                if (srn_matcher_accept_bytes(m, k % 2 ? "ab" : "b", 1) == 0) break;
+            }
+            srn_matcher_free(m);
+        }
+        srn_constraint_free(c);
+    }
+    fixture_done(&f);
+}
+
+/* Every mask alone would do; all of them together take too much of everybody's time. */
+static void masks_that_are_dear_again_and_again_end_with_a_limit(void **state) {
+    (void)state;
+    static fixture f;
+    uint64_t mask[MASK_WORDS];
+    srn_err err = {0};
+    open_letters(&f);
+    srn_constraint *c = of_regex("[abc]*a[abc]{500}");
+    srn_matcher *m = new_matcher(&f, c);
+    int code = SRN_OK, i = 0;
+    for (; i < 500 && !code; i++) {
+        code = srn_matcher_mask(m, mask, &err);
+        assert_int_equal(code ? 1 : srn_matcher_accept_bytes(m, "a", 1), 1);
+    }
+    assert_int_equal(code, SRN_ELIMIT);
+    assert_in_range(i, 100, 500);
+    srn_matcher_free(m);
+    srn_constraint_free(c);
+    fixture_done(&f);
+}
+
 /* ---- characters ---- */
 
 static void a_class_is_its_code_points_as_valid_utf8_and_nothing_else(void **state) {
@@ -767,6 +814,8 @@ int main(void) {
         cmocka_unit_test(counts_of_what_can_be_read_in_several_ways_are_exact),
         cmocka_unit_test(counts_are_exact_however_far_and_old_sets_are_forgotten),
         cmocka_unit_test(what_is_too_ambiguous_ends_with_a_limit_and_not_with_a_hang),
+        cmocka_unit_test(masks_are_exact_all_the_way_to_a_bound),
+        cmocka_unit_test(masks_that_are_dear_again_and_again_end_with_a_limit),
         cmocka_unit_test(a_class_is_its_code_points_as_valid_utf8_and_nothing_else),
         cmocka_unit_test(tokens_that_end_inside_a_character_and_the_first_tokens_space_are_understood),
         cmocka_unit_test(characters_that_no_token_can_write_are_an_error_and_not_an_empty_mask),
