@@ -2,6 +2,7 @@
  * door. And the match of a request against the routes. srn_config_check looks whether files are there; the
  * rest is pure.
  */
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "config/config.h"
@@ -90,6 +91,23 @@ static bool is_loopback(const char *listen) {
            strncmp(listen, "localhost:", 10) == 0 || strncmp(listen, "unix:", 5) == 0;
 }
 
+/* The shape alone; whether the address can be had shows when it is opened. */
+static int check_listen(const srn_config *c, srn_err *err) {
+    const char *port = strrchr(c->listen, ':');
+    if (strncmp(c->listen, "unix:", 5) == 0) return SRN_OK;
+    size_t digits = port ? strspn(port + 1, "0123456789") : 0;
+    if (!port || port == c->listen || !digits || port[1 + digits])
+        return srn_config_fail(
+            c, c->listen, err,
+            "listen: '%s': write HOST:PORT, as 127.0.0.1:8080 for this machine alone or 0.0.0.0:8080 for "
+            "others too, or unix:PATH",
+            c->listen);
+    if (digits > 5 || strtoul(port + 1, NULL, 10) > 65535)
+        return srn_config_fail(c, c->listen, err, "listen: '%s': a port is at most 65535 (0: a free one)",
+                               c->listen);
+    return SRN_OK;
+}
+
 int srn_config_check(const srn_config *c, srn_err *err) {
     int code = check_models(c, err);
     if (!code) code = check_routes(c, err);
@@ -100,6 +118,7 @@ int srn_config_check(const srn_config *c, srn_err *err) {
     if (!code) code = check_file(c, "tls.cert", c->tls_cert, err);
     if (!code) code = check_file(c, "tls.key", c->tls_key, err);
     if (!code) code = check_file(c, "keys", c->keys_file, err);
+    if (!code) code = check_listen(c, err);
     if (!code && !is_loopback(c->listen) && !c->keys_file && !c->allow_open)
         code = srn_config_fail(
             c, c->listen, err,

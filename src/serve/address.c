@@ -58,6 +58,9 @@ static int split(const char *text, char host[128], char port[16], srn_err *err) 
         return srn_fail(err, SRN_EINVAL,
                         "listen address '%s': write HOST:PORT, as 127.0.0.1:8080 or [::1]:8080, or unix:PATH",
                         text);
+    if (strtoul(colon + 1, NULL, 10) > 65535) /* at most five digits */
+        return srn_fail(err, SRN_EINVAL, "listen address '%s': a port is at most 65535 (0: a free one)",
+                        text);
     memcpy(host, from, (size_t)(end - from));
     host[end - from] = 0;
     snprintf(port, 16, "%s", colon + 1);

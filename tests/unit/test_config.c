@@ -147,6 +147,11 @@ static void what_does_not_fit_together_is_refused(void **state) {
         {"models: [{name: a, path: x}]\ntls: {cert: c}", "cert and key belong together; key is missing"},
         {"models: [{name: a, path: x}]\nkeys: /nowhere/keys", "cannot be read"},
         {"models: [{name: a, path: x}]\nlisten: 0.0.0.0:80", "there are no API keys"},
+        {"listen: 8080\nmodels: [{name: a, path: x}]", "serin.yaml:1:9: listen: '8080': write HOST:PORT"},
+        {"models: [{name: a, path: x}]\nlisten: ':8080'", "write HOST:PORT"},
+        {"models: [{name: a, path: x}]\nlisten: '127.0.0.1:'", "write HOST:PORT"},
+        {"models: [{name: a, path: x}]\nlisten: 127.0.0.1:65536", "a port is at most 65535"},
+        {"models: [{name: a, path: x}]\nlisten: 127.0.0.1:4294967376", "a port is at most 65535"},
     };
     for (size_t i = 0; i < SRN_LEN(cases); i++) {
         srn_config c = parsed(cases[i].yaml);
@@ -156,7 +161,7 @@ static void what_does_not_fit_together_is_refused(void **state) {
         srn_config_done(&c);
     }
     static const char *const good[] = {"", "allow_open: true\nlisten: 0.0.0.0:80", "listen: '[::1]:0'",
-                                       "listen: unix:/run/s"};
+                                       "listen: 127.0.0.1:65535", "listen: unix:/run/s"};
     for (size_t i = 0; i < SRN_LEN(good); i++) {
         char yaml[300];
         snprintf(yaml, sizeof yaml, "models: [{name: a, path: x, aliases: [b]}]\ndefault_model: b\n%s",
