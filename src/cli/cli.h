@@ -48,6 +48,12 @@ typedef struct srn_str_list {
 } srn_str_list;
 void srn_str_list_done(srn_str_list *l);
 
+/* An option that other programs have and this command has not. */
+typedef struct srn_cli_foreign {
+    const char *name; /* "port", or one letter: "m" */
+    const char *say;  /* what to write instead */
+} srn_cli_foreign;
+
 typedef struct srn_cli_spec {
     const char *usage;    /* "serin info MODEL [--json]" */
     const char *about;    /* a sentence or two */
@@ -55,7 +61,13 @@ typedef struct srn_cli_spec {
     const srn_opt *opts;
     size_t n_opts;
     int min_operands, max_operands;
+    const srn_cli_foreign *foreign;
+    size_t n_foreign;
 } srn_cli_spec;
+
+/* Of n names, the one that is a slip or two away from word; NULL if none is. stride is the bytes from one
+ * name's pointer to the next one's. */
+const char *srn_cli_nearest(const char *word, size_t len, const char *const *names, size_t n, size_t stride);
 
 /* Parses argv; operands go to operands[0..max_operands-1]. Returns -1 to go on, or the exit code at once
  * (0 after --help, 2 after an error that it has printed with the next command to try). */

@@ -44,6 +44,10 @@ int main(int argc, char **argv) {
         return printf("serin %s\n", srn_version()), srn_cli_flush("--version");
     for (size_t i = 0; i < SRN_LEN(commands); i++)
         if (strcmp(name, commands[i].name) == 0) return commands[i].run(argc - 1, argv + 1);
-    fprintf(stderr, "serin: there is no command '%s'; `serin --help` lists them\n", name);
+    const char *nearest =
+        srn_cli_nearest(name, strlen(name), &commands[0].name, SRN_LEN(commands), sizeof commands[0]);
+    fprintf(stderr, "serin: there is no command '%s'; ", name);
+    if (nearest) fprintf(stderr, "did you mean '%s'? ", nearest);
+    fprintf(stderr, "`serin --help` lists them\n");
     return 2;
 }

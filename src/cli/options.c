@@ -74,16 +74,28 @@ static size_t edit_distance(const char *a, size_t n, const char *b) {
     return row[m];
 }
 
-static int unknown_option(const parse *p, const char *word, size_t n) {
+const char *srn_cli_nearest(const char *word, size_t len, const char *const *names, size_t n, size_t stride) {
     const char *nearest = NULL;
     size_t least = 3; /* farther ones are no help */
-    for (size_t i = 0; i < p->spec->n_opts && n > 1; i++) {
-        size_t d = edit_distance(word, n, p->spec->opts[i].name);
-        if (d < least) least = d, nearest = p->spec->opts[i].name;
+    for (size_t i = 0; i < n && len > 1; i++) {
+        const char *name = *(const char *const *)(const void *)((const char *)names + i * stride);
+        size_t d = edit_distance(word, len, name);
+        if (d < least && d < len) least = d, nearest = name;
     }
+    return nearest;
+}
+
+static int unknown_option(const parse *p, const char *word, size_t n) {
+    const srn_cli_spec *s = p->spec;
+    const char *dashes = n > 1 ? "--" : "-";
+    for (size_t i = 0; i < s->n_foreign; i++)
+        if (strlen(s->foreign[i].name) == n && memcmp(s->foreign[i].name, word, n) == 0)
+            return usage_error(p, "there is no option '%s%.*s'; %s", dashes, (int)n, word, s->foreign[i].say);
+    const char *nearest =
+        srn_cli_nearest(word, n, s->n_opts ? &s->opts[0].name : NULL, s->n_opts, sizeof *s->opts);
     if (nearest)
         return usage_error(p, "there is no option '--%.*s'; did you mean '--%s'?", (int)n, word, nearest);
-    return usage_error(p, "there is no option '%s%.*s'", n > 1 ? "--" : "-", (int)n, word);
+    return usage_error(p, "there is no option '%s%.*s'", dashes, (int)n, word);
 }
 
 static const srn_opt *find_long(const srn_cli_spec *s, const char *name, size_t n) {

@@ -44,7 +44,28 @@ static int parse_flags(int argc, char **argv, srn__serve_flags *f, const char **
         {"grace", 0, SRN_OPT_INT, &f->grace, 0, 3600, "SECONDS", "for running answers at the stop (30)"},
         {"json", 0, SRN_OPT_FLAG, &f->json, 0, 0, NULL, "say the address as JSON"},
     };
+    static const srn_cli_foreign foreign[] = {
+        {"port", "it belongs to the address: --listen 127.0.0.1:PORT"},
+        {"bind", "write --listen HOST:PORT"},
+        {"model", "name the model without an option: serin serve MODEL"},
+        {"m", "name the model without an option: serin serve MODEL"},
+        {"ctx-size", "write --ctx N"},
+        {"max-model-len", "write --ctx N"},
+        {"max-num-seqs", "write --parallel N"},
+        {"n", "the length of answers is each request's own max_tokens; the slots are --parallel N"},
+        {"served-model-name", "write --alias NAME"},
+        {"api-key", "keys stand in a file, where `ps` does not show them: --keys FILE"},
+        {"ssl-cert-file", "write --tls-cert FILE"},
+        {"ssl-key-file", "write --tls-key FILE"},
+        {"cache-type-k", "write --kv TYPE, for keys and values together"},
+        {"cache-type-v", "write --kv TYPE, for keys and values together"},
+        {"kv-cache-dtype", "write --kv TYPE"},
+        {"n-gpu-layers", "this version computes on the CPU"},
+        {"metrics", "/metrics is always there; --metrics-open opens it to those without a key"},
+    };
     const srn_cli_spec spec = {
+        .foreign = foreign,
+        .n_foreign = SRN_LEN(foreign),
         .usage = "serin serve [MODEL] [--config FILE] [--listen ADDRESS] ...",
         .about =
             "Serves models over HTTP with the APIs of OpenAI and Anthropic. Prints its address when it is\n"

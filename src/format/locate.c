@@ -75,11 +75,12 @@ static int choose(const choice *c, const char *dir, const char *model, char *ret
         return srn_fail(
             err, SRN_ENOENT,
             "there is no file '%s', and no model is in the cache %s; give the path of a .gguf file, put one "
-            "there, or fetch a small one with ./demo or tools/get-model in Serin's folder",
+            "there with `serin pull ORG/REPO:FILE`, or fetch a small one with ./demo or tools/get-model in "
+            "Serin's folder",
             model, dir[0] ? dir : "(no home folder)");
     return srn_fail(err, SRN_ENOENT,
-                    "there is no file '%s' and no such model in the cache %s, which holds: %s; ./demo or "
-                    "tools/get-model in Serin's folder fetch a small one",
+                    "there is no file '%s' and no such model in the cache %s, which holds: %s; "
+                    "`serin pull ORG/REPO:FILE` fetches others",
                     model, dir, c->all.data);
 }
 

@@ -378,6 +378,13 @@ def test_wrong_usage_is_explained_and_exits_2(serin, args, words):
     assert "usage: serin info" in done.stderr and "`serin info --help`" in done.stderr
 
 
+@pytest.mark.parametrize("slip, meant", [("serv", "serve"), ("ifno", "info"), ("x", None), ("frobnicate", None)])
+def test_a_slip_in_a_command_is_guessed(serin, slip, meant):
+    done = serin(slip)
+    assert done.returncode == 2 and f"there is no command '{slip}'" in done.stderr
+    assert (f"did you mean '{meant}'?" in done.stderr) if meant else ("mean" not in done.stderr)
+
+
 @pytest.mark.parametrize("args", [("--ctx", 7, "M"), ("--ctx=7", "M"), ("-c", 7, "M"), ("-c7", "M"), ("M", "-c7", "--"),
                                   ("-c7", "--", "M")])
 def test_every_way_to_write_an_option(info, args):
