@@ -100,7 +100,9 @@ int srn__json_parse(srn_str body, uint32_t max_depth, json_t **ret, srn_err *err
         if (json_error_code(&e) == json_error_out_of_memory) return srn_fail_nomem(err, body.len);
         /* jansson's position is behind the token that it stumbled on */
         size_t offset = e.position > 0 ? SRN_MIN((size_t)e.position, body.len) - 1 : 0;
-        return fail_at(body, offset, err, SRN_EFORMAT, e.text);
+        return fail_at(body, offset, err, SRN_EFORMAT,
+                       json_error_code(&e) == json_error_null_character ? "a NUL character (\\u0000)"
+                                                                        : e.text);
     }
     *ret = v;
     return 0;

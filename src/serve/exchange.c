@@ -139,7 +139,9 @@ static bool check_route(srn__call *c) {
     c->origin = srn__access_origin(c->http->config, srn__call_header(c, "Origin"));
     if (!c->allow) {
         if (strncmp(c->path, "/v1/messages", 12) == 0) c->dialect = SRN__ANTHROPIC;
-        srn__call_fail(c, 404, NULL, NULL, "unknown_url", "there is no %s %.200s here", c->method, c->path);
+        const char *hint = srn__path_hint(c->path);
+        srn__call_fail(c, 404, NULL, NULL, "unknown_url", "there is no %s %.200s here%s%s", c->method,
+                       c->path, hint ? "; " : "", hint ? hint : "");
         return false;
     }
     if (answer_options(c)) return false;

@@ -101,7 +101,13 @@ srn_str srn__access_secret(const srn__call *c);
 /* Whether a Host header may be served: guards against names that a hostile page pointed here. */
 bool srn__access_host(const srn_config *c, const srn__address *a, const char *host);
 /* The allowed origin to be named in the reply ("*" where the config says so), or NULL. */
+/* What to ask instead of a path that is not there, as another server calls it; NULL where nothing is known.
+ */
+const char *srn__path_hint(const char *path);
 const char *srn__access_origin(const srn_config *c, const char *origin);
+/* What to ask instead of a path that is not there, as another server calls it; NULL where nothing is known.
+ */
+const char *srn__path_hint(const char *path);
 /* Whether an Origin header is the server's own address as the Host header names it. */
 bool srn__access_same_origin(const char *origin, const char *host);
 

@@ -54,7 +54,15 @@ static void wrong_paths_and_methods_are_told_in_the_dialect(void **state) {
           "{\"error\":{\"message\":\"there is no GET /nowhere "
           "here\",\"type\":\"not_found_error\",\"param\":null,"
           "\"code\":\"unknown_url\"}}");
-    check(ask(&s, "GET /id/ HTTP/1.1\r\nHost: localhost\r\n\r\n"), 404, NULL);
+    check(ask(&s, "GET /id/ HTTP/1.1\r\nHost: localhost\r\n\r\n"), 404,
+          "here; ask without the slash at the end\"");
+    check(ask(&s, "POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"), 404,
+          "there is no POST /api/chat here; this is not Ollama's API; ask POST /v1/chat/completions");
+    check(ask(&s, "GET /models/ HTTP/1.1\r\nHost: localhost\r\n\r\n"), 404,
+          "the client's base URL must end with /v1");
+    check(ask(&s, "GET /v1/v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n"), 404,
+          "leave it out of its base URL");
+    check(ask(&s, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"), 404, "GET /v1/models lists the models");
     check(ask(&s, "GET /v1/messages/x HTTP/1.1\r\nHost: localhost\r\n\r\n"), 404,
           "{\"type\":\"error\",\"error\":{\"type\":\"not_found_error\"");
     heard r = ask(&s, "GET /echo HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -118,6 +126,7 @@ static void bodies_are_checked_before_they_are_parsed(void **state) {
     (void)state;
     srn_err err = {0};
     json_t *v = NULL;
+    refused_body(SRN_STR("{\"a\":\"\\u0000\"}"), 8, "a NUL character (\\u0000) at line 1");
     refused_body(SRN_STR("{\"a\":\"\0\"}"), 8, "a NUL byte at line 1, column 7 (offset 6)");
     refused_body(SRN_STR("{\n\"a\": \"\xc3(\"}"), 8, "not UTF-8 at line 2, column 7 (offset 8)");
     refused_body(SRN_STR("{\"a\":1,\"a\":2}"), 8, "duplicate");
