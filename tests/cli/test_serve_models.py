@@ -1,8 +1,10 @@
 """serin serve with a few tiny models: loading and unloading at run time, routes, keys and priorities for every API, what
 the log says of an answer that failed or was left, and statuses that clients turn into their exceptions.
 """
+import ctypes
 import http.client
 import json
+import os
 import threading
 import time
 import urllib.error
@@ -240,3 +242,37 @@ def test_tenants_share_no_prefix(smol):
     usages = [ask(smol, "/v1/completions", body, key)[2]["usage"] for key in ("clerk", "clerk", "boss", "boss")]
     seen = [u["prompt_tokens_details"]["cached_tokens"] for u in usages]
     assert seen[0] == seen[2] == 0 and seen[1] == seen[3] > 64
+
+
+# ---- health ----
+
+def hold_thread(pid, name):
+    """Stops one thread of a process as a debugger would; returns what lets it go on."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+    libc.ptrace.restype = ctypes.c_long
+    seize, interrupt, detach = 0x4206, 0x4207, 17
+    [thread] = [int(t.name) for t in Path(f"/proc/{pid}/task").iterdir() if (t / "comm").read_text().strip() == name]
+    if libc.ptrace(seize, thread, None, None):
+        pytest.skip(f"threads cannot be held here: {os.strerror(ctypes.get_errno())}")
+    assert libc.ptrace(interrupt, thread, None, None) == 0
+    os.waitpid(thread, 0x40000000)  # __WALL
+    return lambda: libc.ptrace(detach, thread, None, None)
+
+
+def test_a_stuck_engine_is_alive_and_not_ready(smol):
+    assert ask(smol, "/health/ready")[0] == 200
+    c, r = stream(smol, "/v1/completions", LONG["/v1/completions"])
+    go_on = hold_thread(smol.process.pid, "serin-sched")
+    try:
+        until(lambda: ask(smol, "/health/ready")[0] == 503)
+        status, headers, body = ask(smol, "/health/ready")
+        assert body == {"status": "unready", "reason": "engine stuck"} and headers["Retry-After"]
+        assert ask(smol, "/health")[0] == ask(smol, "/health/live")[0] == 200
+        assert value(scrape(smol), "serin_scheduler_silence_seconds") > 9
+    finally:
+        go_on()
+    until(lambda: ask(smol, "/health/ready")[0] == 200)
+    assert r.readline()
+    r.close()
+    c.close()
