@@ -153,7 +153,7 @@ def smol(tmp_path_factory):
     (folder / "keys.txt").write_text(KEYS)
     s = Server("--config", folder / "serin.yaml", "--keys", folder / "keys.txt", env={"SERIN_CACHE": str(folder / "cache")})
     yield s
-    s.stop()
+    assert s.stop() == 0
 
 
 def stream(server, path, body, key="clerk"):
