@@ -238,6 +238,13 @@ static int report(const pull *p, const char *path, const srn_download *d, bool k
     return SRN_OK;
 }
 
+/* The token opens the hub; another server that a URL names must not learn it. */
+static const char *token_for(const pull *p, const char *url) {
+    size_t n = strlen(p->hub);
+    while (n && p->hub[n - 1] == '/') n--;
+    return strncmp(url, p->hub, n) == 0 && url[n] == '/' ? p->token : NULL;
+}
+
 static int fetch_one(const pull *p, const char *file, srn_err *err) {
     char path[4096], url[2048];
     srn_download d = {0};
@@ -252,7 +259,7 @@ static int fetch_one(const pull *p, const char *file, srn_err *err) {
         srn_download_opts o = {.url = url,
                                .path = path,
                                .sha256 = p->sha256,
-                               .bearer = p->token,
+                               .bearer = token_for(p, url),
                                .no_resume = p->force,
                                .progress = srn_cli_progress,
                                .cancel = &interrupted};

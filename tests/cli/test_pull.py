@@ -177,6 +177,10 @@ def test_redirects_are_followed_and_the_token_stays_at_home(pull, hub):
     assert said["verified"] and said["sha256"] == SHA
     assert hub.requests[0][1]["Authorization"] == "Bearer secret"
     assert "Authorization" not in other.requests[0][1]
+    other.files["/other.gguf"] = DATA
+    for url in (other.url, other.url.replace("http://", f"http://{hub.url[7:]}@")):  # another server is told no token
+        pull(url + "/other.gguf", "--force", HF_TOKEN="secret")
+        assert "secret" not in str(other.requests[-1][1]) and other.requests[-1][0] == "/other.gguf"
     hub.behave["/tiny.gguf"] = (other.url + "/cdn", ("X-Linked-ETag", f'"{"1" * 64}"'))
     assert "was expected" in pull(hub.url + "/tiny.gguf", "--force", code=2).stderr
     assert (pull.models / "tiny.gguf").read_bytes() == DATA
