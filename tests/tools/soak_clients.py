@@ -210,7 +210,7 @@ class Clients:
     def check_answer(self, recipe, stream, reply):
         """Whether it is the right answer, or a refusal that a full server may give."""
         if reply.status in (429, 503):
-            need("retry-after" in reply.headers and b'"error"' in reply.body, f"{reply.status} without Retry-After")
+            need("retry-after" in reply.headers and b'"error"' in reply.body, f"{recipe.path}: {reply.status} without Retry-After: {bytes(reply.body[:300])!r}")
             self.saw(reply)
             self.busy += 1
             return

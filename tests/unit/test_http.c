@@ -429,9 +429,21 @@ static void a_reply_that_is_not_streamed_comes_with_its_status(void **state) {
     give(&s.feed, "1}", true);
     heard r = hear(fd, false);
     assert_string_equal(header(&r, "Content-Length", v), "7");
+    assert_null(header(&r, "Retry-After", v));
     check(r, 504, "{\"a\":1}");
-    close(fd);
     wait_for(&s.feed, &s.feed.freed, 1);
+    pthread_mutex_lock(&s.feed.lock);
+    s.feed.status = 429;
+    s.feed.done = false;
+    pthread_mutex_unlock(&s.feed.lock);
+    assert_true(say(fd, "POST /once HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"));
+    wait_for(&s.feed, &s.feed.started, 2);
+    give(&s.feed, "{}", true);
+    r = hear(fd, false);
+    assert_string_equal(header(&r, "Retry-After", v), "1");
+    check(r, 429, "{}");
+    close(fd);
+    wait_for(&s.feed, &s.feed.freed, 2);
     site_stop(&s);
 }
 
