@@ -10,7 +10,7 @@
 enum {
     MAX_CALL = 4 << 20,  /* bytes of one region of calls */
     MAX_NAME = 256,      /* of a tool's name with what stands around it */
-    MAX_BLANKS = 1 << 16 /* held back because a mark might follow */
+    MAX_BLANKS = 1 << 10 /* held back because a mark might follow, and looked at again with each byte */
 };
 
 /* Where the machine stands. The states from LIST_OPEN on are inside a region of calls. */
