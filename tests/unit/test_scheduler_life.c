@@ -232,6 +232,31 @@ static void priorities_go_first_then_the_first_to_come(void **state) {
     end(f);
 }
 
+/* Both prompts are longer than a step takes: the one that came later is read first. */
+static void a_prompt_of_higher_priority_is_read_first(void **state) {
+    (void)state;
+    fixture *f = begin(&small, NULL, 0);
+    srn_request_opts late = opts_of(f, 0, LONG, 5), urgent = opts_of(f, 1, LONG, 5);
+    late.priority = 1;
+    srn_request *r[2] = {submit(f->s, f->e, &late)};
+    gate_wait(&f->g, 1);
+    r[1] = submit(f->s, f->e, &urgent);
+    gate_open(&f->g, 1);
+    gate_wait(&f->g, 2);
+    pthread_mutex_lock(&f->g.lock);
+    const logged *first = &f->g.log[1]; /* of the second step */
+    assert_int_equal(first->step, 2);
+    assert_int_equal(first->n_past, 0);
+    assert_int_equal(first->first_token, 1);
+    pthread_mutex_unlock(&f->g.lock);
+    gate_open(&f->g, UINT64_MAX);
+    for (int i = 0; i < 2; i++) {
+        wait_done(&f->b, r[i]);
+        srn_request_release(r[i]);
+    }
+    end(f);
+}
+
 static void the_tenant_served_least_goes_first(void **state) {
     (void)state;
     fixture *f = begin(&one_by_one, NULL, 0);
@@ -544,6 +569,18 @@ static void a_removal_hears_that_a_submit_is_over(void **state) {
     end(f);
 }
 
+static void *free_scheduler(void *arg) {
+    srn_scheduler_free(arg);
+    return NULL;
+}
+
+static bool is_stopping(srn_scheduler *s) {
+    pthread_mutex_lock(&s->lock);
+    bool stop = s->stop;
+    pthread_mutex_unlock(&s->lock);
+    return stop;
+}
+
 static void requests_outlive_the_scheduler(void **state) {
     (void)state;
     fixture *f = begin(&small, NULL, 0);
@@ -551,6 +588,13 @@ static void requests_outlive_the_scheduler(void **state) {
     srn_request *r[3];
     for (int i = 0; i < 3; i++) r[i] = submit(f->s, f->e, &o);
     gate_wait(&f->g, 1);
+    pthread_t t;
+    pthread_create(&t, NULL, free_scheduler, f->s);
+    while (!is_stopping(f->s)) { /* it goes no further than the gate */
+    }
+    gate_open(&f->g, UINT64_MAX);
+    pthread_join(t, NULL);
+    f->s = NULL;
     end(f);
     for (int i = 0; i < 3; i++) {
         srn_request_status st = status_of(r[i]);
@@ -678,6 +722,7 @@ int main(void) {
         cmocka_unit_test(an_answer_ends_where_the_context_does),
         cmocka_unit_test(stop_texts_and_stop_tokens_end_answers),
         cmocka_unit_test(priorities_go_first_then_the_first_to_come),
+        cmocka_unit_test(a_prompt_of_higher_priority_is_read_first),
         cmocka_unit_test(the_tenant_served_least_goes_first),
         cmocka_unit_test(a_full_queue_refuses_at_once),
         cmocka_unit_test(what_can_never_run_is_refused),
