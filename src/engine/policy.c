@@ -117,8 +117,9 @@ double srn__policy_allowance(const srn__policy *p, const srn__load *answers, uin
     double more = share / (1 - share) * MARGIN;
     /* What the fit of all steps says of the answers is taken off again with what it says of the prompts. */
     if (answers->n_rows) return own + (own + others_us) * more - srn__policy_predict(p, answers);
-    double free_us = SRN__HEAR_US - p->cost[BASE];
-    return others_us > 0 ? SRN_MIN(free_us, others_us * more - p->cost[BASE]) : free_us;
+    double base = p->cost[BASE], free_us = SRN__HEAR_US - base;
+    /* A step of its own costs others its base, whatever it reads: as much is for the prompts. */
+    return others_us > 0 ? SRN_MIN(free_us, SRN_MAX(others_us * more - base, base)) : free_us;
 }
 
 double srn__policy_chunk_us(const srn__policy *p, uint32_t past, uint32_t n) {

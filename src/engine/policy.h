@@ -61,7 +61,8 @@ double srn__policy_answers_us(const srn__policy *p, const srn__load *answers);
 /* Microseconds that the prompts of n_reading requests may add to a step that carries these answers (n_prompt
  * 0). Their share grows with their part of all that run, up to SRN__MOST_SHARE: who waits for a first token
  * counts as much as who waits for the next. others_us: how long a step of the answers of other engines takes
- * that wait for this one's step; 0: there are none. */
+ * that wait for this one's step; 0: there are none. A step without answers reads for as long as it
+ * takes to begin with, even so. */
 double srn__policy_allowance(const srn__policy *p, const srn__load *answers, uint32_t n_reading,
                              double others_us);
 /* Whether a step with answers is to go without prompts now. */

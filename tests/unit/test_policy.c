@@ -264,8 +264,23 @@ static void drafts_pay_where_a_row_is_cheap(void **state) {
     assert_true(srn__policy_draft_pays(&p, &many, 150, 0.9));
 }
 
+/* It reads all weights for however few tokens. */
+static void a_step_of_prompts_alone_is_worth_its_base(void **state) {
+    (void)state;
+    srn__policy p;
+    srn__load none = {0};
+    srn__policy_init(&p, 0.5, 512);
+    p.cost[0] = 1000;
+    p.cost[2] = 20;
+    double us = srn__policy_allowance(&p, &none, 0, 900);
+    assert_int_equal(srn__policy_chunk(&p, us, 0, 0, 512), 50);
+    us = srn__policy_allowance(&p, &none, 0, 3000); /* 2,700 less the base */
+    assert_int_equal(srn__policy_chunk(&p, us, 0, 0, 64), 64);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_step_of_prompts_alone_is_worth_its_base),
         cmocka_unit_test(gaps_at_most_double_while_a_long_prompt_is_read),
         cmocka_unit_test(hiccups_do_not_spoil_the_bound),
         cmocka_unit_test(a_prompt_uses_most_of_its_share),

@@ -232,6 +232,24 @@ static void priorities_go_first_then_the_first_to_come(void **state) {
     end(f);
 }
 
+/* Texts to be embedded have steps of their own, in turn with those of the answers. */
+static void an_embedding_does_not_wait_for_answers_nor_they_for_it(void **state) {
+    (void)state;
+    fixture *f = begin(&small, NULL, 0);
+    srn_request_opts o = opts_of(f, 0, 10, 0), e = opts_of(f, 1, 10, 0);
+    e.kind = SRN_REQUEST_EMBED;
+    srn_request *run = submit(f->s, f->e, &o);
+    gate_wait(&f->g, 1);
+    srn_request *text = submit(f->s, f->e, &e);
+    gate_open(&f->g, 30);
+    gate_wait(&f->g, 31);
+    assert_int_equal(status_of(text).state, SRN_REQUEST_DONE);
+    assert_in_range(status_of(run).n_output, 15, 29); /* ten embedding steps at most */
+    srn_request_release(text);
+    srn_request_release(run);
+    end(f);
+}
+
 /* Both prompts are longer than a step takes: the one that came later is read first. */
 static void a_prompt_of_higher_priority_is_read_first(void **state) {
     (void)state;
@@ -712,6 +730,11 @@ static void silence_is_measured_while_there_is_work(void **state) {
     gate_open(&f->g, UINT64_MAX);
     wait_done(&f->b, r);
     srn_request_release(r);
+    atomic_fetch_add(&fake_now, 9000000);
+    while (srn_scheduler_silence_us(f->s)) { /* it falls asleep, and sleep is no silence */
+    }
+    atomic_fetch_add(&fake_now, 9000000);
+    assert_int_equal(srn_scheduler_silence_us(f->s), 0);
     end(f);
 }
 
@@ -722,6 +745,7 @@ int main(void) {
         cmocka_unit_test(an_answer_ends_where_the_context_does),
         cmocka_unit_test(stop_texts_and_stop_tokens_end_answers),
         cmocka_unit_test(priorities_go_first_then_the_first_to_come),
+        cmocka_unit_test(an_embedding_does_not_wait_for_answers_nor_they_for_it),
         cmocka_unit_test(a_prompt_of_higher_priority_is_read_first),
         cmocka_unit_test(the_tenant_served_least_goes_first),
         cmocka_unit_test(a_full_queue_refuses_at_once),
