@@ -196,7 +196,6 @@ static void give_back(srn__lane *l, srn_request *r) {
     srn_kv_seq_free(r->seq);
     r->seq = NULL;
     r->n_computed = 0;
-    if (r->n_scored < r->n_prompt) r->n_scored = 0;
     if (r->sums) memset(r->sums, 0, l->n_embd * sizeof *r->sums);
     append_waiting(l, r);
 }
