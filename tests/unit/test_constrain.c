@@ -486,6 +486,25 @@ static void masks_are_exact_all_the_way_to_a_bound(void **state) {
     fixture_done(&f);
 }
 
+static void no_more_can_be_taken_back_than_was_accepted(void **state) {
+    (void)state;
+    static fixture f;
+    srn_err err = {0};
+    open_letters(&f);
+    srn_constraint *c = of_regex("a{1,9}");
+    srn_matcher *m = new_matcher(&f, c);
+    for (int i = 0; i < 3; i++) assert_int_equal(srn_matcher_accept_bytes(m, "a", 1), 1);
+    assert_int_equal(srn_matcher_rollback(m, 4, &err), SRN_EINVAL);
+    take_back(m, 2);
+    assert_int_equal(srn_matcher_rollback(m, 2, &err), SRN_EINVAL);
+    assert_true(srn_matcher_may_end(m));
+    take_back(m, 1);
+    assert_false(srn_matcher_may_end(m));
+    srn_matcher_free(m);
+    srn_constraint_free(c);
+    fixture_done(&f);
+}
+
 /* Every mask alone would do; all of them together take too much of everybody's time. */
 static void masks_that_are_dear_again_and_again_end_with_a_limit(void **state) {
     (void)state;
@@ -814,6 +833,7 @@ int main(void) {
         cmocka_unit_test(counts_of_what_can_be_read_in_several_ways_are_exact),
         cmocka_unit_test(counts_are_exact_however_far_and_old_sets_are_forgotten),
         cmocka_unit_test(what_is_too_ambiguous_ends_with_a_limit_and_not_with_a_hang),
+        cmocka_unit_test(no_more_can_be_taken_back_than_was_accepted),
         cmocka_unit_test(masks_are_exact_all_the_way_to_a_bound),
         cmocka_unit_test(masks_that_are_dear_again_and_again_end_with_a_limit),
         cmocka_unit_test(a_class_is_its_code_points_as_valid_utf8_and_nothing_else),
