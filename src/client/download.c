@@ -357,8 +357,13 @@ int srn_download_file(const srn_download_opts *o, srn_download *ret, srn_err *er
     *ret = (srn_download){0};
     t.curl = curl_easy_init();
     int code = t.curl ? open_part(&t) : srn_fail_nomem(err, 0);
+    bool ours = !code; /* the lock on the part is held */
     ret->resumed_from = t.have;
     if (!code) code = fetch(&t);
+    if (code && ours && t.have == 0) { /* nothing to go on from */
+        unlink(t.part);
+        unlink(t.etag_path);
+    }
     if (!code) code = finish(&t, ret);
     if (t.hash) srn_sha256_end(t.hash, (uint8_t[SRN_SHA256_BYTES]){0});
     if (t.fd >= 0) close(t.fd);

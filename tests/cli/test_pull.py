@@ -157,6 +157,7 @@ def test_a_wrong_digest_leaves_nothing(pull, hub):
 
 def test_errors_say_what_to_do(pull, hub):
     assert "there is no such file (HTTP 404)" in pull(hub.url + "/none.gguf", code=2).stderr
+    assert not list(pull.models.glob("none.gguf*"))
     hub.behave = {"/tiny.gguf": 403, "/busy.gguf": 503, "/loop.gguf": "loop"}
     assert "HF_TOKEN" in pull(hub.url + "/tiny.gguf", code=2).stderr
     assert "HTTP 503" in pull(hub.url + "/busy.gguf", code=1).stderr
