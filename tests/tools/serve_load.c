@@ -194,7 +194,7 @@ static void feed(client *c, const char *p, size_t n) {
 static void finish(client *c) {
     close(c->fd);
     free(c->request);
-    failed += c->status != 200 || c->tokens < (c->background ? 1 : n_tokens - 1);
+    failed += c->status != 200 || c->tokens < (c->background ? 1 : n_tokens * 9 / 10);
     c->fd = -1;
     c->busy = 0;
     if (c->background) background_state = 2;
