@@ -100,7 +100,7 @@ static void run(bench *b, uint32_t only, srn_err *err) {
         uint32_t n = counts[i];
         if (only && n != only) continue;
         double t = best_of(b, n, b->chunk, err) - beside;
-        if (!one) one = t;
+        if (one <= 0) one = t;
         printf("%9u %9.3f %10.4f %13.3f\n", n, t * 1e3, t * 1e3 / n, t / n / one);
         fflush(stdout);
     }

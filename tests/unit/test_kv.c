@@ -475,7 +475,9 @@ static void a_pool_that_is_held_refuses_and_changes_nothing(void **state) {
     assert_false(srn_kv_seq_can_reach(b.s, 64 + 65, 10));
     assert_false(srn_kv_seq_reserve(b.s, N_CTX + 1));
     after = srn_kv_get_stats(c->kv);
-    assert_memory_equal(&before, &after, sizeof before);
+    assert_true(before.n_blocks == after.n_blocks && before.n_held == after.n_held &&
+                before.n_cached == after.n_cached && before.evictions == after.evictions &&
+                before.copies == after.copies);
     assert_true(srn_kv_seq_can_reach(b.s, 128, 10));
     assert_true(extend(c, &b, u + 64, 64, 10));
     assert_int_equal(srn_kv_longest(c->kv, 512), 5 * 64);

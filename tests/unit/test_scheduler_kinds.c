@@ -123,8 +123,8 @@ static void constraints_hold_alone_in_company_and_with_drafts(void **state) {
 static void a_constraint_that_takes_too_long_is_refused_before_the_queue(void **state) {
     fixture *f = *state;
     const srn_vocab *v;
-    srn_token_trie *trie;
-    srn_constraint *c;
+    srn_token_trie *trie = NULL;
+    srn_constraint *c = NULL;
     srn_err err = {0};
     enum { ALTERNATIVES = 17000, BYTES = 20 };
     char *text = malloc((size_t)ALTERNATIVES * BYTES);
