@@ -193,7 +193,7 @@ static void matmul(const srn_packed *w, uint32_t p0, uint32_t p1, const srn_act 
 
 static void fill_matmul(srn_kernels *k) {
     k->panel_bytes = srn__x86_panel_bytes;
-    k->pack = srn__x86_pack;
+    k->pack = srn__x86_pack_avx2;
     k->act_bytes = act_bytes;
     k->quantize = quantize;
     k->scratch_bytes = srn__x86_scratch_bytes;

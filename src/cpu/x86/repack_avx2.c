@@ -1,0 +1,353 @@
+/* Packing of panels with AVX2: the bytes that pack.c makes, for the types whose blocks can be moved as they
+ * are. Sixteen rows are read side by side and their dwords transposed, so that a lane is a row; what differs
+ * between the file's bits and the panel's is then done to whole vectors. Called while a model is loaded, on
+ * any thread. Panels with fewer than 16 rows, and types that are not here, are pack.c's.
+ */
+#include <immintrin.h>
+
+#include "cpu/x86/layout.h"
+
+typedef __m256i v8; /* 8 dwords: rows 0-7 or 8-15 of a panel */
+
+/* Quads of 16 rows: [quad][rows 0-7, rows 8-15]. */
+typedef struct quads {
+    v8 v[SRN__QUADS][2];
+} quads;
+
+SRN__INLINE v8 rows_0_and_4(const uint8_t *p, size_t stride) {
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)p)),
+                                   _mm_loadu_si128((const __m128i *)(p + 4 * stride)), 1);
+}
+
+/* 16 bytes of each of 8 rows, `stride` apart, become 4 vectors of their dwords. */
+SRN__INLINE void transpose_4x8(const uint8_t *p, size_t stride, v8 ret[4]) {
+    v8 a = rows_0_and_4(p, stride), b = rows_0_and_4(p + stride, stride),
+       c = rows_0_and_4(p + 2 * stride, stride), d = rows_0_and_4(p + 3 * stride, stride);
+    v8 ab0 = _mm256_unpacklo_epi32(a, b), ab1 = _mm256_unpackhi_epi32(a, b),
+       cd0 = _mm256_unpacklo_epi32(c, d), cd1 = _mm256_unpackhi_epi32(c, d);
+    ret[0] = _mm256_unpacklo_epi64(ab0, cd0);
+    ret[1] = _mm256_unpackhi_epi64(ab0, cd0);
+    ret[2] = _mm256_unpacklo_epi64(ab1, cd1);
+    ret[3] = _mm256_unpackhi_epi64(ab1, cd1);
+}
+
+/* 16 or 32 bytes of each of 16 rows: quads 0..3, or 0..7. */
+SRN__INLINE void load_quads(const uint8_t *p, size_t stride, uint32_t n_quads, quads *ret) {
+    SRN__UNROLL for (uint32_t half = 0; half < 2; half++) {
+        SRN__UNROLL for (uint32_t j = 0; j < n_quads; j += 4) {
+            v8 t[4];
+            transpose_4x8(p + 8 * half * stride + 4 * j, stride, t);
+            SRN__UNROLL for (uint32_t i = 0; i < 4; i++) ret->v[j + i][half] = t[i];
+        }
+    }
+}
+
+/* A dword of each of the 16 rows. */
+SRN__INLINE void load_dwords(const uint8_t *p, size_t stride, v8 ret[2]) {
+    uint32_t d[SRN_PANEL];
+    for (uint32_t r = 0; r < SRN_PANEL; r++) memcpy(&d[r], p + r * stride, 4);
+    memcpy(ret, d, sizeof d);
+}
+
+SRN__INLINE void store(uint8_t *dst, const v8 v[2]) {
+    _mm256_storeu_si256((v8 *)dst, v[0]);
+    _mm256_storeu_si256((v8 *)(dst + 32), v[1]);
+}
+
+/* A 16-bit number of each of the 16 rows. */
+SRN__INLINE void put_halves(uint8_t *dst, const uint8_t *p, size_t stride) {
+    for (uint32_t r = 0; r < SRN_PANEL; r++) memcpy(dst + 2 * r, p + r * stride, 2);
+}
+
+SRN__INLINE v8 bytes_and(v8 a, uint8_t mask) {
+    return _mm256_and_si256(a, _mm256_set1_epi8((char)mask));
+}
+/* Bytes shifted, of which only the bits in mask stay. */
+SRN__INLINE v8 bytes_srl(v8 a, int n, uint8_t mask) {
+    return bytes_and(_mm256_srli_epi16(a, n), mask);
+}
+SRN__INLINE v8 bytes_sll(v8 a, int n, uint8_t mask) {
+    return bytes_and(_mm256_slli_epi16(a, n), mask);
+}
+
+/* ---- bits ---- */
+
+/* Exchanges the bits of `mask` with those `shift` above them. */
+SRN__INLINE v8 swap_bits(v8 a, uint32_t mask, int shift) {
+    v8 t = _mm256_and_si256(_mm256_xor_si256(a, _mm256_srli_epi32(a, shift)), _mm256_set1_epi32((int)mask));
+    return _mm256_xor_si256(a, _mm256_xor_si256(t, _mm256_slli_epi32(t, shift)));
+}
+
+/* Bit 4j+i of a dword becomes bit j of its byte i: the index j2 j1 j0 i1 i0 becomes i1 i0 j2 j1 j0, by
+ * exchanges of two of its bits. */
+SRN__INLINE v8 fifth_bits(v8 a) {
+    a = swap_bits(a, 0x22222222u, 1);     /* bits 1 and 0 of the index */
+    a = swap_bits(a, 0x0a0a0a0au, 3);     /* 2 and 0 */
+    a = swap_bits(a, 0x00cc00ccu, 6);     /* 3 and 1 */
+    return swap_bits(a, 0x0000f0f0u, 12); /* 4 and 2 */
+}
+
+/* Bit b of byte vector j becomes bit j of byte vector b: 8 vectors are 8x8 matrices of bits, one a byte. */
+SRN__INLINE void transpose_bits(v8 v[SRN__QUADS]) {
+    const uint8_t masks[3] = {0x55, 0x33, 0x0f};
+    SRN__UNROLL for (int stage = 0; stage < 3; stage++) {
+        int n = 1 << stage;
+        SRN__UNROLL for (int j = 0; j < 8; j++) {
+            if (j & n) continue;
+            v8 t = bytes_and(_mm256_xor_si256(_mm256_srli_epi16(v[j], n), v[j + n]), masks[stage]);
+            v[j + n] = _mm256_xor_si256(v[j + n], t);
+            v[j] = _mm256_xor_si256(v[j], _mm256_slli_epi16(t, n));
+        }
+    }
+}
+
+/* ---- one record ---- */
+
+typedef void pack_record(const uint8_t *src, size_t stride, uint32_t groups, uint8_t *dst);
+
+/* Q4_0: a block's byte i holds elements i and 16+i, as a panel's nibbles do. */
+static void record_q4_0(const uint8_t *src, size_t stride, uint32_t groups, uint8_t *dst) {
+    for (uint32_t g = 0; g < groups; g++, src += 18) {
+        quads q;
+        load_quads(src + 2, stride, 4, &q);
+        put_halves(dst + 32 * g, src, stride);
+        SRN__UNROLL for (uint32_t j = 0; j < 4; j++) store(dst + 64 + 256 * g + 64 * j, q.v[j]);
+    }
+}
+
+static void record_q4_1(const uint8_t *src, size_t stride, uint32_t groups, uint8_t *dst) {
+    (void)groups;
+    quads q;
+    load_quads(src + 4, stride, 4, &q);
+    put_halves(dst, src, stride);
+    put_halves(dst + 32, src + 2, stride);
+    SRN__UNROLL for (uint32_t j = 0; j < 4; j++) store(dst + 64 + 64 * j, q.v[j]);
+}
+
+/* The codes of a block of Q5_0 or Q5_1, whose fifth bits begin at src: a dword, then the nibbles. */
+SRN__INLINE void codes_q5(const uint8_t *src, size_t stride, uint8_t *dst) {
+    v8 high[2];
+    quads q;
+    load_dwords(src, stride, high);
+    load_quads(src + 4, stride, 4, &q);
+    high[0] = fifth_bits(high[0]);
+    high[1] = fifth_bits(high[1]);
+    store(dst, high);
+    SRN__UNROLL for (uint32_t j = 0; j < 4; j++) store(dst + 64 + 64 * j, q.v[j]);
+}
+
+static void record_q5_0(const uint8_t *src, size_t stride, uint32_t groups, uint8_t *dst) {
+    for (uint32_t g = 0; g < groups; g++, src += 22) {
+        put_halves(dst + 32 * g, src, stride);
+        codes_q5(src + 2, stride, dst + 64 + 320 * g);
+    }
+}
+
+static void record_q5_1(const uint8_t *src, size_t stride, uint32_t groups, uint8_t *dst) {
+    (void)groups;
+    put_halves(dst, src, stride);
+    put_halves(dst + 32, src + 2, stride);
+    codes_q5(src + 4, stride, dst + 64);
+}
+
+static void record_q8_0(const uint8_t *src, size_t stride, uint32_t groups, uint8_t *dst) {
+    const v8 flip = _mm256_set1_epi8((char)0x80);
+    for (uint32_t g = 0; g < groups; g++, src += 34) {
+        quads q;
+        load_quads(src + 2, stride, 8, &q);
+        put_halves(dst + 32 * g, src, stride);
+        SRN__UNROLL for (uint32_t j = 0; j < 8; j++) {
+            v8 u[2] = {_mm256_xor_si256(q.v[j][0], flip), _mm256_xor_si256(q.v[j][1], flip)};
+            store(dst + 64 + 512 * g + 64 * j, u);
+        }
+    }
+}
+
+/* The nibbles of one group from the quads of 32 bytes: their low or their high ones. */
+SRN__INLINE void put_nibbles(const quads *q, bool high, uint8_t *dst) {
+    SRN__UNROLL for (uint32_t j = 0; j < 4; j++) {
+        v8 u[2];
+        SRN__UNROLL for (uint32_t h = 0; h < 2; h++) {
+            v8 lo = q->v[j][h], up = q->v[j + 4][h];
+            u[h] = high ? _mm256_or_si256(bytes_srl(lo, 4, 0x0f), bytes_and(up, 0xf0))
+                        : _mm256_or_si256(bytes_and(lo, 0x0f), bytes_sll(up, 4, 0xf0));
+        }
+        store(dst + 64 * j, u);
+    }
+}
+
+/* Scales of Q4_K and Q5_K: d, dmin and 12 bytes begin a block. */
+SRN__INLINE void scales_k(const uint8_t *src, size_t stride, uint8_t *dst) {
+    quads q;
+    load_quads(src, stride, 4, &q);
+    SRN__UNROLL for (uint32_t v = 0; v < 3; v++) store(dst + 64 * v, q.v[v + 1]);
+    put_halves(dst + 192, src, stride);
+    put_halves(dst + 224, src + 2, stride);
+}
+
+static void record_q4_k(const uint8_t *src, size_t stride, uint32_t groups, uint8_t *dst) {
+    (void)groups;
+    scales_k(src, stride, dst);
+    for (uint32_t c = 0; c < 4; c++) { /* 32 bytes hold group 2c low and 2c+1 high */
+        quads q;
+        load_quads(src + 16 + 32 * c, stride, 8, &q);
+        put_nibbles(&q, false, dst + 256 + 512 * c);
+        put_nibbles(&q, true, dst + 256 + 512 * c + 256);
+    }
+}
+
+static void record_q5_k(const uint8_t *src, size_t stride, uint32_t groups, uint8_t *dst) {
+    (void)groups;
+    scales_k(src, stride, dst);
+    quads q;
+    load_quads(src + 16, stride, 8, &q); /* bit g of byte e: the fifth bit of element e of group g */
+    for (uint32_t h = 0; h < 2; h++) {
+        v8 bits[SRN__QUADS];
+        for (uint32_t j = 0; j < SRN__QUADS; j++) bits[j] = q.v[j][h];
+        transpose_bits(bits);
+        for (uint32_t g = 0; g < SRN__QUADS; g++)
+            _mm256_storeu_si256((v8 *)(dst + 256 + 320 * g + 32 * h), bits[g]);
+    }
+    for (uint32_t c = 0; c < 4; c++) {
+        load_quads(src + 48 + 32 * c, stride, 8, &q);
+        put_nibbles(&q, false, dst + 256 + 640 * c + 64);
+        put_nibbles(&q, true, dst + 256 + 640 * c + 320 + 64);
+    }
+}
+
+/* The upper two bits, at 2k, of the elements in 32 bytes: byte i of vector h gets those of element i of quad
+ * 4h+f at 2f. */
+SRN__INLINE void put_upper_pairs(const quads *q, uint32_t k, uint8_t *dst) {
+    SRN__UNROLL for (uint32_t h = 0; h < 2; h++) {
+        v8 u[2];
+        SRN__UNROLL for (uint32_t half = 0; half < 2; half++) {
+            u[half] = _mm256_setzero_si256();
+            SRN__UNROLL for (uint32_t f = 0; f < 4; f++) {
+                v8 a = q->v[4 * h + f][half];
+                uint8_t mask = (uint8_t)(3u << 2 * f);
+                a = f >= k ? bytes_sll(a, (int)(2 * (f - k)), mask) : bytes_srl(a, (int)(2 * (k - f)), mask);
+                u[half] = _mm256_or_si256(u[half], a);
+            }
+        }
+        store(dst + 64 * h, u);
+    }
+}
+
+/* 16 bytes of each of the 16 rows become [16][row]. */
+SRN__INLINE void put_scale_bytes(const uint8_t *src, size_t stride, uint8_t *dst) {
+    const v8 gather = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15)); /* bytes 0 of 4 rows, bytes 1 */
+    const v8 order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    quads q;
+    load_quads(src, stride, 4, &q);
+    SRN__UNROLL for (uint32_t j = 0; j < 4; j++) {
+        v8 a = _mm256_shuffle_epi8(q.v[j][0], gather), b = _mm256_shuffle_epi8(q.v[j][1], gather);
+        v8 u[2] = {_mm256_permutevar8x32_epi32(_mm256_unpacklo_epi32(a, b), order),
+                   _mm256_permutevar8x32_epi32(_mm256_unpackhi_epi32(a, b), order)};
+        store(dst + 64 * j, u);
+    }
+}
+
+/* Q6_K: ql[128], qh[64], 16 scales, d. A half of 128 elements has 64 bytes of ql and 32 of qh; its group k
+ * has the low (k < 2) or high nibbles of ql's 32 bytes k%2, and bits 2k, 2k+1 of qh's. */
+static void record_q6_k(const uint8_t *src, size_t stride, uint32_t groups, uint8_t *dst) {
+    (void)groups;
+    put_scale_bytes(src + 192, stride, dst);
+    put_halves(dst + 256, src + 208, stride);
+    for (uint32_t half = 0; half < 2; half++) {
+        uint8_t *codes = dst + 320 + 4 * 384 * half;
+        quads q;
+        load_quads(src + 128 + 32 * half, stride, 8, &q);
+        SRN__UNROLL for (uint32_t k = 0; k < 4; k++) put_upper_pairs(&q, k, codes + 384 * k);
+        for (uint32_t c = 0; c < 2; c++) {
+            load_quads(src + 64 * half + 32 * c, stride, 8, &q);
+            put_nibbles(&q, false, codes + 384 * c + 128);
+            put_nibbles(&q, true, codes + 384 * (c + 2) + 128);
+        }
+    }
+}
+
+/* ---- panels ---- */
+
+static pack_record *record_of(srn_type type) {
+    switch (type) {
+    case SRN_Q4_0:
+        return record_q4_0;
+    case SRN_Q4_1:
+        return record_q4_1;
+    case SRN_Q5_0:
+        return record_q5_0;
+    case SRN_Q5_1:
+        return record_q5_1;
+    case SRN_Q8_0:
+        return record_q8_0;
+    case SRN_Q4_K:
+        return record_q4_k;
+    case SRN_Q5_K:
+        return record_q5_k;
+    case SRN_Q6_K:
+        return record_q6_k;
+    default:
+        return NULL;
+    }
+}
+
+static void pack_codes(const srn_packed *w, pack_record *record, const uint8_t *raw, uint8_t *panel) {
+    const srn_type_info *info = srn_type_get((uint32_t)w->type);
+    srn__x86_type t = srn__x86_type_of(w->type);
+    uint32_t groups = w->cols / SRN_GROUP, per_block = info->block_elems / SRN_GROUP;
+    for (uint32_t g = 0; g < groups; g += t.record_groups)
+        record(raw + (size_t)(g / per_block) * info->block_bytes, w->row_bytes,
+               SRN_MIN(groups - g, (uint32_t)t.record_groups), panel + srn__record_at(t, g));
+}
+
+/* [16][k] of 4 bytes becomes [k][16]. */
+static void pack_dwords(const srn_packed *w, const uint8_t *raw, uint8_t *panel) {
+    uint32_t k = 0;
+    for (; k + 4 <= w->cols; k += 4) {
+        quads q;
+        load_quads(raw + 4 * (size_t)k, w->row_bytes, 4, &q);
+        SRN__UNROLL for (uint32_t j = 0; j < 4; j++) store(panel + 64 * ((size_t)k + j), q.v[j]);
+    }
+    for (; k < w->cols; k++) {
+        v8 v[2];
+        load_dwords(raw + 4 * (size_t)k, w->row_bytes, v);
+        store(panel + 64 * (size_t)k, v);
+    }
+}
+
+/* [16][k] of 2 bytes becomes [k][16]. A dword is columns k and k+1 of a row. */
+static void pack_words(const srn_packed *w, const uint8_t *raw, uint8_t *panel) {
+    uint32_t k = 0;
+    for (; k + 8 <= w->cols; k += 8) {
+        quads q;
+        load_quads(raw + 2 * (size_t)k, w->row_bytes, 4, &q);
+        SRN__UNROLL for (uint32_t j = 0; j < 4; j++) {
+            v8 a = q.v[j][0], b = q.v[j][1], low = _mm256_set1_epi32(0xffff);
+            v8 even = _mm256_packus_epi32(_mm256_and_si256(a, low), _mm256_and_si256(b, low));
+            v8 odd = _mm256_packus_epi32(_mm256_srli_epi32(a, 16), _mm256_srli_epi32(b, 16));
+            v8 u[2] = {_mm256_permute4x64_epi64(even, 0xd8), _mm256_permute4x64_epi64(odd, 0xd8)};
+            store(panel + 32 * ((size_t)k + 2 * j), u);
+        }
+    }
+    for (; k < w->cols; k++) put_halves(panel + 32 * (size_t)k, raw + 2 * (size_t)k, w->row_bytes);
+}
+
+static void pack_panel(const srn_packed *w, pack_record *record, uint32_t p) {
+    const uint8_t *raw = w->raw + (size_t)p * SRN_PANEL * w->row_bytes;
+    uint8_t *panel = w->panels + p * w->panel_bytes;
+    if (record)
+        pack_codes(w, record, raw, panel);
+    else if (w->type == SRN_F32)
+        pack_dwords(w, raw, panel);
+    else
+        pack_words(w, raw, panel);
+}
+
+void srn__x86_pack_avx2(const srn_packed *w, uint32_t p0, uint32_t p1) {
+    pack_record *record = record_of(w->type);
+    bool here = record || w->type == SRN_F32 || w->type == SRN_F16 || w->type == SRN_BF16;
+    uint32_t whole = here ? SRN_MIN(p1, w->rows / SRN_PANEL) : p0;
+    for (uint32_t p = p0; p < whole; p++) pack_panel(w, record, p);
+    if (SRN_MAX(p0, whole) < p1) srn__x86_pack(w, SRN_MAX(p0, whole), p1);
+}
