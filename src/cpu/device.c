@@ -145,18 +145,43 @@ static void *carve(carver *a, size_t n, size_t size) {
     return a->base ? a->base + at : NULL;
 }
 
+static uint32_t in_groups(uint32_t k) {
+    return (uint32_t)srn_align_up(k, SRN_GROUP);
+}
+
+static uint32_t widest_ff(const srn_hparams *hp) {
+    return SRN_MAX(hp->n_ff, hp->n_expert ? hp->n_ff_expert : 0);
+}
+
 /* The longest row that a product reads, in whole groups. */
 static uint32_t widest_input(const srn_hparams *hp) {
-    uint32_t ff = SRN_MAX(hp->n_ff, hp->n_expert ? hp->n_ff_expert : 0);
-    return (uint32_t)srn_align_up(SRN_MAX(SRN_MAX(hp->n_embd, hp->n_head * hp->d_v), ff), SRN_GROUP);
+    return in_groups(SRN_MAX(SRN_MAX(hp->n_embd, hp->n_head * hp->d_v), widest_ff(hp)));
+}
+
+/* A step of so many elements, tokens times width, is small: every thread computes all of its norms and codes.
+ */
+#define OWN_ELEMENTS 4096u
+
+static void carve_rows(const srn_cpu *c, carver *a, size_t tokens, srn_rows *r) {
+    const srn_hparams *hp = &c->m->hp;
+    uint32_t n = (uint32_t)tokens;
+    r->x = carve(a, tokens * hp->n_embd, sizeof(float));
+    r->xn = carve(a, tokens * hp->n_embd, sizeof(float));
+    r->act_wide = carve(a, c->k.act_bytes(in_groups(hp->n_embd), n, 2), 1);
+    r->act_att = carve(a, c->k.act_bytes(in_groups(hp->n_head * hp->d_v), n, 1), 1);
 }
 
 static void carve_work(srn_cpu *c, carver *a) {
     const srn_hparams *hp = &c->m->hp;
     size_t t = c->o.max_batch, slots = t * hp->n_expert_used;
     srn_work *w = &c->w;
-    w->x = carve(a, t * hp->n_embd, sizeof(float));
-    w->xn = carve(a, t * hp->n_embd, sizeof(float));
+    w->own_tokens = SRN_MIN((uint32_t)t, OWN_ELEMENTS / SRN_MAX(hp->n_embd, hp->n_head * hp->d_v));
+    w->own = carve(a, c->o.threads, sizeof *w->own);
+    carve_rows(c, a, t, &w->shared);
+    for (uint32_t i = 0; i < c->o.threads && w->own_tokens; i++) {
+        srn_rows own;
+        carve_rows(c, a, w->own_tokens, a->base ? &w->own[i] : &own);
+    }
     w->q = carve(a, t * hp->n_head * hp->d_k, sizeof(float));
     w->k = carve(a, t * hp->n_head_kv * hp->d_k, sizeof(float));
     w->v = carve(a, t * hp->n_head_kv * hp->d_v, sizeof(float));
@@ -175,8 +200,7 @@ static void carve_work(srn_cpu *c, carver *a) {
     w->pos = carve(a, t, sizeof(uint32_t));
     w->slice = carve(a, t, sizeof(uint32_t));
     w->tiles = carve(a, t, sizeof *w->tiles);
-    w->act_wide = carve(a, c->k.act_bytes((uint32_t)srn_align_up(hp->n_embd, SRN_GROUP), (uint32_t)t, 2), 1);
-    w->act_narrow = carve(a, c->k.act_bytes(widest_input(hp), (uint32_t)SRN_MAX(t, slots), 1), 1);
+    w->act_mid = carve(a, c->k.act_bytes(in_groups(widest_ff(hp)), (uint32_t)SRN_MAX(t, slots), 1), 1);
 }
 
 static void size_work(srn_cpu *c) {

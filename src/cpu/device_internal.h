@@ -18,10 +18,19 @@ typedef struct srn_query_tile {
     uint32_t slice, first, n; /* first: token of the slice */
 } srn_query_tile;
 
+/* The residual stream and what is derived from it; rows are tokens. */
+typedef struct srn_rows {
+    float *x;       /* [n_embd] */
+    float *xn;      /* normed */
+    void *act_wide; /* quantised, one or two planes: what the first product of a block reads */
+    void *act_att;  /* the attention's results, quantised, one plane */
+} srn_rows;
+
 /* Work buffers for max_batch tokens; rows are tokens, every row 64-byte aligned in its stride. */
 typedef struct srn_work {
-    float *x;               /* residual stream [n_embd] */
-    float *xn;              /* normed */
+    srn_rows shared;
+    srn_rows *own;          /* [thread] */
+    uint32_t own_tokens;    /* tokens that fit a thread's own rows */
     float *q;               /* [n_head*d_k] */
     float *k, *v;           /* [n_head_kv*d_k], [n_head_kv*d_v] */
     float *att;             /* [n_head*d_v] */
@@ -33,12 +42,11 @@ typedef struct srn_work {
     uint32_t *slot_token;   /* [slot]: the token it came from */
     uint32_t *slot_self;    /* [slot]: the slot's own number */
     uint32_t *expert_start; /* [n_expert + 1]: first slot of each expert */
-    void *act_wide; /* quantised rows of n_embd, one or two planes: what the first product of a block reads */
-    void *act_narrow;      /* quantised rows of the widest input, one plane: what its last product reads */
-    float *cos, *sin;      /* [2][token][n_rot/2]: global, then local */
-    uint32_t *pos;         /* index in its sequence */
-    uint32_t *slice;       /* the token's slice */
-    srn_query_tile *tiles; /* by how long they take, ascending */
+    void *act_mid;          /* quantised rows of n_ff or n_ff_expert, one plane: what ffn_down reads */
+    float *cos, *sin;       /* [2][token][n_rot/2]: global, then local */
+    uint32_t *pos;          /* index in its sequence */
+    uint32_t *slice;        /* the token's slice */
+    srn_query_tile *tiles;  /* by how long they take, ascending */
 } srn_work;
 
 typedef struct srn_cpu {

@@ -14,7 +14,8 @@ typedef struct step {
         head_parts; /* of attention: tiles of queries; parts of the heads that share a KV head */
 } step;
 
-/* One thread's view of a step. */
+/* One thread's view of a step. With few tokens every thread keeps the residual stream and what is derived
+ * from it itself (`alone`): to compute a row again takes less time than to wait for who computed it. */
 typedef struct worker {
     step *s;
     srn_cpu *c;
@@ -22,6 +23,8 @@ typedef struct worker {
     srn_work *w;
     void *scratch;
     uint32_t n, thread, n_threads;
+    bool alone;
+    srn_rows r; /* shared, or with `alone` this thread's own */
 } worker;
 
 static void barrier(const worker *t) {
@@ -51,13 +54,22 @@ static void prepare(const worker *t, const srn_act *a, uint32_t c0, uint32_t c1,
     for (uint32_t i = c0; i < c1; i++) flag(t, t->c->k.all_finite(a->x + i * a->x_stride + e0, e1 - e0));
 }
 
+/* The tokens, or other rows, of n that this thread does: all with `alone`. */
+static void own_tokens(const worker *t, uint32_t n, uint32_t *a, uint32_t *b) {
+    *a = 0;
+    *b = n;
+    if (!t->alone) part(t, n, 1, a, b);
+}
+
 static uint32_t group_count(const srn_act *a) {
     return (a->k + SRN_GROUP - 1) / SRN_GROUP;
 }
 
-/* Splits the preparation of all columns between the threads: by columns, or for one column by groups. */
-static void prepare_shared(const worker *t, const srn_act *a) {
+/* Prepares all columns of activations that every thread has or sees: each thread its own, or a part of all by
+ * columns, or for one column by groups, and then all wait. */
+static void prepare_all(const worker *t, const srn_act *a) {
     uint32_t p, q;
+    if (t->alone) return prepare(t, a, 0, a->n, 0, group_count(a));
     if (a->n >= t->n_threads) {
         part(t, a->n, 1, &p, &q);
         prepare(t, a, p, q, 0, group_count(a));
@@ -65,6 +77,7 @@ static void prepare_shared(const worker *t, const srn_act *a) {
         part(t, group_count(a), 1, &p, &q);
         prepare(t, a, 0, a->n, p, q);
     }
+    barrier(t);
 }
 
 /* This thread's panels of y = w * a, its part being [p0, p1) of a longer list in which w's panels start at
@@ -220,19 +233,17 @@ static void attend(const worker *t, const srn_layer *l) {
         attention_item(t, l, n - 1 - i);
 }
 
-static void attention_block(const worker *t, uint32_t layer) {
+static void attention_block(const worker *t, uint32_t layer, const srn_act *in) {
     const srn_layer *l = &t->c->m->layers[layer];
-    srn_act in = act_of(t->w->xn, t->hp->n_embd, t->n, 2, t->w->act_wide);
-    srn_act mid = act_of(t->w->att, t->hp->n_head * t->hp->d_v, t->n, 1, t->w->act_narrow);
+    srn_act mid = act_of(t->w->att, t->hp->n_head * t->hp->d_v, t->n, 1, t->r.act_att);
     if (t->thread == 0) atomic_store_explicit(&t->c->next_item, 0, memory_order_relaxed);
-    project_qkv(t, l, &in);
+    project_qkv(t, l, in);
     barrier(t);
     finish_qk(t, l);
     barrier(t);
     attend(t, l);
     barrier(t);
-    prepare_shared(t, &mid);
-    barrier(t);
+    prepare_all(t, &mid);
     product(t, l->o, &mid, l->o_bias, t->w->out);
     barrier(t);
 }
@@ -256,7 +267,7 @@ static void gate_up(const worker *t, const srn_packed *gate, const srn_packed *u
 }
 
 static void dense_block(const worker *t, const srn_layer *l, const srn_act *in) {
-    srn_act mid = act_of(t->w->gate, t->hp->n_ff, t->n, 1, t->w->act_narrow);
+    srn_act mid = act_of(t->w->gate, t->hp->n_ff, t->n, 1, t->w->act_mid);
     gate_up(t, srn__packed(t->c, l->gate, 0), srn__packed(t->c, l->up, 0), in, NULL, 0, t->n, &mid);
     barrier(t);
     product(t, l->down, &mid, NULL, t->w->out);
@@ -313,7 +324,7 @@ static void expert_block(const worker *t, const srn_layer *l, const srn_act *in)
     barrier(t);
     if (t->thread == 0) group_slots(t);
     barrier(t);
-    srn_act mid = act_of(t->w->gate, hp->n_ff_expert, t->n * hp->n_expert_used, 1, t->w->act_narrow);
+    srn_act mid = act_of(t->w->gate, hp->n_ff_expert, t->n * hp->n_expert_used, 1, t->w->act_mid);
     const uint32_t *start = t->w->expert_start;
     for (uint32_t e = 0; e < hp->n_expert; e++)
         gate_up(t, srn__packed(t->c, l->gate_exps, e), srn__packed(t->c, l->up_exps, e), in,
@@ -341,27 +352,43 @@ static void expert_block(const worker *t, const srn_layer *l, const srn_act *in)
 
 /* ---- the step ---- */
 
-/* Adds a block's output (after its post norm) to the residual of tokens [a, b), and norms for what follows.
- */
-static void add_and_norm(const worker *t, const float *post_norm, bool add, const float *norm, uint32_t a,
-                         uint32_t b) {
+/* Adds a block's output (after its post norm, which is formed in `spare`) to the residual of token i. */
+static void add_out(const worker *t, const float *post_norm, uint32_t i, float *spare) {
     uint32_t n = t->hp->n_embd;
-    for (uint32_t i = a; i < b; i++) {
-        float *x = t->w->x + (size_t)i * n, *out = t->w->out + (size_t)i * n;
-        if (add && post_norm) t->c->k.rms_norm(out, post_norm, t->hp->norm_eps, n, out);
-        if (add) t->c->k.add(x, out, n);
-        if (norm) t->c->k.rms_norm(x, norm, t->hp->norm_eps, n, t->w->xn + (size_t)i * n);
-    }
+    const float *out = t->w->out + (size_t)i * n;
+    if (post_norm) t->c->k.rms_norm(out, post_norm, t->hp->norm_eps, n, spare);
+    t->c->k.add(t->r.x + (size_t)i * n, post_norm ? spare : out, n);
 }
 
-static void embed(const worker *t, uint32_t a, uint32_t b) {
-    const srn_packed *w = srn__packed(t->c, t->c->m->embd, 0);
-    uint32_t n = t->hp->n_embd, half = t->hp->n_rot / 2;
+/* Adds what came before, if anything did, and makes of the residual stream what a block reads: normed, and as
+ * codes of `planes`. */
+static srn_act block_input(const worker *t, bool add, const float *post_norm, const float *norm,
+                           uint32_t planes) {
+    uint32_t a, b, n = t->hp->n_embd;
+    srn_act in = act_of(t->r.xn, n, t->n, planes, t->r.act_wide);
+    own_tokens(t, t->n, &a, &b);
     for (uint32_t i = a; i < b; i++) {
-        float *x = t->w->x + (size_t)i * n;
+        float *row = t->r.xn + (size_t)i * n;
+        if (add) add_out(t, post_norm, i, row);
+        t->c->k.rms_norm(t->r.x + (size_t)i * n, norm, t->hp->norm_eps, n, row);
+    }
+    prepare(t, &in, a, b, 0, group_count(&in));
+    if (!t->alone) barrier(t);
+    return in;
+}
+
+static void embed(const worker *t) {
+    const srn_packed *w = srn__packed(t->c, t->c->m->embd, 0);
+    uint32_t n = t->hp->n_embd, half = t->hp->n_rot / 2, a, b;
+    own_tokens(t, t->n, &a, &b);
+    for (uint32_t i = a; i < b; i++) {
+        float *x = t->r.x + (size_t)i * n;
         srn_dequant(w->type, w->raw + (size_t)t->s->b->tokens[i] * w->row_bytes, x, n);
         if (t->hp->embed_scale != 1.0f)
             for (uint32_t j = 0; j < n; j++) x[j] = x[j] * t->hp->embed_scale;
+    }
+    part(t, t->n, 1, &a, &b);
+    for (uint32_t i = a; i < b; i++) {
         const srn_slice *s = slice_of(t, i);
         t->w->pos[i] = s->n_past + (i - s->first);
         for (uint32_t local = 0; local < (t->c->m->hp.local_rope ? 2u : 1u); local++) {
@@ -381,23 +408,31 @@ static void finish_logits(const worker *t, float *y, uint32_t n) {
     for (uint32_t i = 0; i < n && cap > 0; i++) y[i] = cap * srn_tanhf(y[i] / cap);
 }
 
-static void head(const worker *t, const float *post_norm) {
+/* The rows that the head reads: the wanted tokens' hidden states, one after the other. */
+static srn_act head_input(const worker *t, const float *post_norm) {
     const srn_batch *b = t->s->b;
-    uint32_t a, e, n = t->hp->n_embd, vocab = t->hp->n_vocab;
+    uint32_t a, e, n = t->hp->n_embd;
+    srn_act in = act_of(t->r.xn, n, b->n_wanted, 2, t->r.act_wide);
+    own_tokens(t, b->n_wanted, &a, &e);
+    for (uint32_t i = a; i < e; i++) {
+        float *row = t->r.xn + (size_t)i * n;
+        add_out(t, post_norm, b->wanted[i], row);
+        t->c->k.rms_norm(t->r.x + (size_t)b->wanted[i] * n, t->c->m->out_norm, t->hp->norm_eps, n, row);
+    }
+    if (b->logits) prepare(t, &in, a, e, 0, group_count(&in));
+    if (!b->hidden) return in;
     part(t, b->n_wanted, 1, &a, &e);
     for (uint32_t i = a; i < e; i++)
-        add_and_norm(t, post_norm, true, t->c->m->out_norm, b->wanted[i], b->wanted[i] + 1);
-    barrier(t);
-    for (uint32_t i = a; i < e; i++)
-        memcpy(t->w->out + (size_t)i * n, t->w->xn + (size_t)b->wanted[i] * n, n * sizeof(float));
-    if (b->hidden)
-        for (uint32_t i = a; i < e; i++)
-            memcpy(b->hidden + (size_t)i * n, t->w->out + (size_t)i * n, n * sizeof(float));
-    barrier(t);
+        memcpy(b->hidden + (size_t)i * n, t->r.xn + (size_t)i * n, n * sizeof(float));
+    return in;
+}
+
+static void head(const worker *t, const float *post_norm) {
+    const srn_batch *b = t->s->b;
+    uint32_t a, e, vocab = t->hp->n_vocab;
+    srn_act in = head_input(t, post_norm);
     if (!b->logits) return;
-    srn_act in = act_of(t->w->out, n, b->n_wanted, 2, t->w->act_wide);
-    prepare_shared(t, &in);
-    barrier(t);
+    if (!t->alone) barrier(t);
     const srn_packed *w = srn__packed(t->c, t->c->m->head, 0);
     part(t, srn__panel_count(w), 1, &a, &e);
     for (uint32_t p = a; p < e; p += HEAD_PANELS) {
@@ -418,22 +453,17 @@ static void run_step(void *ctx, uint32_t thread, uint32_t n_threads) {
                 .scratch = c->scratch + thread * c->scratch_each,
                 .n = s->n,
                 .thread = thread,
-                .n_threads = n_threads};
+                .n_threads = n_threads,
+                .alone = s->n <= c->w.own_tokens};
+    w.r = w.alone ? c->w.own[thread] : c->w.shared;
     const worker *t = &w;
-    uint32_t a, b, groups = (s->hp->n_embd + SRN_GROUP - 1) / SRN_GROUP;
-    srn_act wide = act_of(c->w.xn, s->hp->n_embd, s->n, 2, c->w.act_wide);
-    part(t, s->n, 1, &a, &b);
-    embed(t, a, b);
+    embed(t);
     for (uint32_t i = 0; i < s->hp->n_layer; i++) {
         const srn_layer *l = &c->m->layers[i];
-        add_and_norm(t, i ? c->m->layers[i - 1].ffn_post_norm : NULL, i > 0, l->attn_norm, a, b);
-        prepare(t, &wide, a, b, 0, groups);
-        barrier(t);
-        attention_block(t, i);
-        add_and_norm(t, l->attn_post_norm, true, l->ffn_norm, a, b);
-        srn_act in = act_of(c->w.xn, s->hp->n_embd, s->n, 1, c->w.act_wide);
-        prepare(t, &in, a, b, 0, groups);
-        barrier(t);
+        const float *post_norm = i ? c->m->layers[i - 1].ffn_post_norm : NULL;
+        srn_act in = block_input(t, i > 0, post_norm, l->attn_norm, 2);
+        attention_block(t, i, &in);
+        in = block_input(t, true, l->attn_post_norm, l->ffn_norm, 1);
         if (l->router)
             expert_block(t, l, &in);
         else
