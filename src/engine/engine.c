@@ -175,6 +175,10 @@ srn_engine_info srn_engine_get_info(const srn_engine *e) {
     return i;
 }
 
+uint32_t srn_engine_longest(const srn_engine *e) {
+    return SRN_MIN(e->plan.n_ctx, srn_kv_longest(e->kv, e->plan.max_batch));
+}
+
 const srn_weights *srn_engine_weights(const srn_engine *e) {
     return e->weights;
 }

@@ -19,6 +19,10 @@ srn_engine *srn_session_engine(const srn_session *s);
  * the engine. Errors: those of srn_vocab_new. */
 int srn_engine_vocab(srn_engine *e, const srn_vocab **ret, srn_err *err);
 
+/* Tokens of the longest sequence that can be computed: of the context, and of the KV cache where that is
+ * smaller. */
+uint32_t srn_engine_longest(const srn_engine *e);
+
 /* What srn_generate checks of a prompt before it computes; also in srn_engine_opts.before_load. */
 int srn_generate_check(const srn_engine *e, const int32_t *prompt, size_t n_prompt, srn_err *err);
 

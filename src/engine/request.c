@@ -171,9 +171,11 @@ static int check_room(const srn__lane *l, const srn_request_opts *o, srn_err *er
                         o->n_prompt, l->n_ctx);
     if (o->n_prompt + (generate ? 1 : 0) > l->limit)
         return srn_fail(err, SRN_ECONTEXT,
-                        "the prompt has %u tokens and the KV cache holds %u in all, so that no room is left "
-                        "for an answer; ask for a larger cache or shorten the prompt",
-                        o->n_prompt, l->limit);
+                        "the %s has %u tokens and the KV cache holds %u in all%s; ask for a larger cache "
+                        "(--cache-tokens) or shorten the %s",
+                        generate ? "prompt" : "text", o->n_prompt, l->limit,
+                        generate ? ", so that no room is left for an answer" : "",
+                        generate ? "prompt" : "text");
     return check_ids(o->prompt, o->n_prompt, l->n_vocab, "token", err);
 }
 
@@ -241,7 +243,11 @@ static int post(srn_scheduler *s, srn__lane *l, srn_request **r, uint32_t n, srn
     int code = SRN_OK;
     if (l->leaving || s->stop)
         code = srn_fail(err, SRN_EBUSY, "the model is being taken out and takes no more requests");
-    else if (n > s->o.max_queue || s->n_waiting > s->o.max_queue - n)
+    else if (n > s->o.max_queue)
+        code = srn_fail(err, SRN_ELIMIT,
+                        "%u answers at once were asked for, and the queue holds %u in all; ask for fewer", n,
+                        s->o.max_queue);
+    else if (s->n_waiting > s->o.max_queue - n)
         code = srn_fail(err, SRN_EBUSY, "%u requests wait already, and the queue holds %u; try again later",
                         s->n_waiting, s->o.max_queue);
     uint64_t now = s->o.now_us();

@@ -71,7 +71,7 @@ static void size_lane(srn__lane *l) {
     uint32_t fits = (uint32_t)SRN_MIN(LOGITS_BYTES / (sizeof(float) * l->n_vocab), (size_t)UINT16_MAX);
     l->max_hidden = plan->max_wanted;
     l->max_rows = SRN_MIN(plan->max_wanted, SRN_MAX(l->max_seqs, SRN_MIN(l->max_seqs + EXTRA_ROWS, fits)));
-    l->limit = SRN_MIN(l->n_ctx, srn_kv_longest(l->kv, l->max_batch));
+    l->limit = srn_engine_longest(l->e);
 }
 
 static int new_lane(srn_scheduler *s, srn_engine *e, srn__lane **ret, srn_err *err) {

@@ -80,8 +80,9 @@ typedef struct srn_request_opts {
 /* Checks and queues n_requests requests, opts and ret [n_requests], that succeed or fail together (the n
  * choices of one call: their prompts are computed once where they are equal). Any thread. Errors, before any
  * work: SRN_EINVAL (sampling, ids, sizes), SRN_ECONTEXT (the prompt leaves no room for an answer, or the
- * cache could never hold it), SRN_ELIMIT (the constraint's first mask, which is made here, takes too long),
- * SRN_EBUSY (the queue is full, or the engine is being taken out), SRN_ENOMEM. */
+ * cache could never hold it), SRN_ELIMIT (they are more than the queue could ever hold; the constraint's
+ * first mask, which is made here, takes too long), SRN_EBUSY (the queue is full, or the engine is being taken
+ * out), SRN_ENOMEM. */
 int srn_request_submit(srn_scheduler *s, srn_engine *e, const srn_request_opts *opts, uint32_t n_requests,
                        srn_request **ret, srn_err *err);
 /* Ends it within one step, wherever it is: SRN_ECANCELLED. Any thread. */

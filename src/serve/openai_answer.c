@@ -514,9 +514,22 @@ static answer *answer_new(srn__call *c, srn__openai_request *r) {
     return a;
 }
 
+/* What the queue could never hold is not told to come again. */
+static int check_queue(const answer *a, uint32_t n_jobs, const char **ret_param, srn_err *err) {
+    uint32_t n = a->r.spec.n, queue = srn__call_config(a->call)->limits.queue;
+    if ((uint64_t)n_jobs * n <= queue) return SRN_OK;
+    *ret_param = n_jobs > 1 ? "prompt" : "n";
+    return srn_fail(err, SRN_ELIMIT,
+                    "%u prompt%s with %u answer%s each ask for %llu answers, and the queue holds %u; send "
+                    "fewer at once, or let the server queue more (--limit queue=N)",
+                    n_jobs, n_jobs > 1 ? "s" : "", n, n > 1 ? "s" : "", (unsigned long long)n_jobs * n,
+                    queue);
+}
+
 static int start_jobs(answer *a, const char **ret_param, srn_err *err) {
     uint32_t n_jobs = a->r.chat ? 1 : a->r.n_prompts;
-    int code = srn__job_headers(a->call, &a->r.spec, err);
+    int code = check_queue(a, n_jobs, ret_param, err);
+    if (!code) code = srn__job_headers(a->call, &a->r.spec, err);
     for (uint32_t j = 0; !code && j < n_jobs; j++) {
         if (!a->r.chat) {
             const srn__openai_prompt *p = &a->r.prompts[j];

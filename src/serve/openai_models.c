@@ -16,7 +16,7 @@ static json_t *model_json(const srn_config_model *c, const srn__served *v) {
     json_object_set_new(m, "aliases", aliases);
     if (v) {
         srn_engine_info info = srn_engine_get_info(v->engine);
-        json_object_set_new(m, "max_model_len", json_integer(info.n_ctx));
+        json_object_set_new(m, "max_model_len", json_integer(srn_engine_longest(v->engine)));
         json_object_set_new(m, "weights", json_string(v->weights_id));
         json_object_set_new(m, "engine", json_string(info.engine_id));
         json_object_set_new(m, "architecture", json_string(info.architecture));
@@ -101,7 +101,7 @@ static void put_tokens(srn_buf *out, const srn__served *v, const srn_tokens *ids
         else
             srn_buf_addf(out, "%d", ids->ids[i]);
     }
-    srn_buf_addf(out, "],\"count\":%zu,\"max_model_len\":%u}", ids->n, srn_engine_get_info(v->engine).n_ctx);
+    srn_buf_addf(out, "],\"count\":%zu,\"max_model_len\":%u}", ids->n, srn_engine_longest(v->engine));
     srn_buf_done(&text);
 }
 

@@ -44,6 +44,15 @@ static void log_model(void *ctx, const char *name, const srn__served *v) {
         name, i.n_ctx, i.max_seqs, (unsigned long long)i.cache_tokens, (double)i.kv_bytes / 1048576,
         (double)i.weights_bytes / 1048576, (double)i.work_bytes / 1048576, i.threads, i.engine_id);
     srn__http_log_event(s->http, "model_loaded", text);
+    uint32_t longest = srn_engine_longest(v->engine);
+    if (longest == i.n_ctx) return;
+    snprintf(
+        text, sizeof text,
+        "warning: %.127s: the KV cache of %llu tokens is smaller than the context of %u; prompt and answer "
+        "of a request can have %u together; set cache_tokens (--cache-tokens) to %u or more, or ctx "
+        "(--ctx) to %u",
+        name, (unsigned long long)i.cache_tokens, i.n_ctx, longest, i.n_ctx, longest);
+    srn__http_log_event(s->http, "cache_too_small", text);
 }
 
 static void server_free(srn_server *s, uint32_t grace_ms) {

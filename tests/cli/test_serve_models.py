@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import tiny_model
 from server import real_model, serve  # noqa: F401
 from test_metrics import scrape, value
 
@@ -276,3 +277,46 @@ def test_a_stuck_engine_is_alive_and_not_ready(smol):
     assert r.readline()
     r.close()
     c.close()
+
+
+# ---- sizes that do not go together ----
+
+@pytest.fixture(scope="module")
+def long_tiny(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tiny") / "tiny.gguf"
+    tiny_model.make(path)
+    return path
+
+
+def test_a_cache_smaller_than_the_context_is_said_and_counts(serve, long_tiny):  # noqa: F811
+    s = serve(long_tiny, "--ctx", "256", "--cache-tokens", "128")
+    warned = s.wait_log(event="cache_too_small")["detail"]
+    assert all(word in warned for word in ("128 tokens", "context of 256", "--cache-tokens", "--ctx) to 128"))
+    assert [m["max_model_len"] for m in ask(s, "/v1/models")[2]["data"]] == [128]
+    assert ask(s, "/tokenize", {"content": "abc"})[2]["max_model_len"] == 128
+    body = {"prompt": [3] * 100, "max_tokens": 200, "ignore_eos": True}
+    answer = ask(s, "/v1/completions", body)[2]  # as at the end of the context
+    assert answer["usage"]["total_tokens"] == 128 and answer["choices"][0]["finish_reason"] == "length"
+    for path, refused in (("/v1/completions", {**body, "prompt": [3] * 128}), ("/v1/embeddings", {"input": [3] * 129})):
+        status, _, error = ask(s, path, refused)
+        assert status == 400 and error["error"]["code"] == "context_length_exceeded" and "holds 128" in error["error"]["message"]
+    assert ask(s, "/v1/embeddings", {"input": [3] * 128})[0] == 200
+
+
+def test_a_cache_as_large_as_the_context_is_not_warned_of(serve, long_tiny):  # noqa: F811
+    s = serve(long_tiny, "--ctx", "128", "--cache-tokens", "128")
+    s.wait_log(event="model_loaded")
+    assert ask(s, "/v1/models")[2]["data"][0]["max_model_len"] == 128
+    assert not any("cache_too_small" in line for line in s.lines)
+
+
+def test_what_the_queue_could_never_hold_is_not_told_to_come_again(serve):  # noqa: F811
+    s = serve(TINY, "--limit", "queue=8")
+    body = {"prompt": ["abc"] * 4, "n": 2, "max_tokens": 1}
+    assert ask(s, "/v1/completions", body)[0] == 200
+    for wish, param in (({"n": 3}, "prompt"), ({"prompt": "abc", "n": 9}, "n")):
+        status, headers, error = ask(s, "/v1/completions", {**body, **wish})
+        assert status == 400 and not headers["Retry-After"]
+        assert error["error"]["code"] == "limit_exceeded" and error["error"]["param"] == param
+        assert "the queue holds 8" in error["error"]["message"] and "--limit queue=N" in error["error"]["message"]
+    assert ask(s, "/v1/embeddings", {"input": ["abc"] * 30})[0] == 200  # goes in by and by
