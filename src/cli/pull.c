@@ -1,7 +1,7 @@
 /* serin pull: fetches a model file into the cache folder (or where --to says). Finds the file in a hub's
  * repository by its name or by a quantisation's, takes all parts of a split model, resumes what was cut,
- * checks SHA-256. Main thread. Refuses to replace a file that is there with another one unless --force is
- * given.
+ * checks that it is GGUF, and its SHA-256. Main thread. Refuses to replace a file that is there with another
+ * one unless --force is given.
  */
 #include <errno.h>
 #include <jansson.h>
@@ -245,6 +245,11 @@ static const char *token_for(const pull *p, const char *url) {
     return strncmp(url, p->hub, n) == 0 && url[n] == '/' ? p->token : NULL;
 }
 
+static int check_head(void *url, const uint8_t *p, size_t n, srn_err *err) {
+    int code = srn_gguf_check_head(p, n, url, err);
+    return code ? srn_fail_prefix(err, code, "nothing was kept") : SRN_OK;
+}
+
 static int fetch_one(const pull *p, const char *file, srn_err *err) {
     char path[4096], url[2048];
     srn_download d = {0};
@@ -261,6 +266,8 @@ static int fetch_one(const pull *p, const char *file, srn_err *err) {
                                .sha256 = p->sha256,
                                .bearer = token_for(p, url),
                                .no_resume = p->force,
+                               .head = check_head,
+                               .head_ctx = url,
                                .progress = srn_cli_progress,
                                .cancel = &interrupted};
         const char *wait = getenv("SERIN_PULL_RETRY_MS"); /* for tests */

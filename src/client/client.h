@@ -12,6 +12,10 @@ typedef struct srn_download_opts {
     const char *sha256; /* expected, hex, or NULL: then as the server says it (X-Linked-ETag), if it does */
     const char *bearer; /* token, sent to the URL's own host only, or NULL */
     bool no_resume;
+    /* Looks at the file's first bytes, n of them (all of a file that is shorter), once they are there; what
+     * it refuses is not kept. May be NULL. */
+    int (*head)(void *ctx, const uint8_t *p, size_t n, srn_err *err);
+    void *head_ctx;
     uint32_t retries;  /* after a cut connection, from where it was cut; 0: 5 */
     uint32_t retry_ms; /* wait before the first retry that follows no progress, doubled each time; 0: 1000 */
     srn_progress_fn *progress;

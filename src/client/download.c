@@ -17,6 +17,7 @@
 
 #define DEFAULT_RETRIES 5
 #define CHUNK           (1u << 20)
+#define HEAD_BYTES      512u
 
 typedef struct transfer {
     const srn_download_opts *o;
@@ -30,6 +31,7 @@ typedef struct transfer {
     srn_sha256 *hash;              /* of those bytes */
     long status;                   /* of the last answer of a chain of redirects */
     bool started;                  /* the body of a good answer began */
+    bool head_seen, refused;       /* the first bytes were looked at, and are not those of what was wanted */
     int code;                      /* why a callback ended the transfer */
     srn_err *err;
 } transfer;
@@ -68,6 +70,7 @@ static int rehash(transfer *t) {
 static int start_over(transfer *t) {
     if (ftruncate(t->fd, 0)) return file_error(t, "truncating failed", t->part);
     t->have = 0;
+    t->head_seen = false;
     return rehash(t);
 }
 
@@ -168,6 +171,18 @@ static int begin_body(transfer *t) {
     return SRN_OK;
 }
 
+/* Has the first bytes looked at, once. */
+static int check_head(transfer *t) {
+    uint8_t head[HEAD_BYTES];
+    if (t->head_seen || !t->o->head) return SRN_OK;
+    t->head_seen = true;
+    ssize_t n = pread(t->fd, head, SRN_MIN(t->have, (uint64_t)sizeof head), 0);
+    if (n < 0) return file_error(t, "reading failed", t->part);
+    t->code = t->o->head(t->o->head_ctx, head, (size_t)n, t->err);
+    t->refused = t->code != SRN_OK;
+    return t->code;
+}
+
 static size_t on_body(char *data, size_t size, size_t n, void *ctx) {
     transfer *t = ctx;
     if (t->status != 200 && t->status != 206) return n * size; /* an error's page */
@@ -180,6 +195,7 @@ static size_t on_body(char *data, size_t size, size_t n, void *ctx) {
     }
     srn_sha256_add(t->hash, data, n);
     t->have += n;
+    if (t->have >= HEAD_BYTES && check_head(t)) return 0;
     if (t->o->progress) t->o->progress(t->o->progress_ctx, "downloading", t->have, t->total);
     return n * size;
 }
@@ -328,6 +344,7 @@ static int finish(transfer *t, srn_download *ret) {
     const char *want = t->o->sha256 ? t->o->sha256 : t->linked_sha[0] ? t->linked_sha : NULL;
     srn_sha256_end(t->hash, digest);
     t->hash = NULL;
+    if (check_head(t)) return t->code;
     srn_hex(digest, sizeof digest, ret->sha256);
     if (want && strcasecmp(want, ret->sha256) != 0) {
         unlink(t->part); /* resuming it could never help */
@@ -360,11 +377,11 @@ int srn_download_file(const srn_download_opts *o, srn_download *ret, srn_err *er
     bool ours = !code; /* the lock on the part is held */
     ret->resumed_from = t.have;
     if (!code) code = fetch(&t);
-    if (code && ours && t.have == 0) { /* nothing to go on from */
+    if (!code) code = finish(&t, ret);
+    if (code && ours && (t.have == 0 || t.refused)) { /* nothing to go on from */
         unlink(t.part);
         unlink(t.etag_path);
     }
-    if (!code) code = finish(&t, ret);
     if (t.hash) srn_sha256_end(t.hash, (uint8_t[SRN_SHA256_BYTES]){0});
     if (t.fd >= 0) close(t.fd);
     curl_easy_cleanup(t.curl);

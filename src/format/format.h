@@ -39,6 +39,9 @@ void srn_weights_free(srn_weights *w);
  * srn_weights_open and the fuzz target's entry. name is used in messages. */
 int srn_gguf_parse(const void *data, size_t len, const char *name, srn_weights **ret, srn_err *err);
 
+/* Whether a file that begins with these n bytes can be GGUF; SRN_EFORMAT says what it seems to be instead. */
+int srn_gguf_check_head(const uint8_t *p, size_t n, const char *name, srn_err *err);
+
 const char *srn_weights_path(const srn_weights *w);
 size_t srn_weights_count(const srn_weights *w);
 const srn_tensor *srn_weights_at(const srn_weights *w, size_t i);

@@ -1,4 +1,5 @@
-/* What a file seems to be when it is not GGUF. Pure; called by the parser to make its error useful. */
+/* What a file seems to be when it is not GGUF. Pure; called by the parser to make its error useful, and for
+ * the first bytes of a download. */
 #include "format/format_internal.h"
 
 #include <ctype.h>
@@ -77,6 +78,10 @@ static bool all_zero(const uint8_t *p, size_t len) {
     for (size_t i = 0; i < n; i++)
         if (p[i]) return false;
     return true;
+}
+
+int srn_gguf_check_head(const uint8_t *p, size_t n, const char *name, srn_err *err) {
+    return n >= 4 && memcmp(p, "GGUF", 4) == 0 ? SRN_OK : srn__not_gguf(p, n, name, err);
 }
 
 int srn__not_gguf(const uint8_t *p, size_t len, const char *name, srn_err *err) {

@@ -12,7 +12,7 @@ import threading
 import pytest
 
 SERIN = os.environ["SERIN"]
-DATA = random.Random(7).randbytes(300_000)
+DATA = b"GGUF" + random.Random(7).randbytes(299_996)
 SHA = hashlib.sha256(DATA).hexdigest()
 
 
@@ -100,11 +100,11 @@ def test_a_url_goes_into_the_cache(pull, hub):
 
 def test_what_is_there_is_kept_unless_forced(pull, hub):
     pull(hub.url + "/tiny.gguf")
-    hub.files["/tiny.gguf"] = b"other"
+    hub.files["/tiny.gguf"] = b"GGUF other"
     assert "is there already" in pull(hub.url + "/tiny.gguf").stdout
     assert (pull.models / "tiny.gguf").read_bytes() == DATA
     pull(hub.url + "/tiny.gguf", "--force")
-    assert (pull.models / "tiny.gguf").read_bytes() == b"other"
+    assert (pull.models / "tiny.gguf").read_bytes() == b"GGUF other"
 
 
 @pytest.mark.parametrize("cuts", [[100_000], [1, 1, 1, 50_000], [0, 10]])
@@ -128,9 +128,9 @@ def test_a_later_call_goes_on(pull, hub):
 def test_a_file_that_changed_meanwhile_is_fetched_anew(pull, hub):
     hub.cuts = [200_000] + [0] * 20
     pull(hub.url + "/tiny.gguf", code=1)
-    hub.cuts, hub.etag, hub.files["/tiny.gguf"] = [], '"v2"', b"new" * 1000
+    hub.cuts, hub.etag, hub.files["/tiny.gguf"] = [], '"v2"', b"GGUF new" * 1000
     pull(hub.url + "/tiny.gguf")
-    assert (pull.models / "tiny.gguf").read_bytes() == b"new" * 1000
+    assert (pull.models / "tiny.gguf").read_bytes() == b"GGUF new" * 1000
 
 
 def test_without_a_validator_or_ranges_it_starts_over(pull, hub):
@@ -152,6 +152,28 @@ def test_a_range_other_than_asked_for_is_refused(pull, hub):
 def test_a_wrong_digest_leaves_nothing(pull, hub):
     said = pull(hub.url + "/tiny.gguf", "--sha256", "0" * 64, code=2).stderr
     assert SHA in said and "0" * 64 in said
+    assert list(pull.models.iterdir()) == []
+
+
+@pytest.mark.parametrize("sent,seems", [(b"<!DOCTYPE html><p>Log in" + b" " * 100_000, "an HTML page"),
+                                        (b"<html>", "an HTML page"), (b"PK\3\4" + b"x" * 5000, "a zip archive"),
+                                        (b"GG", "cut off"), (b"", "is empty"), (b"xxxx" + DATA, "begins with the bytes 78787878")])
+def test_what_is_not_gguf_is_not_kept(pull, hub, sent, seems):
+    hub.files["/tiny.gguf"] = sent
+    said = pull(hub.url + "/tiny.gguf", code=2).stderr
+    assert "nothing was kept" in said and "/tiny.gguf" in said and seems in said
+    assert list(pull.models.iterdir()) == []
+    hub.files["/tiny.gguf"] = DATA
+    pull(hub.url + "/tiny.gguf")
+    hub.files["/tiny.gguf"] = sent  # nor does it take the place of a file that is there
+    assert seems in pull(hub.url + "/tiny.gguf", "--force", code=2).stderr
+    assert (pull.models / "tiny.gguf").read_bytes() == DATA and len(list(pull.models.iterdir())) == 1
+
+
+def test_a_page_in_place_of_the_file_is_refused_by_its_first_bytes(pull, hub):
+    hub.files["/tiny.gguf"], hub.cuts = b"<html>" + b"x" * 300_000, [100, 100, 100_000]
+    pull(hub.url + "/tiny.gguf", code=2)  # in pieces; the last connection is cut in vain
+    assert [h.get("Range") for _, h in hub.requests[:3]] == [None, "bytes=100-", "bytes=200-"] and len(hub.requests) == 3
     assert list(pull.models.iterdir()) == []
 
 
@@ -194,11 +216,11 @@ def test_a_quantisation_is_found_in_a_repository(pull, hub):
              "sub/m-Q5_0-00002-of-00002.gguf"]
     hub.files["/api/models/o/r/revision/main"] = json.dumps({"siblings": [{"rfilename": n} for n in names]}).encode()
     for n in names:
-        hub.files[f"/o/r/resolve/main/{n}"] = n.encode()
+        hub.files[f"/o/r/resolve/main/{n}"] = f"GGUF {n}".encode()
     pull("o/r:q4_k_m")
     pull("o/r:Q5_0")
     pull("o/r:m-Q8_0.gguf", "--to", str(pull.models / "x.gguf"))
-    assert {p.name: p.read_text() for p in pull.models.iterdir()} == {
+    assert {p.name: p.read_text().removeprefix("GGUF ") for p in pull.models.iterdir()} == {
         "m-Q4_K_M.gguf": names[1], "x.gguf": names[3], "m-Q5_0-00001-of-00002.gguf": names[4],
         "m-Q5_0-00002-of-00002.gguf": names[5]}
     assert "its GGUF files are: m-Q4_K_M.gguf" in pull("o/r:Q2_K", code=2).stderr
