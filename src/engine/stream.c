@@ -177,8 +177,7 @@ int32_t srn_stream_add(srn_stream *s, int32_t token) {
 
 void srn_stream_end(srn_stream *s) {
     if (s->found >= 0) return;
-    srn_detok_end(&s->detok, &s->text);
-    s->failed = s->failed || s->text.failed;
+    s->detok.n_pending = 0;
     s->certain = s->text.len;
     if (s->n_tokens) s->ends[s->n_tokens - 1] = s->text.len;
     s->n_certain = s->n_whole = s->n_tokens;

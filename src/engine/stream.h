@@ -22,8 +22,8 @@ void srn_stream_continues(srn_stream *s);
  * added.
  */
 int32_t srn_stream_add(srn_stream *s, int32_t token);
-/* The answer ended otherwise: what was held back is certain now, and a character that was not complete
- * becomes U+FFFD. */
+/* The answer ended otherwise: what was held back is certain now, but for the bytes of a character that was
+ * not complete, which are dropped. */
 void srn_stream_end(srn_stream *s);
 /* Memory ran out: what came since is lost. Stays true. */
 bool srn_stream_failed(const srn_stream *s);

@@ -274,10 +274,10 @@ static void the_end_gives_out_what_was_held_back(void **state) {
     assert_true(srn_str_eqz(srn_stream_text(s), "a"));
     assert_int_equal(srn_stream_n_tokens(s), 0);
     srn_stream_end(s);
-    assert_true(srn_str_eqz(srn_stream_text(s), "a.E\xEF\xBF\xBD"));
+    assert_true(srn_str_eqz(srn_stream_text(s), "a.E")); /* half a character is dropped */
     assert_int_equal(srn_stream_n_tokens(s), 2);
     assert_int_equal(srn_stream_text_end(s, 0), 3);
-    assert_int_equal(srn_stream_text_end(s, 1), 6);
+    assert_int_equal(srn_stream_text_end(s, 1), 3);
     srn_stream_free(s);
     loaded_done(&l);
     pieces_done(&p);
