@@ -80,15 +80,15 @@ static const srn__field fields[] = {
     BOOL("return_token_ids", token_ids),
 };
 static const srn__field chat_fields[] = {
-    I32("max_tokens", max_tokens, 1, INT32_MAX),
-    I32("max_completion_tokens", max_completion_tokens, 1, INT32_MAX),
+    I32("max_tokens", max_tokens, -1, INT32_MAX),
+    I32("max_completion_tokens", max_completion_tokens, -1, INT32_MAX),
     BOOL("logprobs", logprobs),
     BOOL("add_generation_prompt", generation_prompt),
     BOOL("continue_final_message", spec.continue_last),
     BOOL("include_reasoning", include_reasoning),
 };
 static const srn__field completion_fields[] = {
-    I32("max_tokens", max_tokens, 0, INT32_MAX),
+    I32("max_tokens", max_tokens, -1, INT32_MAX),
     BOOL("echo", echo),
     BOOL("parse_special", spec.parse_special),
 };
@@ -122,8 +122,13 @@ static int read_numbers(reader *x) {
     return SRN_OK;
 }
 
+/* -1, which llama-server's clients send, is no limit. */
 static int read_max_tokens(reader *x) {
     srn__openai_request *r = x->r;
+    if (r->chat && (r->max_tokens == 0 || r->max_completion_tokens == 0))
+        return refuse(x, SRN_EINVAL, r->max_tokens == 0 ? "max_tokens" : "max_completion_tokens",
+                      "'%s' is 0; it must be at least 1 (or -1: no limit)",
+                      r->max_tokens == 0 ? "max_tokens" : "max_completion_tokens");
     int32_t max = r->max_completion_tokens != NOT_GIVEN ? r->max_completion_tokens
                   : r->max_tokens != NOT_GIVEN          ? r->max_tokens
                   : r->n_predict != NOT_GIVEN           ? r->n_predict

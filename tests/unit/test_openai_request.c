@@ -92,6 +92,21 @@ static void a_plain_chat_has_the_defaults_of_the_api(void **state) {
     parsed_done(&p);
 }
 
+static void minus_one_is_no_limit(void **state) {
+    (void)state;
+    static const char *const bodies[] = {"\"max_tokens\":-1", "\"n_predict\":-1",
+                                         "\"max_tokens\":-1,\"min_tokens\":40"};
+    for (size_t i = 0; i < 2 * SRN_LEN(bodies); i++) {
+        parsed p = accept(i % 2, bodies[i / 2]);
+        assert_int_equal(p.r.spec.max_tokens, 0);
+        assert_false(p.r.no_output);
+        parsed_done(&p);
+    }
+    parsed p = accept(true, "\"max_completion_tokens\":-1,\"max_tokens\":5");
+    assert_int_equal(p.r.spec.max_tokens, 0);
+    parsed_done(&p);
+}
+
 static void fields_reach_the_spec(void **state) {
     (void)state;
     parsed p = accept(
@@ -152,7 +167,8 @@ static void wrong_types_and_ranges_are_refused_by_name(void **state) {
         {"\"n\":17", "n"},
         {"\"n\":1.0", "n"},
         {"\"max_tokens\":0", "max_tokens"},
-        {"\"max_tokens\":-1", "max_tokens"},
+        {"\"max_tokens\":-2", "max_tokens"},
+        {"\"max_completion_tokens\":0", "max_completion_tokens"},
         {"\"max_tokens\":99999999999999999999.0", "max_tokens"},
         {"\"max_completion_tokens\":\"9\"", "max_completion_tokens"},
         {"\"max_tokens\":3,\"min_tokens\":4", "min_tokens"},
@@ -201,7 +217,7 @@ static void wrong_types_and_ranges_are_refused_by_name(void **state) {
         {"\"prompt\":[[]]", "prompt"},       {"\"prompt\":[1,\"a\"]", "prompt"},
         {"\"prompt\":[-1]", "prompt"},       {"\"prompt\":[{}]", "prompt"},
         {"\"logprobs\":true", "logprobs"},   {"\"echo\":true,\"logprobs\":1,\"stream\":true", "echo"},
-        {"\"max_tokens\":-1", "max_tokens"},
+        {"\"max_tokens\":-2", "max_tokens"},
     };
     for (size_t i = 0; i < SRN_LEN(plain); i++) refuse(false, plain[i][0], SRN_EINVAL, plain[i][1]);
 }
@@ -432,6 +448,7 @@ static void log_probabilities_are_written(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_plain_chat_has_the_defaults_of_the_api),
+        cmocka_unit_test(minus_one_is_no_limit),
         cmocka_unit_test(fields_reach_the_spec),
         cmocka_unit_test(null_counts_as_absent),
         cmocka_unit_test(wrong_types_and_ranges_are_refused_by_name),
