@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <stdlib.h>
 #include <strings.h>
+#include <unistd.h>
 
 #include "serve/http_internal.h"
 
@@ -65,9 +66,37 @@ static bool host_name(const char *host, char name[256]) {
     return true;
 }
 
+/* An IPv6 address as it is, without brackets or port. */
+static bool inet_six(const char *text, char name[256]) {
+    unsigned char b[16];
+    if (inet_pton(AF_INET6, text, b) != 1) return false;
+    snprintf(name, 256, "%s", text);
+    return true;
+}
+
 static bool is_address(const char *name) {
     unsigned char b[16];
     return inet_pton(AF_INET, name, b) == 1 || inet_pton(AF_INET6, name, b) == 1;
+}
+
+/* The machine's name as it knows it, its first label, and that in the local network's domain. */
+static bool is_own_name(const char *name) {
+    char own[256] = "";
+    if (gethostname(own, sizeof own - 1) != 0 || !own[0]) return false;
+    if (strcasecmp(name, own) == 0) return true;
+    size_t n = strcspn(own, ".");
+    return n > 0 && strncasecmp(name, own, n) == 0 && (name[n] == 0 || strcasecmp(name + n, ".local") == 0);
+}
+
+/* What reaches this machine under whatever address: any literal one, for a page cannot make a browser send an
+ * address in place of the name that it was loaded from; and, where keys keep strangers out all the same, the
+ * machine's name. */
+static bool is_machine(const srn_config *c, const char *name) {
+    return is_address(name) || strcasecmp(name, "localhost") == 0 || (c->keys_file && is_own_name(name));
+}
+
+static bool is_any(const char *name) {
+    return strcmp(name, "0.0.0.0") == 0 || strcmp(name, "::") == 0;
 }
 
 bool srn__access_host(const srn_config *c, const srn__address *a, const char *host) {
@@ -77,14 +106,13 @@ bool srn__access_host(const srn_config *c, const srn__address *a, const char *ho
     if (!host_name(host, name)) return false;
     for (uint32_t i = 0; i < c->n_hosts; i++) {
         if (strcmp(c->hosts[i], "*") == 0) return true;
-        if (host_name(c->hosts[i], allowed) && strcasecmp(name, allowed) == 0) return true;
+        if (!inet_six(c->hosts[i], allowed) && !host_name(c->hosts[i], allowed)) continue;
+        if (strcasecmp(name, allowed) == 0 || (is_any(allowed) && is_machine(c, name))) return true;
     }
     if (c->n_hosts) return false;
     if (strcasecmp(name, "localhost") == 0 || strcasecmp(name, a->host) == 0) return true;
     if (strcmp(name, "127.0.0.1") == 0 || strcmp(name, "::1") == 0) return true;
-    /* Who listens beyond loopback is reached by addresses of the machine; a page cannot make a browser send
-     * an address in place of the name that it was loaded from. */
-    return !a->loopback && is_address(name);
+    return !a->loopback && is_machine(c, name);
 }
 
 /* ---- origins ---- */

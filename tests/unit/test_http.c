@@ -290,6 +290,42 @@ static void only_its_own_names_are_answered(void **state) {
     site_stop(&s);
 }
 
+static void ask_by_name(site *s, const char *name, int status) {
+    char text[400];
+    snprintf(text, sizeof text,
+             "GET /hello HTTP/1.1\r\nHost: %s\r\nx-api-key: secret-of-alice-0123456789\r\n\r\n", name);
+    check(ask(s, text), status, status == 403 ? "host_not_allowed" : NULL);
+}
+
+/* "0.0.0.0" and "::" as allowed hosts, and as the address to listen on. */
+static void any_address_is_a_name_of_the_machine(void **state) {
+    (void)state;
+    const char *const any[][1] = {{"0.0.0.0"}, {"::"}, {"[::]"}};
+    char machine[256] = "", local[256];
+    assert_int_equal(gethostname(machine, sizeof machine - 1), 0);
+    snprintf(local, sizeof local, "%.*s.local:8080", (int)SRN_MIN(strcspn(machine, "."), (size_t)200),
+             machine);
+    for (int i = 0; i < 2 * (int)SRN_LEN(any) + 2; i++) {
+        bool keys = i % 2, listens = i / 2 == (int)SRN_LEN(any);
+        site s;
+        site_init(&s);
+        s.config.listen = listens ? "0.0.0.0:0" : s.config.listen;
+        s.config.allow_open = true;
+        if (!listens) s.config.hosts = any[i / 2], s.config.n_hosts = 1;
+        if (keys) write_keys(&s, "alice secret-of-alice-0123456789\n");
+        site_start(&s);
+        ask_by_name(&s, "192.168.7.9:8080", 200);
+        ask_by_name(&s, "[fe80::1]:8080", 200);
+        ask_by_name(&s, "localhost", 200);
+        if (strncasecmp(machine, "localhost", 9) != 0)
+            ask_by_name(&s, machine,
+                        keys ? 200 : 403); /* strangers' pages could be loaded from such a name */
+        ask_by_name(&s, local, keys ? 200 : 403);
+        ask_by_name(&s, "evil.example", 403);
+        site_stop(&s);
+    }
+}
+
 static void pages_may_ask_only_where_their_origin_is_configured(void **state) {
     (void)state;
     site s;
@@ -850,6 +886,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(keys_open_every_route_but_health),
         cmocka_unit_test(reloaded_keys_replace_the_old_ones_unless_they_are_broken),
         cmocka_unit_test(only_its_own_names_are_answered),
+        cmocka_unit_test(any_address_is_a_name_of_the_machine),
         cmocka_unit_test(pages_may_ask_only_where_their_origin_is_configured),
         cmocka_unit_test(the_world_is_not_served_without_keys),
         cmocka_unit_test(a_stream_is_sent_as_it_comes),
