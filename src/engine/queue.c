@@ -4,6 +4,7 @@
  * then those of the tenant that was served least (tokens read and twice the tokens written, as in "virtual
  * token counters", Sheng et al. 2024; a tenant that comes anew starts at the least of the active ones); then
  * the first to come. If the first does not fit, none behind it is let in, so that a large one is not starved.
+ * After MOST_OVERTAKEN that were let in before an older one of lower priority it is that one's turn.
  * Whoever wants a prefix that a running one is computing waits for it without keeping others from coming in.
  */
 #include <stdlib.h>
@@ -14,6 +15,8 @@
 #define TWIN_TOKENS 32u
 /* Requests that may be passed over in one round because they wait for a prefix: what bounds its time. */
 #define MOST_PASSED 32u
+/* Places that may go, one after the other, to requests that came later than one of lower priority. */
+#define MOST_OVERTAKEN 16u
 /* Tenants without requests whose accounts are kept. */
 #define IDLE_TENANTS 256u
 
@@ -258,11 +261,45 @@ static bool goes_before(const srn_request *a, const srn_request *b) {
     return a->serial < b->serial;
 }
 
-static srn_request *first_waiting(srn__lane *l, uint64_t round) {
+/* The older of found and q, of which q counts where it came before r and has a lower priority. */
+static srn_request *older(srn_request *found, srn_request *q, const srn_request *r) {
+    bool overtaken = q->serial < r->serial && q->boost > r->o.priority;
+    return overtaken && (!found || q->serial < found->serial) ? q : found;
+}
+
+/* The oldest of those that r overtakes: that wait for a place and were not passed over in this round
+ * (UINT64_MAX: or were), or wait for steps that read their prompt. */
+static srn_request *overtaken_by(srn__lane *l, const srn_request *r, uint64_t round) {
+    srn_request *found = NULL;
+    for (srn_request *q = l->waiting; q; q = q->next)
+        if (q->passed != round) found = older(found, q, r);
+    for (uint32_t i = 0; i < l->n_running; i++)
+        if (!srn__request_decodes(l->running[i])) found = older(found, l->running[i], r);
+    return found;
+}
+
+/* Whose turn it is; *ret_late: because it was overtaken for too long. */
+static srn_request *first_waiting(srn__lane *l, uint64_t round, bool *ret_late) {
+    *ret_late = false;
     srn_request *best = NULL;
     for (srn_request *r = l->waiting; r; r = r->next)
         if (r->passed != round && (!best || goes_before(r, best))) best = r;
+    if (!best || l->n_overtaken < MOST_OVERTAKEN) return best;
+    srn_request *late = overtaken_by(l, best, round);
+    if (late && !late->seq) return *ret_late = true, late;
+    if (late) late->boost = INT32_MIN; /* it has a place: its prompt is read now */
+    if (late || !overtaken_by(l, best, UINT64_MAX)) l->n_overtaken = 0;
     return best;
+}
+
+/* r was let in, late or perhaps past another one. From then on a late one goes before all others. */
+static void count_overtaking(srn__lane *l, srn_request *r, bool late) {
+    if (late) {
+        r->boost = INT32_MIN;
+        l->n_overtaken = 0;
+    } else if (overtaken_by(l, r, UINT64_MAX)) {
+        l->n_overtaken++;
+    }
 }
 
 /* Gives r a place and what the cache holds of it. False: it stays where it is. */
@@ -304,7 +341,8 @@ void srn__queue_admit(srn__lane *l) {
     uint64_t round = ++l->n_rounds;
     uint32_t n_passed = 0;
     while (l->n_running < l->max_seqs && n_passed < MOST_PASSED) {
-        srn_request *r = first_waiting(l, round);
+        bool late;
+        srn_request *r = first_waiting(l, round, &late);
         if (!r) break;
         if (waits_for_twin(l, r)) {
             r->passed = round; /* not again in this round */
@@ -312,6 +350,7 @@ void srn__queue_admit(srn__lane *l) {
             continue;
         }
         if (!start(l, r)) break;
+        if (r->seq) count_overtaking(l, r, late);
     }
     sort_running(l);
 }

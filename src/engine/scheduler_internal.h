@@ -57,12 +57,13 @@ struct srn_request {
     uint32_t n_computed; /* of them in the cache */
     uint32_t n_scored;   /* prompt tokens whose log-probabilities are there */
     uint32_t n_given;    /* answer tokens in `out` and in the stream */
-    int32_t boost;       /* the best priority among those that wait for what this one computes */
-    uint64_t passed;     /* the round of admissions in which it was passed over */
-    bool preempted;      /* goes before others of its priority */
-    bool no_take;        /* computes everything itself */
-    bool admitted;       /* once; its prompt is on the tenant's account */
-    uint32_t draft_now;  /* tokens of the next draft */
+    int32_t boost;   /* the best priority among those that wait for what this one computes; least: overtaken
+                        for so long that it goes before all */
+    uint64_t passed; /* the round of admissions in which it was passed over */
+    bool preempted;  /* goes before others of its priority */
+    bool no_take;    /* computes everything itself */
+    bool admitted;   /* once; its prompt is on the tenant's account */
+    uint32_t draft_now;                  /* tokens of the next draft */
     uint32_t draft_pause, draft_penalty; /* steps until one is tried again, and after the next failure */
     double draft_rate;                   /* how often drafts were right, the recent ones more */
     double *sums;                        /* of MEAN pooling: [n_embd] */
@@ -113,8 +114,9 @@ struct srn__lane {
     uint32_t n_running, n_waiting;
     srn__tenant *tenants;
     srn__policy policy;
-    uint64_t n_rounds;  /* of admissions */
-    uint64_t served_us; /* whose turn it is */
+    uint64_t n_rounds;    /* of admissions */
+    uint32_t n_overtaken; /* places that went past an older request of lower priority */
+    uint64_t served_us;   /* whose turn it is */
     bool embeds_next, was_busy;
     bool over; /* all that it has are to end */
 

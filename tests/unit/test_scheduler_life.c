@@ -11,7 +11,7 @@
 
 #include "unit/sched_help.h"
 
-enum { LONG = 300 };
+enum { LONG = 300, N_PROMPTS = 44 };
 
 static _Atomic uint64_t fake_now;
 static uint64_t fake_clock(void) {
@@ -23,7 +23,7 @@ typedef struct fixture {
     srn_scheduler *s;
     gate g;
     bell b;
-    int32_t prompts[8][LONG];
+    int32_t prompts[N_PROMPTS][LONG];
 } fixture;
 
 /* An engine behind a gate with so many tickets, and a scheduler that has it. Prompt i begins with token i and
@@ -37,7 +37,7 @@ static fixture *begin(const srn_engine_opts *eo, const srn_scheduler_opts *so, u
     atomic_store(&fake_now, 1000000);
     f->s = scheduler_of(so, f->e);
     uint64_t seed = 5;
-    for (int32_t i = 0; i < 8; i++)
+    for (int32_t i = 0; i < N_PROMPTS; i++)
         for (int k = 0; k < LONG; k++) f->prompts[i][k] = k ? (int32_t)(20 + next_random(&seed) % 80) : i;
     return f;
 }
@@ -232,6 +232,57 @@ static void priorities_go_first_then_the_first_to_come(void **state) {
     end(f);
 }
 
+/* Of those that came first and have a low priority, one goes after each sixteen that overtook it. */
+static void nobody_is_overtaken_without_end(void **state) {
+    (void)state;
+    enum { LOW = 2, HIGH = 40, ALL = 1 + LOW + HIGH };
+    fixture *f = begin(&one_by_one, NULL, 0);
+    srn_request *r[ALL];
+    int32_t order[ALL + 8];
+    for (int i = 0; i < ALL; i++) {
+        srn_request_opts o = opts_of(f, i, 10, 2);
+        o.priority = i && i <= LOW ? 1000000 : -1000000;
+        r[i] = submit(f->s, f->e, &o);
+        if (i == 0) gate_wait(&f->g, 1); /* it runs */
+    }
+    assert_int_equal(order_of(f, r, ALL, order), ALL);
+    for (int32_t i = 0, high = LOW + 1, low = 1; i < ALL; i++)
+        assert_int_equal(order[i], i == 0 ? 0 : i % 17 == 0 && low <= LOW ? low++ : high++);
+    end(f);
+}
+
+/* A clock by which every step is slow, so that a step reads as little of a prompt as it may. */
+static uint64_t slow_clock(void) {
+    static atomic_uint_least64_t now;
+    return atomic_fetch_add(&now, 1000000) + 1;
+}
+
+/* One that has its place and whose prompt waits for steps has its turn too: all of it is read then. */
+static void a_prompt_is_not_overtaken_without_end(void **state) {
+    (void)state;
+    enum { URGENT = 24, SHORT = 4 };
+    fixture *f = begin(&small, &(srn_scheduler_opts){.now_us = slow_clock}, 0);
+    srn_request *r[1 + URGENT];
+    int32_t order[1 + URGENT + 8];
+    uint32_t read_at = 0, begun[1 + URGENT] = {0}, n = 0;
+    for (int i = 0; i <= URGENT; i++) {
+        srn_request_opts o = opts_of(f, i, i ? SHORT : LONG, 1);
+        o.priority = i ? 0 : 1;
+        r[i] = submit(f->s, f->e, &o);
+        if (i == 0) gate_wait(&f->g, 1);
+    }
+    order_of(f, r, 1 + URGENT, order);
+    assert_true(f->g.n_log < MOST_LOG);
+    for (uint32_t i = 0; i < f->g.n_log; i++) {
+        const logged *g = &f->g.log[i];
+        if (g->n_past == 0 && g->first_token != 0) begun[++n] = i;
+        if (g->n_past + g->n_tokens == LONG) read_at = i;
+    }
+    assert_int_equal(n, URGENT);
+    assert_in_range(read_at, begun[16], begun[19]);
+    end(f);
+}
+
 /* Texts to be embedded have steps of their own, in turn with those of the answers. */
 static void an_embedding_does_not_wait_for_answers_nor_they_for_it(void **state) {
     (void)state;
@@ -299,9 +350,11 @@ static void the_tenant_served_least_goes_first(void **state) {
 static void a_full_queue_refuses_at_once(void **state) {
     (void)state;
     fixture *f = begin(&one_by_one, &(srn_scheduler_opts){.max_queue = 3}, 0);
-    srn_request *r[4], *more[2];
+    srn_request *r[4], *more[4];
     srn_err err = {0};
-    srn_request_opts o = opts_of(f, 0, 10, 2), two[2] = {o, o};
+    srn_request_opts o = opts_of(f, 0, 10, 2), two[2] = {o, o}, four[4] = {o, o, o, o};
+    assert_int_equal(srn_request_submit(f->s, f->e, four, 4, more, &err),
+                     SRN_ELIMIT); /* never, however empty */
     for (int i = 0; i < 4; i++) {
         r[i] = submit(f->s, f->e, &o);
         if (i == 0) gate_wait(&f->g, 1);
@@ -745,6 +798,8 @@ int main(void) {
         cmocka_unit_test(an_answer_ends_where_the_context_does),
         cmocka_unit_test(stop_texts_and_stop_tokens_end_answers),
         cmocka_unit_test(priorities_go_first_then_the_first_to_come),
+        cmocka_unit_test(nobody_is_overtaken_without_end),
+        cmocka_unit_test(a_prompt_is_not_overtaken_without_end),
         cmocka_unit_test(an_embedding_does_not_wait_for_answers_nor_they_for_it),
         cmocka_unit_test(a_prompt_of_higher_priority_is_read_first),
         cmocka_unit_test(the_tenant_served_least_goes_first),
