@@ -1,5 +1,5 @@
-/* IEEE binary16 to and from binary32, in integer operations, so that no CPU instruction or floating-point
- * mode changes a bit. Any thread.
+/* IEEE binary16 and bfloat16 to and from binary32, in integer operations, so that no CPU instruction or
+ * floating-point mode changes a bit. Any thread.
  */
 #include "quant/quant.h"
 
@@ -38,4 +38,11 @@ uint16_t srn_f32_to_f16(float f) {
     uint32_t man = (mag & 0x7FFFFFu) | 0x800000u, shift = 126 - (mag >> 23);
     uint32_t half = 1u << (shift - 1), odd = (man >> shift) & 1;
     return (uint16_t)(sign | ((man + half - 1 + odd) >> shift));
+}
+
+uint16_t srn_f32_to_bf16(float f) {
+    uint32_t u;
+    memcpy(&u, &f, 4);
+    if ((u & 0x7FFFFFFFu) > 0x7F800000u) return (uint16_t)(u >> 16 | 0x40u); /* quiet */
+    return (uint16_t)((u + 0x7FFFu + (u >> 16 & 1)) >> 16);
 }

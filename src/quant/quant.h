@@ -95,9 +95,18 @@ typedef struct srn_group {
  * Nothing is written for types without codes. */
 void srn_group_decode(srn_type type, const void *src, srn_group *dst, size_t n);
 
+/* ---- encoding ---- */
+
+/* Encodes n finite f32 values (whole blocks) as the type, so that the error of the decoded values is small:
+ * scales are searched, not only taken from the extremes. Deterministic on every CPU. False, and nothing is
+ * written, for types that are refused, have no encoder or are no floats. */
+bool srn_quantize(srn_type type, const float *src, void *dst, size_t n);
+bool srn_can_quantize(srn_type type);
+
 /* ---- scalar conversions, all round to nearest even; NaN in, quiet NaN out ---- */
 float srn_f16_to_f32(uint16_t h);
 uint16_t srn_f32_to_f16(float f);
+uint16_t srn_f32_to_bf16(float f);
 static inline float srn_bf16_to_f32(uint16_t h) {
     uint32_t u = (uint32_t)h << 16;
     float f;
