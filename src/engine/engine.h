@@ -26,6 +26,12 @@ uint32_t srn_engine_longest(const srn_engine *e);
 /* What srn_generate checks of a prompt before it computes; also in srn_engine_opts.before_load. */
 int srn_generate_check(const srn_engine *e, const int32_t *prompt, size_t n_prompt, srn_err *err);
 
+/* Appends one token to each of n sessions of one engine, no session twice, in a single step; the logits after
+ * them, the same as srn_session_feed gives, into out [n, n_vocab], and srn_session_logits of these sessions
+ * is of no use until they are fed by themselves. n is at most srn_engine_info.max_seqs. Errors: those of
+ * srn_session_feed, and SRN_ELIMIT; every session then has the length that it had. */
+int srn_session_feed_each(srn_session *const *s, const int32_t *tokens, uint32_t n, float *out, srn_err *err);
+
 /* ---- the plan of the KV cache (docs/kv-cache.md) ---- */
 
 typedef struct srn_cache_wish {

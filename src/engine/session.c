@@ -159,6 +159,53 @@ int srn_session_feed_all(srn_session *s, const int32_t *tokens, uint32_t n, floa
     return SRN_OK;
 }
 
+/* ---- a token of each of several sessions ---- */
+
+#define MOST_SESSIONS 512u /* of a step; the plan's limit */
+
+/* Room for one more token of a session, and in its cache all that the step will read. */
+static int prepare_one(srn_session *s, const int32_t *token, srn_err *err) {
+    int code = check(s, token, 1, err);
+    if (!code && srn_kv_seq_length(s->seq) < s->length) code = compute(s, s->length, 0, NULL, NULL, err);
+    if (code) return code;
+    if (!srn_kv_seq_reserve(s->seq, s->length + 1))
+        return srn_fail(err, SRN_ECONTEXT, "the KV cache has no blocks for %u tokens", s->length + 1);
+    s->tokens[s->length] = *token;
+    return SRN_OK;
+}
+
+int srn_session_feed_each(srn_session *const *s, const int32_t *tokens, uint32_t n, float *out,
+                          srn_err *err) {
+    srn_slice slices[MOST_SESSIONS];
+    uint32_t wanted[MOST_SESSIONS];
+    if (n == 0) return srn_fail(err, SRN_EINVAL, "there are no tokens to feed");
+    srn_engine *e = s[0]->e;
+    if (n > e->plan.max_seqs)
+        return srn_fail(err, SRN_ELIMIT, "%u sessions were to be fed in a step, and the engine takes %u", n,
+                        e->plan.max_seqs);
+    int code = SRN_OK;
+    for (uint32_t i = 0; !code && i < n; i++) code = prepare_one(s[i], &tokens[i], err);
+    for (uint32_t i = 0; !code && i < n; i++) {
+        slices[i] = srn__kv_slice(s[i]->seq, s[i]->length, 1, i);
+        wanted[i] = i;
+    }
+    srn_batch b = {.tokens = tokens,
+                   .n_tokens = n,
+                   .slices = slices,
+                   .n_slices = n,
+                   .wanted = wanted,
+                   .n_wanted = n,
+                   .logits = out};
+    if (!code) code = e->device->ops->forward(e->device, &b, err);
+    for (uint32_t i = 0; i < n; i++) {
+        if (code)
+            srn_kv_seq_truncate(s[i]->seq, s[i]->length);
+        else
+            srn_kv_seq_commit(s[i]->seq, s[i]->tokens, ++s[i]->length);
+    }
+    return code;
+}
+
 uint32_t srn__session_begin(srn_session *s, const int32_t *prompt, uint32_t n_prompt) {
     uint32_t most = n_prompt - 1, same = 0,
              found = SRN_MIN(srn_kv_lookup(s->e->kv, 0, prompt, n_prompt), most);

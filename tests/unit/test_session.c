@@ -299,6 +299,54 @@ static void a_feed_that_fails_in_its_middle_leaves_the_session_as_it_was(void **
     }
 }
 
+static void several_sessions_in_a_step_get_what_each_gets_alone(void **state) {
+    (void)state;
+    const char *const names[] = {"llama", "gemma3"};
+    for (size_t i = 0; i < SRN_LEN(names); i++) {
+        uint64_t x = 5 + i;
+        const texts *t = make_texts(&x, names[i], 40, (srn_engine_opts){0});
+        srn_engine *e = open_model(names[i], 40, (srn_engine_opts){.max_seqs = SESSIONS});
+        counting c;
+        count_steps(e, &c);
+        srn_session *s[SESSIONS + 1];
+        uint32_t n[SESSIONS];
+        int32_t tokens[SESSIONS + 1] = {0};
+        float rows[SESSIONS][N_VOCAB];
+        srn_err err = {0};
+        for (uint32_t k = 0; k <= SESSIONS; k++) s[k] = new_session(e);
+        for (uint32_t k = 0; k < SESSIONS; k++) {
+            n[k] = 90 * k; /* the first is empty */
+            if (k) assert_int_equal(srn_session_feed(s[k], t->tokens[k], n[k] + 60, NULL, &err), SRN_OK);
+            srn_session_truncate(s[k], n[k]); /* the window that is needed again is gone */
+        }
+        for (uint32_t step = 0; step < 40; step++) {
+            for (uint32_t k = 0; k < SESSIONS; k++) tokens[k] = t->tokens[k][n[k]];
+            uint64_t before = c.n_tokens;
+            assert_int_equal(srn_session_feed_each(s, tokens, SESSIONS, &rows[0][0], &err), SRN_OK);
+            if (step) assert_int_equal(c.n_tokens - before, SESSIONS);
+            for (uint32_t k = 0; k < SESSIONS; k++) {
+                assert_memory_equal(rows[k], t->logits[k][n[k]++], sizeof rows[k]);
+                assert_int_equal(srn_session_length(s[k]), n[k]);
+            }
+        }
+        /* What cannot be done leaves all of them as they were. */
+        assert_int_equal(srn_session_feed_each(s, tokens, SESSIONS + 1, &rows[0][0], &err), SRN_ELIMIT);
+        assert_int_equal(srn_session_feed_each(s, tokens, 0, &rows[0][0], &err), SRN_EINVAL);
+        tokens[1] = N_VOCAB;
+        assert_int_equal(srn_session_feed_each(s, tokens, SESSIONS, &rows[0][0], &err), SRN_EINVAL);
+        tokens[1] = 0, c.fail_in = 1;
+        assert_int_equal(srn_session_feed_each(s, tokens, SESSIONS, &rows[0][0], &err), SRN_ENONFINITE);
+        for (uint32_t k = 0; k < SESSIONS; k++) {
+            assert_int_equal(srn_session_length(s[k]), n[k]);
+            assert_int_equal(srn_session_feed(s[k], t->tokens[k] + n[k], 1, NULL, &err), SRN_OK);
+            assert_memory_equal(srn_session_logits(s[k]), t->logits[k][n[k]], sizeof rows[k]);
+        }
+        for (uint32_t k = 0; k <= SESSIONS; k++) srn_session_free(s[k]);
+        srn_engine_close(e);
+        free((void *)(uintptr_t)t);
+    }
+}
+
 static void a_full_cache_is_an_error_that_says_what_to_do(void **state) {
     (void)state;
     srn_engine *e = open_model("llama", 0, (srn_engine_opts){.max_seqs = 2, .cache_tokens = 320});
@@ -373,6 +421,7 @@ int main(void) {
         cmocka_unit_test(what_sessions_share_changes_no_bit),
         cmocka_unit_test(a_generation_takes_the_cache_and_says_so),
         cmocka_unit_test(a_feed_that_fails_in_its_middle_leaves_the_session_as_it_was),
+        cmocka_unit_test(several_sessions_in_a_step_get_what_each_gets_alone),
         cmocka_unit_test(a_full_cache_is_an_error_that_says_what_to_do),
         cmocka_unit_test(the_plan_says_how_many_blocks_there_are),
         cmocka_unit_test(memory_that_is_not_there_is_refused_with_figures_and_options),
