@@ -1,55 +1,124 @@
 """serin bench: the figures that it prints and what it refuses, on a tiny model."""
+import hashlib
 import json
 import os
 import subprocess
 from pathlib import Path
 
 import jsonschema
+import pytest
 from gguf import GGUFValueType
 
 from gguf_edit import edit
 
 TINY = Path(__file__).resolve().parents[1] / "golden/llama.gguf"
 RATE = {"type": "number", "exclusiveMinimum": 0}
+SPREAD = {"type": "object", "required": ["median", "min", "max"], "additionalProperties": False,
+          "properties": {"median": RATE, "min": RATE, "max": RATE}}
+LIMITS = ["cpu", "isa", "threads", "read_bytes_per_s", "int8_macs_per_s", "f32_macs_per_s", "probe_bytes",
+          "huge_page_share"]
 SCHEMA = {
-    "type": "object", "required": ["machine", "model", "engine", "reps", "results"],
+    "type": "object", "required": ["machine", "model", "reps", "results"], "additionalProperties": False,
     "properties": {
-        "machine": {"type": "object", "required": ["cpu", "threads", "isa"]},
+        "machine": {"type": "object", "required": LIMITS},
+        "model": {"type": "object", "required": ["path", "architecture", "quantisation", "weights_id", "parameters",
+                                                 "weights_bytes", "engine", "numerics", "kv"]},
+        "reps": {"type": "integer"},
         "results": {"type": "array", "items": {
-            "type": "object", "required": ["test", "tok_per_s"],
-            "properties": {"tok_per_s": {"type": "object", "required": ["median", "min", "max"],
-                                         "properties": {"median": RATE, "min": RATE, "max": RATE}}}}}}}
+            "type": "object", "required": ["test", "tok_per_s", "limit_share", "limit", "shares", "per_token"],
+            "properties": {"test": {"type": "string"}, "tok_per_s": SPREAD, "limit_share": RATE,
+                           "limit": {"enum": ["read", "compute"]},
+                           "shares": {"type": "object", "required": ["read", "int8", "f32"]},
+                           "per_token": {"type": "object", "required": ["int8_macs", "f32_macs", "weights_bytes",
+                                                                        "kv_bytes"]}}}}}}
+SMALL = ("--pp", 32, "--tg", 5, "--reps", 1)
 
 
 def bench(*args, model=TINY, **env):
-    return subprocess.run([os.environ["SERIN"], "bench", model, *map(str, args)], capture_output=True, text=True,
-                          timeout=120, env={**os.environ, **env})
+    return subprocess.run([os.environ["SERIN"], "bench", *([model] if model else []), *map(str, args)],
+                          capture_output=True, text=True, timeout=120, env={**os.environ, **env})
 
 
-def test_json_has_both_tests_their_spread_and_the_machine():
-    done = bench("--pp", 32, "--tg", 5, "--reps", 4, "--threads", 2, "--json", SERIN_CPU="ref")
+def bench_json(*args, **more):
+    done = bench(*args, "--json", **more)
     assert done.returncode == 0, done.stderr
     out = json.loads(done.stdout)
     jsonschema.validate(out, SCHEMA)
+    return out
+
+
+def test_json_has_both_tests_their_spread_and_the_machine():
+    out = bench_json("--pp", 32, "--tg", 5, "--reps", 4, "--threads", 2, SERIN_CPU="ref")
     assert [r["test"] for r in out["results"]] == ["pp32", "tg5"]
-    for rates in (r["tok_per_s"] for r in out["results"]):
+    for r in out["results"]:
+        rates, shares = r["tok_per_s"], r["shares"]
         assert rates["min"] <= rates["median"] <= rates["max"]
+        assert r["limit_share"] == pytest.approx(max(shares["read"], shares["int8"] + shares["f32"]), rel=1e-4)
     assert out["machine"]["threads"] == 2 and out["machine"]["isa"] == "ref" and out["reps"] == 4
-    assert out["model"]["architecture"] == "llama"
+    model = out["model"]
+    assert model["architecture"] == "llama" and model["kv"] == "f16" and model["numerics"] == 1
+    assert model["weights_id"] == hashlib.sha256(TINY.read_bytes()).hexdigest()
+    assert model["engine"].endswith("cpu-ref/kv-f16") and model["quantisation"] == "F32 (100 %)"
+
+
+def test_sequences_together_and_depths_are_tests_of_their_own():
+    out = bench_json(*SMALL, "--batch", "1,3", "--depth", "0,20")
+    assert [r["test"] for r in out["results"]] == ["pp32", "tg5", "tg5@3", "pp32 d20", "tg5 d20", "tg5@3 d20"]
+    cost = {r["test"]: r["per_token"] for r in out["results"]}
+    assert cost["tg5@3"]["weights_bytes"] == pytest.approx(cost["tg5"]["weights_bytes"] / 3, rel=1e-4)
+    assert cost["tg5@3"]["kv_bytes"] == cost["tg5"]["kv_bytes"]
+    # The mean of 1 to 5 positions, and of 21 to 25.
+    assert cost["tg5 d20"]["kv_bytes"] == pytest.approx(cost["tg5"]["kv_bytes"] * 23 / 3, rel=1e-4)
+    halved = bench_json(*SMALL, "--kv", "f32")["results"][1]["per_token"]
+    assert halved["kv_bytes"] == pytest.approx(2 * cost["tg5"]["kv_bytes"], rel=1e-4)
+
+
+def test_a_windowed_model_is_measured_at_a_depth_again_and_again(tmp_path):
+    model = edit(TINY.with_name("gemma3.gguf"), tmp_path / "m.gguf", {
+        "gemma3.context_length": (GGUFValueType.UINT32, 2048)})
+    out = bench_json("--pp", 16, "--tg", 200, "--batch", "2", "--depth", "300", "--reps", 2, model=model)
+    assert [r["test"] for r in out["results"]] == ["pp16 d300", "tg200@2 d300"]
 
 
 def test_a_count_of_zero_leaves_a_test_out():
-    out = json.loads(bench("--pp", 0, "--tg", 3, "--reps", 1, "--json").stdout)
-    assert [r["test"] for r in out["results"]] == ["tg3"]
+    assert [r["test"] for r in bench_json("--pp", 0, "--tg", 3, "--reps", 1)["results"]] == ["tg3"]
     table = bench("--pp", 8, "--tg", 0, "--reps", 1).stdout
     assert "pp8" in table and "tg" not in table
 
 
+def test_the_table_and_markdown_say_the_same_tests():
+    table, md = (bench(*SMALL, "-o", form).stdout for form in ("table", "md"))
+    assert [line.split()[0] for line in table.splitlines() if line.startswith(("pp", "tg"))] == ["pp32", "tg5"]
+    rows = [line for line in md.splitlines() if line.startswith("|")]
+    assert rows[0].startswith("| test |") and rows[2].startswith("| pp32 |") and len({r.count("|") for r in rows}) == 1
+    assert "%" in table and "llama" in table
+
+
+def test_the_machine_alone_needs_no_model():
+    done = bench("--machine", "--json", "--reps", 1, "--threads", 2, model=None)
+    assert done.returncode == 0, done.stderr
+    machine = json.loads(done.stdout)["machine"]
+    assert set(LIMITS) <= set(machine) and machine["barrier_us"] >= 0
+    assert [t["threads"] for t in machine["read_by_threads"]] == [1, 2]
+    assert [t["isa"] for t in machine["by_isa"]][-1] == machine["isa"]
+    assert machine["by_isa"][-1]["int8_macs_per_s"] == machine["int8_macs_per_s"] > 0
+    assert machine["read_by_threads"][-1]["bytes_per_s"] == machine["read_bytes_per_s"] > 0
+    low = bench("--machine", "--reps", 1, model=None, SERIN_CPU="ref")
+    assert low.returncode == 0 and "GB/s" in low.stdout and "avx" not in low.stdout
+
+
 def test_what_cannot_be_measured_is_refused():
     for args, word in ((("--pp", 0, "--tg", 0), "nothing to measure"), (("--pp", 65), "64"), (("--reps", 0), "--reps"),
-                       (("--kv", "x"), "f16")):
+                       (("--kv", "x"), "f16"), (("--batch", 0), "from 1 to 512"), (("--batch", "2,"), "--batch"),
+                       (("--batch", "1,513"), "512"), (("--depth", "-1"), "--depth"), (("--depth", "60"), "--depth"),
+                       (("--batch", ",".join("1" * 17)), "more than 16"), (("-o", "csv"), "md"),
+                       (("--machine",), "the machine alone"),
+                       (("--parallel", 2, "--depth", 4), "--parallel")):
         done = bench(*args)
-        assert done.returncode == 2 and word in done.stderr, done.stderr
+        assert done.returncode == 2 and word in done.stderr, (args, done.stderr)
+    done = bench("--pp", 4, model=None)
+    assert done.returncode == 2 and "MODEL is missing" in done.stderr
+    assert bench("--machine", model=None, SERIN_CPU="x").returncode == 2
 
 
 def test_parallel_answers_all_requests_and_tells_gaps():
