@@ -6,11 +6,17 @@ import subprocess
 
 import numpy as np
 import pytest
+from gguf import GGML_QUANT_SIZES
 from gguf import GGMLQuantizationType as T
 from gguf import GGUFWriter, quants
 
 SEEDS = range(int(os.environ.get("SERIN_TEST_SEED", 100)), int(os.environ.get("SERIN_TEST_SEED", 100)) + 24)
-MATRIX_TYPES = [T.F32, T.F16, T.BF16, T.Q8_0, T.Q4_0, T.Q5_1, T.Q6_K]
+MATRIX_TYPES = [T.F32, T.F16, T.BF16, T.Q8_0, T.Q4_0, T.Q5_1]
+# Types whose blocks are random bytes, because the package only reads them: where their scale lies, and one for it.
+HALF = np.float16(0.0005).tobytes()
+RANDOM_TYPES = {T.Q6_K: (208, HALF), T.Q2_K: (80, 2 * HALF), T.Q3_K: (108, HALF), T.IQ4_XS: (0, HALF), T.IQ3_S: (0, HALF),
+                T.IQ2_XXS: (0, HALF), T.IQ2_S: (0, HALF), T.IQ1_S: (0, HALF), T.TQ1_0: (52, HALF), T.IQ4_NL: (0, HALF),
+                T.MXFP4: (0, b"\x75")}
 N_TOKENS = 90
 
 
@@ -36,11 +42,13 @@ def write_model(path, seed):
 
     def matrix(name, *shape):
         x = (r.standard_normal(shape) / np.sqrt(shape[-1])).astype(np.float32)
-        fits = [t for t in MATRIX_TYPES if shape[-1] % {T.Q6_K: 256, T.Q8_0: 32, T.Q4_0: 32, T.Q5_1: 32}.get(t, 1) == 0]
+        fits = [t for t in (*MATRIX_TYPES, *RANDOM_TYPES) if shape[-1] % GGML_QUANT_SIZES[t][0] == 0]
         kind = fits[int(r.integers(len(fits)))]
-        if kind == T.Q6_K:  # the package decodes it only
-            blocks = r.integers(0, 256, (x.size // 256, 210), dtype=np.uint8)
-            blocks[:, 208:] = np.frombuffer(np.float16(0.0005).tobytes(), np.uint8)
+        if kind in RANDOM_TYPES:
+            elements, size = GGML_QUANT_SIZES[kind]
+            at, scale = RANDOM_TYPES[kind]
+            blocks = r.integers(0, 256, (x.size // elements, size), dtype=np.uint8)
+            blocks[:, at : at + len(scale)] = np.frombuffer(scale, np.uint8)
             w.add_tensor(name, blocks.reshape(*shape[:-1], -1), raw_dtype=kind)
         else:
             w.add_tensor(name, quants.quantize(x, kind), raw_dtype=kind)

@@ -1,7 +1,8 @@
 /* kernel_bench [TYPE] [K] [ROWS] [COLS] [PLANES]: the speed of each kernel table on one thread, beside what
  * the machine can do at most, measured in the same run: int8 operations (a loop of vpdpbusd) and bytes read.
- * Tables take turns; each figure is the best of its turns, because neighbours on the machine only ever slow
- * it down. Without arguments: the common types at one column and at 512.
+ * Tables and the read loop take turns; each figure is the best of its turns, because neighbours on the
+ * machine only ever slow it down. Bytes are those of the weights as the table has them; "file" says how many
+ * times the file's they are. Without arguments: the common types at one column and at 512.
  */
 #include <stdlib.h>
 #include <time.h>
@@ -63,24 +64,19 @@ static double int8_peak(void) {
 
 typedef uint64_t words __attribute__((vector_size(16)));
 
-static double read_peak(void) {
-    size_t n = (size_t)160 << 20;
-    words *p = must_alloc(n);
-    memset(p, 1, n);
-    double best = 0;
-    for (int turn = 0; turn < TURNS; turn++) {
-        words z[4] = {{0}};
-        double t = now();
-        for (size_t i = 0; i < n / sizeof *p; i += 4) {
-            _Pragma("GCC unroll 4") for (size_t j = 0; j < 4; j++) z[j] ^= p[i + j];
-        }
-        t = now() - t;
-        z[0] ^= z[1] ^ z[2] ^ z[3];
-        __asm__ volatile("" : : "r"(z[0][0]));
-        best = SRN_MAX(best, (double)n / t * 1e-9);
+#define PROBE_BYTES ((size_t)160 << 20)
+
+/* Bytes read in a second, in units of 10^9, by a plain loop over `p`. */
+static double read_once(const words *p) {
+    words z[4] = {{0}};
+    double t = now();
+    for (size_t i = 0; i < PROBE_BYTES / sizeof *p; i += 4) {
+        _Pragma("GCC unroll 4") for (size_t j = 0; j < 4; j++) z[j] ^= p[i + j];
     }
-    srn_aligned_free(p);
-    return best;
+    t = now() - t;
+    z[0] ^= z[1] ^ z[2] ^ z[3];
+    __asm__ volatile("" : : "r"(z[0][0]));
+    return (double)PROBE_BYTES / t * 1e-9;
 }
 
 /* ---- one product ---- */
@@ -134,7 +130,7 @@ static srn_kernels tables[N_TABLES];
 static int n_tables;
 
 static void run(srn_type type, uint32_t k, uint32_t rows, uint32_t cols, uint32_t planes, double gops,
-                double gbytes) {
+                const words *probe) {
     const srn_type_info *t = srn_type_get((uint32_t)type);
     uint64_t row_bytes;
     if (!srn_type_bytes(type, k, &row_bytes)) {
@@ -151,14 +147,19 @@ static void run(srn_type type, uint32_t k, uint32_t rows, uint32_t cols, uint32_
         .type = type, .form = t->form, .rows = rows, .cols = k, .raw = raw, .row_bytes = row_bytes};
     bench b[N_TABLES];
     for (int i = 0; i < n_tables; i++) bench_init(&b[i], &tables[i], &w, x, cols, planes);
-    for (int turn = 0; turn < TURNS; turn++)
+    double gbytes = 0;
+    for (int turn = 0; turn < TURNS; turn++) {
         for (int i = 0; i < n_tables; i++) bench_turn(&b[i]);
+        gbytes = SRN_MAX(gbytes, read_once(probe));
+    }
     for (int i = 0; i < n_tables; i++) {
         double ops = 2e-9 * k * rows * cols * planes / b[i].best;
-        double bytes = 1e-9 * (double)row_bytes * rows / b[i].best;
-        printf("%-8s %6u %7u %4u %6u  %-10s %9.1f %5.0f%% %8.2f %5.0f%% %10.1f\n", t->name, k, rows, cols,
-               planes, tables[i].name, ops, gops > 0 ? 100 * ops / gops : 0, bytes, 100 * bytes / gbytes,
-               b[i].best * 1e6);
+        double file = (double)row_bytes * rows, size = file;
+        if (b[i].w.panels) size = (double)b[i].w.panel_bytes * srn__panel_count(&b[i].w);
+        double bytes = 1e-9 * size / b[i].best;
+        printf("%-8s %6u %7u %4u %6u  %-10s %9.1f %5.0f%% %8.2f %5.0f%% %5.2f %10.1f\n", t->name, k, rows,
+               cols, planes, tables[i].name, ops, gops > 0 ? 100 * ops / gops : 0, bytes,
+               100 * bytes / gbytes, size / file, b[i].best * 1e6);
         bench_done(&b[i]);
     }
     srn_aligned_free(raw);
@@ -180,9 +181,13 @@ int main(int argc, char **argv) {
         srn_err err;
         if (strcmp(*name, "ref") != 0 && srn__kernels_select(*name, &tables[n_tables], &err) == 0) n_tables++;
     }
-    double gops = int8_peak(), gbytes = read_peak();
+    words *probe = must_alloc(PROBE_BYTES);
+    memset(probe, 1, PROBE_BYTES);
+    double gops = int8_peak(), gbytes = 0;
+    for (int turn = 0; turn < TURNS; turn++) gbytes = SRN_MAX(gbytes, read_once(probe));
     printf("one thread: int8 peak %.0f GOPS, reads %.1f GB/s\n", gops, gbytes);
-    printf("type          K    rows cols planes  table           GOPS   peak     GB/s  read         us\n");
+    printf(
+        "type          K    rows cols planes  table           GOPS   peak     GB/s  read  file         us\n");
     if (argc > 1) {
         srn_type type;
         if (!find_type(argv[1], &type)) {
@@ -195,14 +200,16 @@ int main(int argc, char **argv) {
             fprintf(stderr, "usage: kernel_bench [TYPE] [K] [ROWS] [COLS] [PLANES 1|2]\n");
             return 2;
         }
-        run(type, v[0], v[1], v[2], v[3], gops, gbytes);
+        run(type, v[0], v[1], v[2], v[3], gops, probe);
+        srn_aligned_free(probe);
         return 0;
     }
     static const srn_type types[] = {SRN_Q4_0, SRN_Q4_1, SRN_Q5_0, SRN_Q8_0,
                                      SRN_Q4_K, SRN_Q5_K, SRN_Q6_K, SRN_F16};
     for (size_t i = 0; i < SRN_LEN(types); i++) {
-        run(types[i], 1536, 98304, 1, 1, gops, gbytes);
-        run(types[i], 1536, 1536, 512, 1, gops, gbytes);
+        run(types[i], 1536, 98304, 1, 1, gops, probe);
+        run(types[i], 1536, 1536, 512, 1, gops, probe);
     }
+    srn_aligned_free(probe);
     return 0;
 }

@@ -42,15 +42,15 @@ SRN__INLINE void load_expanded(const srn__expanded *e, int half, scales8 *s) {
 /* ---- integer products ---- */
 
 /* acc[h][c] += sum over n_quads quads from q0 of the codes times those of column c. `bits` is what the codes
- * need, `stored` how they are stored. */
-SRN__INLINE void dot_narrow(int n, int q0, int n_quads, int bits, int stored, const uint8_t *codes,
+ * need, `at` where they are stored, in the way of type `stored`. */
+SRN__INLINE void dot_narrow(int n, int q0, int n_quads, int bits, srn_type stored, stored_at at,
                             const act_group *const *a, __m256i acc[2][MAX_TILE]) {
     const __m256i ones = _mm256_set1_epi16(1);
     const int depth = SRN_MIN(srn__narrow_depth(bits), n_quads);
     SRN__UNROLL for (int j0 = q0; j0 < q0 + n_quads; j0 += depth) {
         __m256i sum[2][MAX_TILE];
         SRN__UNROLL for (int j = j0; j < j0 + depth; j++) {
-            __m256i w0 = load_quad(codes, stored, j, 0), w1 = load_quad(codes, stored, j, 1);
+            __m256i w0 = load_quad(stored, at, j, 0), w1 = load_quad(stored, at, j, 1);
             SRN__UNROLL for (int c = 0; c < n; c++) {
                 __m256i t = broadcast4(a[c]->c + 4 * j);
                 __m256i p0 = _mm256_maddubs_epi16(w0, t), p1 = _mm256_maddubs_epi16(w1, t);
@@ -65,12 +65,12 @@ SRN__INLINE void dot_narrow(int n, int q0, int n_quads, int bits, int stored, co
     }
 }
 
-SRN__INLINE void dot_wide(int n, int q0, int n_quads, int stored, const uint8_t *codes,
+SRN__INLINE void dot_wide(int n, int q0, int n_quads, srn_type stored, stored_at at,
                           const act_group *const *a, __m256i acc[2][MAX_TILE]) {
     const __m256i even = _mm256_set1_epi16(255);
     SRN__UNROLL for (int j = q0; j < q0 + n_quads; j++) {
         SRN__UNROLL for (int h = 0; h < 2; h++) {
-            __m256i w = load_quad(codes, stored, j, h);
+            __m256i w = load_quad(stored, at, j, h);
             __m256i w02 = _mm256_and_si256(w, even), w13 = _mm256_srli_epi16(w, 8);
             SRN__UNROLL for (int c = 0; c < n; c++) {
                 __m256i p02 = _mm256_madd_epi16(w02, broadcast4(a[c]->t[j][0]));
@@ -81,12 +81,12 @@ SRN__INLINE void dot_wide(int n, int q0, int n_quads, int stored, const uint8_t 
     }
 }
 
-SRN__INLINE void dot_quads(int n, int planes, int q0, int n_quads, int bits, int stored, const uint8_t *codes,
+SRN__INLINE void dot_quads(int n, int planes, int q0, int n_quads, int bits, srn_type stored, stored_at at,
                            const act_group *const *a, __m256i acc[2][MAX_TILE]) {
     if (planes == 2 || bits == 8)
-        dot_wide(n, q0, n_quads, stored, codes, a, acc);
+        dot_wide(n, q0, n_quads, stored, at, a, acc);
     else
-        dot_narrow(n, q0, n_quads, bits, stored, codes, a, acc);
+        dot_narrow(n, q0, n_quads, bits, stored, at, a, acc);
 }
 
 /* ---- one group into the running sums ---- */
@@ -98,6 +98,9 @@ SRN__INLINE __m256i start_value(const int32_t *neg_sum, int zero) {
            : zero == 32 ? _mm256_slli_epi32(v, 5)
            : zero == 16 ? _mm256_slli_epi32(v, 4)
            : zero == 8  ? _mm256_slli_epi32(v, 3)
+           : zero == 64 ? _mm256_slli_epi32(v, 6)
+           : zero == 4  ? _mm256_slli_epi32(v, 2)
+           : zero == 1  ? v
                         : _mm256_setzero_si256();
 }
 
@@ -133,17 +136,17 @@ SRN__INLINE __m256 add_sums(srn_form form, int planes, __m256i sum, __m256i othe
     return f;
 }
 
-/* The group's integer sums of a tile; all but codes and a are constants. */
-SRN__INLINE void group_sums(srn_form form, int bits, int zero, int stored, int columns, int planes,
-                            const uint8_t *codes, const act_group *const *a, __m256i sum[2][MAX_TILE],
+/* The group's integer sums of a tile; all but at and a are constants. */
+SRN__INLINE void group_sums(srn_form form, int bits, int zero, srn_type stored, int columns, int planes,
+                            stored_at at, const act_group *const *a, __m256i sum[2][MAX_TILE],
                             __m256i other[2][MAX_TILE]) {
     bool halves = form == SRN_FORM_SUB || form == SRN_FORM_SUB_MIN || form == SRN_FORM_SPLIT;
     SRN__UNROLL for (int c = 0; c < columns; c++) {
         sum[0][c] = sum[1][c] = start_value(halves ? &a[c]->neg_half[0] : &a[c]->neg_sum, zero);
         if (halves) other[0][c] = other[1][c] = start_value(&a[c]->neg_half[1], zero);
     }
-    dot_quads(columns, planes, 0, halves ? 4 : 8, bits, stored, codes, a, sum);
-    if (halves) dot_quads(columns, planes, 4, 4, bits, stored, codes, a, other);
+    dot_quads(columns, planes, 0, halves ? 4 : 8, bits, stored, at, a, sum);
+    if (halves) dot_quads(columns, planes, 4, 4, bits, stored, at, a, other);
 }
 
 /* ---- kernels ---- */
@@ -166,7 +169,8 @@ SRN__INLINE void gemm(srn_form form, int bits, int zero, int columns, int planes
     }
     for (uint32_t g = 0; g < n_groups; g++, e++) {
         __m256i sum[2][MAX_TILE], other[2][MAX_TILE];
-        group_sums(form, bits, zero, 8, columns, planes, e->q[0][0], a, sum, other);
+        group_sums(form, bits, zero, SRN_Q8_0, columns, planes, (stored_at){.codes = e->q[0][0]}, a, sum,
+                   other);
         SRN__UNROLL for (int h = 0; h < 2; h++) {
             scales8 s;
             load_expanded(e, h, &s);
@@ -181,9 +185,10 @@ SRN__INLINE void gemm(srn_form form, int bits, int zero, int columns, int planes
     }
 }
 
-SRN__INLINE void fused(srn_type type, srn_form form, srn__x86_type t, int columns, int planes,
-                       const uint8_t *panel, uint32_t g0, uint32_t g1, const act_group *const *column,
-                       float *acc, size_t acc_stride) {
+SRN__INLINE void fused(srn_type type, srn_form form, int columns, int planes, const uint8_t *panel,
+                       uint32_t g0, uint32_t g1, const act_group *const *column, float *acc,
+                       size_t acc_stride) {
+    const srn__x86_type t = srn__x86_type_of(type);
     __m256 f[2][FUSED_TILE];
     const act_group *a[FUSED_TILE];
     SRN__UNROLL for (int c = 0; c < columns; c++) {
@@ -191,16 +196,16 @@ SRN__INLINE void fused(srn_type type, srn_form form, srn__x86_type t, int column
         f[0][c] = f[1][c] = _mm256_setzero_ps();
     }
     for (uint32_t g = g0; g < g1; g++) {
-        const uint8_t *codes = panel + srn__codes_at(t, g), *record = panel + srn__record_at(t, g);
+        const stored_at at = stored_group(t, panel, g);
         __m256i sum[2][MAX_TILE], other[2][MAX_TILE];
         if (columns * planes >= FETCH_COLUMNS) {
-            SRN__UNROLL for (int i = 0; i < t.bits; i++)
-                _mm_prefetch((const void *)((uintptr_t)codes + FETCH_AHEAD + 64 * (uintptr_t)i), _MM_HINT_T0);
+            SRN__UNROLL for (int i = 0; i < t.bits; i++) _mm_prefetch(
+                (const void *)((uintptr_t)at.codes + FETCH_AHEAD + 64 * (uintptr_t)i), _MM_HINT_T0);
         }
-        group_sums(form, t.bits, t.zero, t.bits, columns, planes, codes, a, sum, other);
+        group_sums(form, t.code_bits, t.zero, type, columns, planes, at, a, sum, other);
         SRN__UNROLL for (int h = 0; h < 2; h++) {
             scales8 s;
-            load_scales(type, record, g, h, &s);
+            load_scales(type, at, h, &s);
             SRN__UNROLL for (int c = 0; c < columns; c++) f[h][c] =
                 add_sums(form, planes, sum[h][c], other[h][c], &s, a[c], f[h][c]);
         }
@@ -212,22 +217,27 @@ SRN__INLINE void fused(srn_type type, srn_form form, srn__x86_type t, int column
     }
 }
 
-SRN__INLINE void expand(srn_type type, srn_form form, srn__x86_type t, const uint8_t *panel, uint32_t g0,
-                        uint32_t n, srn__expanded *e) {
+SRN__INLINE void expand(srn_type type, srn_form form, const uint8_t *panel, uint32_t g0, uint32_t n,
+                        srn__expanded *e) {
+    const srn__x86_type t = srn__x86_type_of(type);
     for (uint32_t g = g0; g < g0 + n; g++, e++) {
-        const uint8_t *codes = panel + srn__codes_at(t, g), *record = panel + srn__record_at(t, g);
+        const stored_at at = stored_group(t, panel, g);
         SRN__UNROLL for (int j = 0; j < SRN__QUADS; j++) {
-            _mm256_storeu_si256((void *)e->q[j][0], load_quad(codes, t.bits, j, 0));
-            _mm256_storeu_si256((void *)e->q[j][8], load_quad(codes, t.bits, j, 1));
+            _mm256_storeu_si256((void *)e->q[j][0], load_quad(type, at, j, 0));
+            _mm256_storeu_si256((void *)e->q[j][8], load_quad(type, at, j, 1));
         }
         SRN__UNROLL for (int h = 0; h < 2; h++) {
             scales8 s;
-            load_scales(type, record, g, h, &s);
+            load_scales(type, at, h, &s);
             _mm256_storeu_ps(e->d + 8 * h, s.d);
-            if (form == SRN_FORM_SCALE_MIN) _mm256_storeu_ps(e->m + 8 * h, s.m);
-            if (form == SRN_FORM_SUB) {
+            if (form != SRN_FORM_SCALE && form != SRN_FORM_SUB) _mm256_storeu_ps(e->m + 8 * h, s.m);
+            if (form == SRN_FORM_SUB || form == SRN_FORM_SUB_MIN) {
                 _mm256_storeu_si256((void *)(e->sc[0] + 8 * h), s.sc0);
                 _mm256_storeu_si256((void *)(e->sc[1] + 8 * h), s.sc1);
+            }
+            if (form == SRN_FORM_SUB_MIN) {
+                _mm256_storeu_si256((void *)(e->mn[0] + 8 * h), s.mn0);
+                _mm256_storeu_si256((void *)(e->mn[1] + 8 * h), s.mn1);
             }
         }
     }
@@ -251,28 +261,40 @@ SRN__INLINE void expand(srn_type type, srn_form form, srn__x86_type t, const uin
     static gemm_fn *const name[2][MAX_TILE] = {{name##_1x1, name##_2x1, name##_3x1},                         \
                                                {name##_1x2, name##_2x2, name##_3x2}};
 
+GEMM_FAMILY(gemm_scale2, SRN_FORM_SCALE, 2, 1)
 GEMM_FAMILY(gemm_scale4, SRN_FORM_SCALE, 4, 8)
 GEMM_FAMILY(gemm_scale5, SRN_FORM_SCALE, 5, 16)
+GEMM_FAMILY(gemm_scale7, SRN_FORM_SCALE, 7, 64)
 GEMM_FAMILY(gemm_scale8, SRN_FORM_SCALE, 8, 128)
 GEMM_FAMILY(gemm_min4, SRN_FORM_SCALE_MIN, 4, 0)
 GEMM_FAMILY(gemm_min5, SRN_FORM_SCALE_MIN, 5, 0)
+GEMM_FAMILY(gemm_sub3, SRN_FORM_SUB, 3, 4)
+GEMM_FAMILY(gemm_sub5, SRN_FORM_SUB, 5, 16)
 GEMM_FAMILY(gemm_sub6, SRN_FORM_SUB, 6, 32)
-GEMM_FAMILY(gemm_sub8, SRN_FORM_SUB, 8, 128)
-GEMM_FAMILY(gemm_sub_min, SRN_FORM_SUB_MIN, 4, 0)
+GEMM_FAMILY(gemm_sub7, SRN_FORM_SUB, 7, 64)
+GEMM_FAMILY(gemm_sub_min, SRN_FORM_SUB_MIN, 2, 0)
 GEMM_FAMILY(gemm_split, SRN_FORM_SPLIT, 5, 16)
 
 SRN__INLINE uint32_t gemm_tile(uint32_t planes) {
     (void)planes;
     return MAX_TILE;
 }
+/* bits: code_bits of the type */
 static gemm_fn *const *gemm_family(srn_form form, uint32_t bits, uint32_t planes) {
     switch (form) {
     case SRN_FORM_SCALE:
-        return (bits == 4 ? gemm_scale4 : bits == 5 ? gemm_scale5 : gemm_scale8)[planes - 1];
+        return (bits == 2   ? gemm_scale2
+                : bits == 4 ? gemm_scale4
+                : bits == 5 ? gemm_scale5
+                : bits == 7 ? gemm_scale7
+                            : gemm_scale8)[planes - 1];
     case SRN_FORM_SCALE_MIN:
         return (bits == 4 ? gemm_min4 : gemm_min5)[planes - 1];
     case SRN_FORM_SUB:
-        return (bits == 6 ? gemm_sub6 : gemm_sub8)[planes - 1];
+        return (bits == 3   ? gemm_sub3
+                : bits == 5 ? gemm_sub5
+                : bits == 6 ? gemm_sub6
+                            : gemm_sub7)[planes - 1];
     case SRN_FORM_SUB_MIN:
         return gemm_sub_min[planes - 1];
     default:
@@ -284,8 +306,7 @@ static gemm_fn *const *gemm_family(srn_form form, uint32_t bits, uint32_t planes
     static void fused_##type##_##columns##x##planes(const uint8_t *panel, uint32_t g0, uint32_t g1,          \
                                                     const act_group *const *column, float *acc,              \
                                                     size_t acc_stride) {                                     \
-        fused(SRN_##type, form, (srn__x86_type)SRN__LAYOUT_##type, columns, planes, panel, g0, g1, column,   \
-              acc, acc_stride);                                                                              \
+        fused(SRN_##type, form, columns, planes, panel, g0, g1, column, acc, acc_stride);                    \
     }
 #define NATIVE(type, form)                                                                                   \
     FUSED(type, form, 1, 1)                                                                                  \
@@ -294,7 +315,7 @@ static gemm_fn *const *gemm_family(srn_form form, uint32_t bits, uint32_t planes
     FUSED(type, form, 1, 2)                                                                                  \
     FUSED(type, form, 2, 2)                                                                                  \
     static void expand_##type(const uint8_t *panel, uint32_t g0, uint32_t n, srn__expanded *e) {             \
-        expand(SRN_##type, form, (srn__x86_type)SRN__LAYOUT_##type, panel, g0, n, e);                        \
+        expand(SRN_##type, form, panel, g0, n, e);                                                           \
     }
 
 NATIVE(Q4_0, SRN_FORM_SCALE)
@@ -305,6 +326,21 @@ NATIVE(Q8_0, SRN_FORM_SCALE)
 NATIVE(Q4_K, SRN_FORM_SCALE_MIN)
 NATIVE(Q5_K, SRN_FORM_SCALE_MIN)
 NATIVE(Q6_K, SRN_FORM_SUB)
+NATIVE(Q1_0, SRN_FORM_SCALE)
+NATIVE(Q2_0, SRN_FORM_SCALE)
+NATIVE(TQ2_0, SRN_FORM_SCALE)
+NATIVE(Q2_K, SRN_FORM_SUB_MIN)
+NATIVE(Q3_K, SRN_FORM_SUB)
+NATIVE(IQ1_S, SRN_FORM_SCALE)
+NATIVE(IQ1_M, SRN_FORM_SUB)
+NATIVE(IQ2_XXS, SRN_FORM_SCALE)
+NATIVE(IQ2_S, SRN_FORM_SUB)
+NATIVE(IQ3_XXS, SRN_FORM_SCALE)
+NATIVE(IQ3_S, SRN_FORM_SCALE)
+NATIVE(IQ4_NL, SRN_FORM_SCALE)
+NATIVE(IQ4_XS, SRN_FORM_SCALE)
+NATIVE(MXFP4, SRN_FORM_SCALE)
+NATIVE(NVFP4, SRN_FORM_SPLIT)
 
 SRN__INLINE uint32_t fused_tile(uint32_t planes) {
     return planes == 1 ? 3 : 2;
@@ -315,13 +351,21 @@ typedef struct native_kernels {
     expand_fn *expand;
 } native_kernels;
 
-#define NATIVE_ROW(type)                                                                                     \
-    [SRN_##type] = {{{fused_##type##_1x1, fused_##type##_2x1, fused_##type##_3x1},                           \
-                     {fused_##type##_1x2, fused_##type##_2x2}},                                              \
-                    expand_##type}
+/* A type and the one whose panels it shares, often itself. */
+#define NATIVE_ROW(id, type)                                                                                 \
+    [SRN_##id] = {{{fused_##type##_1x1, fused_##type##_2x1, fused_##type##_3x1},                             \
+                   {fused_##type##_1x2, fused_##type##_2x2}},                                                \
+                  expand_##type}
 static const native_kernels natives[] = {
-    NATIVE_ROW(Q4_0), NATIVE_ROW(Q4_1), NATIVE_ROW(Q5_0), NATIVE_ROW(Q5_1),
-    NATIVE_ROW(Q8_0), NATIVE_ROW(Q4_K), NATIVE_ROW(Q5_K), NATIVE_ROW(Q6_K),
+    NATIVE_ROW(Q4_0, Q4_0),     NATIVE_ROW(Q4_1, Q4_1),       NATIVE_ROW(Q5_0, Q5_0),
+    NATIVE_ROW(Q5_1, Q5_1),     NATIVE_ROW(Q8_0, Q8_0),       NATIVE_ROW(Q4_K, Q4_K),
+    NATIVE_ROW(Q5_K, Q5_K),     NATIVE_ROW(Q6_K, Q6_K),       NATIVE_ROW(Q1_0, Q1_0),
+    NATIVE_ROW(Q2_0, Q2_0),     NATIVE_ROW(TQ1_0, TQ2_0),     NATIVE_ROW(TQ2_0, TQ2_0),
+    NATIVE_ROW(Q2_K, Q2_K),     NATIVE_ROW(Q3_K, Q3_K),       NATIVE_ROW(IQ1_S, IQ1_S),
+    NATIVE_ROW(IQ1_M, IQ1_M),   NATIVE_ROW(IQ2_XXS, IQ2_XXS), NATIVE_ROW(IQ2_XS, IQ2_S),
+    NATIVE_ROW(IQ2_S, IQ2_S),   NATIVE_ROW(IQ3_XXS, IQ3_XXS), NATIVE_ROW(IQ3_S, IQ3_S),
+    NATIVE_ROW(IQ4_NL, IQ4_NL), NATIVE_ROW(IQ4_XS, IQ4_XS),   NATIVE_ROW(MXFP4, MXFP4),
+    NATIVE_ROW(NVFP4, NVFP4),
 };
 
 #endif

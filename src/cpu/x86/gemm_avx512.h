@@ -25,6 +25,9 @@ SRN__INLINE __m512i start_value(const int32_t *neg_sum, int zero) {
            : zero == 32 ? _mm512_slli_epi32(v, 5)
            : zero == 16 ? _mm512_slli_epi32(v, 4)
            : zero == 8  ? _mm512_slli_epi32(v, 3)
+           : zero == 64 ? _mm512_slli_epi32(v, 6)
+           : zero == 4  ? _mm512_slli_epi32(v, 2)
+           : zero == 1  ? v
                         : _mm512_setzero_si512();
 }
 
@@ -154,27 +157,39 @@ SRN__INLINE void gemm(srn_form form, int bits, int zero, int columns, int planes
         {name##_1x2, name##_2x2, name##_3x2, name##_4x2},                                                    \
     };
 
+GEMM_FAMILY(gemm_scale2, SRN_FORM_SCALE, 2, 1)
 GEMM_FAMILY(gemm_scale4, SRN_FORM_SCALE, 4, 8)
 GEMM_FAMILY(gemm_scale5, SRN_FORM_SCALE, 5, 16)
+GEMM_FAMILY(gemm_scale7, SRN_FORM_SCALE, 7, 64)
 GEMM_FAMILY(gemm_scale8, SRN_FORM_SCALE, 8, 128)
 GEMM_FAMILY(gemm_min4, SRN_FORM_SCALE_MIN, 4, 0)
 GEMM_FAMILY(gemm_min5, SRN_FORM_SCALE_MIN, 5, 0)
+GEMM_FAMILY(gemm_sub3, SRN_FORM_SUB, 3, 4)
+GEMM_FAMILY(gemm_sub5, SRN_FORM_SUB, 5, 16)
 GEMM_FAMILY(gemm_sub6, SRN_FORM_SUB, 6, 32)
-GEMM_FAMILY(gemm_sub8, SRN_FORM_SUB, 8, 128)
-GEMM_FAMILY(gemm_sub_min, SRN_FORM_SUB_MIN, 4, 0)
+GEMM_FAMILY(gemm_sub7, SRN_FORM_SUB, 7, 64)
+GEMM_FAMILY(gemm_sub_min, SRN_FORM_SUB_MIN, 2, 0)
 GEMM_FAMILY(gemm_split, SRN_FORM_SPLIT, 5, 16)
 
 SRN__INLINE uint32_t gemm_tile(uint32_t planes) {
     return MAX_TILE / planes;
 }
+/* bits: code_bits of the type */
 static gemm_fn *const *gemm_family(srn_form form, uint32_t bits, uint32_t planes) {
     switch (form) {
     case SRN_FORM_SCALE:
-        return (bits == 4 ? gemm_scale4 : bits == 5 ? gemm_scale5 : gemm_scale8)[planes - 1];
+        return (bits == 2   ? gemm_scale2
+                : bits == 4 ? gemm_scale4
+                : bits == 5 ? gemm_scale5
+                : bits == 7 ? gemm_scale7
+                            : gemm_scale8)[planes - 1];
     case SRN_FORM_SCALE_MIN:
         return (bits == 4 ? gemm_min4 : gemm_min5)[planes - 1];
     case SRN_FORM_SUB:
-        return (bits == 6 ? gemm_sub6 : gemm_sub8)[planes - 1];
+        return (bits == 3   ? gemm_sub3
+                : bits == 5 ? gemm_sub5
+                : bits == 6 ? gemm_sub6
+                            : gemm_sub7)[planes - 1];
     case SRN_FORM_SUB_MIN:
         return gemm_sub_min[planes - 1];
     default:
@@ -196,9 +211,10 @@ typedef void fused_fn(const uint8_t *panel, uint32_t g0, uint32_t g1, const act_
                       float *acc, size_t acc_stride);
 typedef void expand_fn(const uint8_t *panel, uint32_t g0, uint32_t n, srn__expanded *e);
 
-SRN__INLINE void fused(srn_type type, srn_form form, srn__x86_type t, int columns, int planes,
-                       const uint8_t *panel, uint32_t g0, uint32_t g1, const act_group *const *column,
-                       float *acc, size_t acc_stride) {
+SRN__INLINE void fused(srn_type type, srn_form form, int columns, int planes, const uint8_t *panel,
+                       uint32_t g0, uint32_t g1, const act_group *const *column, float *acc,
+                       size_t acc_stride) {
+    const srn__x86_type t = srn__x86_type_of(type);
     __m512 f[FUSED_TILE];
     const act_group *a[FUSED_TILE];
     SRN__UNROLL for (int c = 0; c < columns; c++) f[c] = _mm512_setzero_ps();
@@ -214,29 +230,34 @@ SRN__INLINE void fused(srn_type type, srn_form form, srn__x86_type t, int column
         }
         load_scales(type, record, g, &s);
         SRN__LOAD_ORDER();
-        unpack_codes(codes, t.bits, w);
-        add_group(form, t.bits, t.zero, columns, planes, a, w, &s, f);
+        unpack_codes(type, record, codes, g, w);
+        add_group(form, t.code_bits, t.zero, columns, planes, a, w, &s, f);
         SRN__UNROLL for (int i = 0; i < int_columns(columns, planes); i++) a[i] +=
             act_groups((uint32_t)planes);
     }
     SRN__UNROLL for (int c = 0; c < columns; c++) _mm512_storeu_ps(acc + (size_t)c * acc_stride, f[c]);
 }
 
-SRN__INLINE void expand(srn_type type, srn_form form, srn__x86_type t, const uint8_t *panel, uint32_t g0,
-                        uint32_t n, srn__expanded *e) {
+SRN__INLINE void expand(srn_type type, srn_form form, const uint8_t *panel, uint32_t g0, uint32_t n,
+                        srn__expanded *e) {
+    const srn__x86_type t = srn__x86_type_of(type);
     for (uint32_t g = g0; g < g0 + n; g++, e++) {
         const uint8_t *codes = panel + srn__codes_at(t, g), *record = panel + srn__record_at(t, g);
         __m512i w[SRN__QUADS];
         scales16 s;
         load_scales(type, record, g, &s);
         SRN__LOAD_ORDER();
-        unpack_codes(codes, t.bits, w);
+        unpack_codes(type, record, codes, g, w);
         SRN__UNROLL for (int j = 0; j < SRN__QUADS; j++) _mm512_storeu_si512(e->q[j], w[j]);
         _mm512_storeu_ps(e->d, s.d);
-        if (form == SRN_FORM_SCALE_MIN) _mm512_storeu_ps(e->m, s.m);
-        if (form == SRN_FORM_SUB) {
+        if (form != SRN_FORM_SCALE && form != SRN_FORM_SUB) _mm512_storeu_ps(e->m, s.m);
+        if (form == SRN_FORM_SUB || form == SRN_FORM_SUB_MIN) {
             _mm512_storeu_si512(e->sc[0], s.sc0);
             _mm512_storeu_si512(e->sc[1], s.sc1);
+        }
+        if (form == SRN_FORM_SUB_MIN) {
+            _mm512_storeu_si512(e->mn[0], s.mn0);
+            _mm512_storeu_si512(e->mn[1], s.mn1);
         }
     }
 }
@@ -245,8 +266,7 @@ SRN__INLINE void expand(srn_type type, srn_form form, srn__x86_type t, const uin
     static void fused_##type##_##columns##x##planes(const uint8_t *panel, uint32_t g0, uint32_t g1,          \
                                                     const act_group *const *column, float *acc,              \
                                                     size_t acc_stride) {                                     \
-        fused(SRN_##type, form, (srn__x86_type)SRN__LAYOUT_##type, columns, planes, panel, g0, g1, column,   \
-              acc, acc_stride);                                                                              \
+        fused(SRN_##type, form, columns, planes, panel, g0, g1, column, acc, acc_stride);                    \
     }
 #define NATIVE(type, form)                                                                                   \
     FUSED(type, form, 1, 1)                                                                                  \
@@ -260,7 +280,7 @@ SRN__INLINE void expand(srn_type type, srn_form form, srn__x86_type t, const uin
     FUSED(type, form, 3, 2)                                                                                  \
     FUSED(type, form, 4, 2)                                                                                  \
     static void expand_##type(const uint8_t *panel, uint32_t g0, uint32_t n, srn__expanded *e) {             \
-        expand(SRN_##type, form, (srn__x86_type)SRN__LAYOUT_##type, panel, g0, n, e);                        \
+        expand(SRN_##type, form, panel, g0, n, e);                                                           \
     }
 
 NATIVE(Q4_0, SRN_FORM_SCALE)
@@ -271,6 +291,21 @@ NATIVE(Q8_0, SRN_FORM_SCALE)
 NATIVE(Q4_K, SRN_FORM_SCALE_MIN)
 NATIVE(Q5_K, SRN_FORM_SCALE_MIN)
 NATIVE(Q6_K, SRN_FORM_SUB)
+NATIVE(Q1_0, SRN_FORM_SCALE)
+NATIVE(Q2_0, SRN_FORM_SCALE)
+NATIVE(TQ2_0, SRN_FORM_SCALE)
+NATIVE(Q2_K, SRN_FORM_SUB_MIN)
+NATIVE(Q3_K, SRN_FORM_SUB)
+NATIVE(IQ1_S, SRN_FORM_SCALE)
+NATIVE(IQ1_M, SRN_FORM_SUB)
+NATIVE(IQ2_XXS, SRN_FORM_SCALE)
+NATIVE(IQ2_S, SRN_FORM_SUB)
+NATIVE(IQ3_XXS, SRN_FORM_SCALE)
+NATIVE(IQ3_S, SRN_FORM_SCALE)
+NATIVE(IQ4_NL, SRN_FORM_SCALE)
+NATIVE(IQ4_XS, SRN_FORM_SCALE)
+NATIVE(MXFP4, SRN_FORM_SCALE)
+NATIVE(NVFP4, SRN_FORM_SPLIT)
 
 SRN__INLINE uint32_t fused_tile(uint32_t planes) {
     return FUSED_TILE / planes;
@@ -281,14 +316,22 @@ typedef struct native_kernels {
     expand_fn *expand;
 } native_kernels;
 
-#define NATIVE_ROW(type)                                                                                     \
-    [SRN_##type] = {{{fused_##type##_1x1, fused_##type##_2x1, fused_##type##_3x1, fused_##type##_4x1,        \
-                      fused_##type##_6x1, fused_##type##_6x1, fused_##type##_8x1, fused_##type##_8x1},       \
-                     {fused_##type##_1x2, fused_##type##_2x2, fused_##type##_3x2, fused_##type##_4x2}},      \
-                    expand_##type}
+/* A type and the one whose panels it shares, often itself. */
+#define NATIVE_ROW(id, type)                                                                                 \
+    [SRN_##id] = {{{fused_##type##_1x1, fused_##type##_2x1, fused_##type##_3x1, fused_##type##_4x1,          \
+                    fused_##type##_6x1, fused_##type##_6x1, fused_##type##_8x1, fused_##type##_8x1},         \
+                   {fused_##type##_1x2, fused_##type##_2x2, fused_##type##_3x2, fused_##type##_4x2}},        \
+                  expand_##type}
 static const native_kernels natives[] = {
-    NATIVE_ROW(Q4_0), NATIVE_ROW(Q4_1), NATIVE_ROW(Q5_0), NATIVE_ROW(Q5_1),
-    NATIVE_ROW(Q8_0), NATIVE_ROW(Q4_K), NATIVE_ROW(Q5_K), NATIVE_ROW(Q6_K),
+    NATIVE_ROW(Q4_0, Q4_0),     NATIVE_ROW(Q4_1, Q4_1),       NATIVE_ROW(Q5_0, Q5_0),
+    NATIVE_ROW(Q5_1, Q5_1),     NATIVE_ROW(Q8_0, Q8_0),       NATIVE_ROW(Q4_K, Q4_K),
+    NATIVE_ROW(Q5_K, Q5_K),     NATIVE_ROW(Q6_K, Q6_K),       NATIVE_ROW(Q1_0, Q1_0),
+    NATIVE_ROW(Q2_0, Q2_0),     NATIVE_ROW(TQ1_0, TQ2_0),     NATIVE_ROW(TQ2_0, TQ2_0),
+    NATIVE_ROW(Q2_K, Q2_K),     NATIVE_ROW(Q3_K, Q3_K),       NATIVE_ROW(IQ1_S, IQ1_S),
+    NATIVE_ROW(IQ1_M, IQ1_M),   NATIVE_ROW(IQ2_XXS, IQ2_XXS), NATIVE_ROW(IQ2_XS, IQ2_S),
+    NATIVE_ROW(IQ2_S, IQ2_S),   NATIVE_ROW(IQ3_XXS, IQ3_XXS), NATIVE_ROW(IQ3_S, IQ3_S),
+    NATIVE_ROW(IQ4_NL, IQ4_NL), NATIVE_ROW(IQ4_XS, IQ4_XS),   NATIVE_ROW(MXFP4, MXFP4),
+    NATIVE_ROW(NVFP4, NVFP4),
 };
 
 #endif

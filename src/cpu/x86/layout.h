@@ -1,19 +1,26 @@
 /* cpu/x86: the memory layouts that the x86 kernels share: packed panels, expanded groups, activations.
  *
  * A packed panel is 16 rows: a sequence of records, each the scales and then the codes of a few groups of 32,
- * because one ascending stream is what memory delivers fastest.
+ * because one ascending stream is what memory delivers fastest. The last record ends with the last group.
  *   codes of a group, 64*bits bytes. A vector of 64 bytes is 16 rows (dwords) of 4 consecutive k (a quad).
  *     8 bits: quads 0..7, stored = q + zero.
- *     5 bits: first one vector whose byte i has in bit j the fifth bit of element i of quad j.
- *     6 bits: first two vectors; byte i of vector h has in bits 2f, 2f+1 the upper bits of element i of quad
- *             4h+f.
- *     4, 5, 6 bits: vector j (0..3) has quad j in its low and quad j+4 in its high nibbles.
- *   scales, f16 unless stated, [16] each:
- *     Q4_0 Q5_0 Q8_0 (records of 2 groups; the last may be half empty): d of each group.
- *     Q4_1 Q5_1 (1 group): d, m.
- *     Q4_K Q5_K (8 groups): the 12 scale bytes of a row as 3 vectors of dwords, then d, dmin.
- *     Q6_K (8 groups): int8 sc0[16], sc1[16] of each group, then d, then 32 unused bytes.
- * F32, F16 and BF16 panels are [k][16]; F64 is packed as F32. The other types are not packed.
+ *     4, 5, 6 bits: vector j (0..3) has quad j in its low and quad j+4 in its high nibbles. Before them
+ *       5 bits: one vector whose byte i has in bit j the fifth bit of element i of quad j;
+ *       6 bits: two vectors; byte i of vector h has in bits 2f, 2f+1 the upper bits of element i of quad
+ * 4h+f. 3 bits: vector j (0..2) has quads 2j and 2j+1 in bits 0..2 and 3..5; quad 6 has its lower two bits in
+ * the top two of vector 0 and its third in bit 6 of vector 2, quad 7 likewise in vector 1 and bit 7. 2 bits:
+ * vector h (0, 1) has quad 4h+f in bits 2f, 2f+1. 1 bit: bit j is quad j; stored = (q + 1) / 2. Types with a
+ * table (srn__code_table) store which entry of it a code is. scales, [16] each, f16 unless stated: Q4_0 Q5_0
+ * Q8_0 IQ4_NL Q2_0 Q1_0 TQ1_0 TQ2_0: two d, each of half the groups of the record. Q4_1 Q5_1: d, m. Q4_K
+ * Q5_K: the 12 scale bytes of a row as 3 vectors of dwords, then d, dmin. Q2_K: bytes of scale and minimum (a
+ * nibble each) of each half group, then d, dmin. Q3_K Q6_K: int8 sc0[16], sc1[16] of each group, then d, then
+ * 32 unused bytes. IQ4_XS: int8 scales of each group, then d, then 32 unused bytes. IQ2_XXS IQ3_XXS IQ3_S
+ * IQ1_S: dwords of 8 nibbles, one a group (of IQ1_S three bits of scale, above them the delta's sign), then
+ * d, then 32 unused bytes. IQ2_XS IQ2_S IQ1_M: two vectors of dwords of 4 bytes, one a group, a nibble for
+ * each half; then d, then 32 bytes, unused but for IQ1_M: its nibbles are three bits of scale and the sign of
+ * the half's first delta, bit 2g+h of the words is the sign of the second delta of half h of group g. MXFP4:
+ * the byte of each group. NVFP4: the byte of each half, 0 for those that count as 0. F32, F16 and BF16 panels
+ * are [k][16]; F64 is packed as F32.
  */
 #ifndef SRN_CPU_X86_LAYOUT_H
 #define SRN_CPU_X86_LAYOUT_H
@@ -22,16 +29,113 @@
 
 #define SRN__QUADS 8 /* quads of 4 codes in a group */
 
-/* How a type's codes are stored, in panels (native types) or in expanded groups (all). */
+/* ---- templates ---- */
+
+/* Kernels are inline functions whose constants (columns, bits, form, ...) come in as arguments, with loops
+ * that are unrolled whole, so that their small arrays live in registers. */
+#define SRN__INLINE static inline __attribute__((always_inline))
+#if defined(__clang__)
+#define SRN__UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define SRN__UNROLL _Pragma("GCC unroll 16")
+#endif
+
+/* ---- types ---- */
+
+/* How a type with integer codes is packed, and what its codes are in products. */
 typedef struct srn__x86_type {
-    uint8_t bits;          /* stored bits of a code: 4, 5, 6 or 8 */
-    uint8_t zero;          /* stored = q + zero; 0 or a power of two */
-    uint8_t record_groups; /* groups of a record: 1, 2 or 8; 0: not packed into panels */
+    uint8_t bits;          /* stored bits of a code: 1 to 6 or 8 */
+    uint8_t code_bits;     /* bits that an unpacked code, q + zero, needs; it decides what zero is */
+    uint8_t zero;          /* 0 or a power of two */
+    uint8_t record_groups; /* groups of a record */
     uint16_t scale_bytes;  /* bytes of a record's scales, a multiple of 64 */
 } srn__x86_type;
 
-/* For types with integer codes. */
-srn__x86_type srn__x86_type_of(srn_type type);
+/* A constant where the type is one. */
+SRN__INLINE srn__x86_type srn__x86_type_of(srn_type type) {
+    switch (type) {
+    case SRN_Q1_0:
+        return (srn__x86_type){1, 2, 1, 8, 64};
+    case SRN_Q2_0:
+        return (srn__x86_type){2, 2, 1, 4, 64};
+    case SRN_TQ1_0:
+    case SRN_TQ2_0:
+        return (srn__x86_type){2, 2, 1, 16, 64};
+    case SRN_Q2_K:
+        return (srn__x86_type){2, 2, 0, 8, 320};
+    case SRN_Q3_K:
+        return (srn__x86_type){3, 3, 4, 8, 320};
+    case SRN_Q4_0:
+        return (srn__x86_type){4, 4, 8, 2, 64};
+    case SRN_Q4_1:
+        return (srn__x86_type){4, 4, 0, 1, 64};
+    case SRN_Q4_K:
+        return (srn__x86_type){4, 4, 0, 8, 256};
+    case SRN_Q5_0:
+        return (srn__x86_type){5, 5, 16, 2, 64};
+    case SRN_Q5_1:
+        return (srn__x86_type){5, 5, 0, 1, 64};
+    case SRN_Q5_K:
+        return (srn__x86_type){5, 5, 0, 8, 256};
+    case SRN_Q6_K:
+        return (srn__x86_type){6, 6, 32, 8, 320};
+    case SRN_IQ1_S:
+        return (srn__x86_type){2, 5, 16, 8, 128};
+    case SRN_IQ1_M:
+        return (srn__x86_type){2, 5, 16, 8, 192};
+    case SRN_IQ2_XXS:
+        return (srn__x86_type){3, 7, 64, 8, 128};
+    case SRN_IQ2_XS:
+    case SRN_IQ2_S:
+        return (srn__x86_type){3, 7, 64, 8, 192};
+    case SRN_IQ3_XXS:
+        return (srn__x86_type){4, 7, 64, 8, 128};
+    case SRN_IQ3_S:
+        return (srn__x86_type){4, 5, 16, 8, 128};
+    case SRN_IQ4_NL:
+        return (srn__x86_type){4, 8, 128, 2, 64};
+    case SRN_IQ4_XS:
+        return (srn__x86_type){4, 8, 128, 8, 192};
+    case SRN_MXFP4:
+        return (srn__x86_type){4, 5, 16, 4, 64};
+    case SRN_NVFP4:
+        return (srn__x86_type){4, 5, 16, 2, 64};
+    default:
+        return (srn__x86_type){8, 8, 128, 2, 64}; /* Q8_0 */
+    }
+}
+
+/* The codes of a type that stores places in a table, 16 of them (repeated where it needs fewer, and 0 where
+ * no weight has that place); NULL for the others. Levels, grids and signs are as docs/quant-types.md says. */
+SRN__INLINE const int8_t *srn__code_table(srn_type type) {
+    static const int8_t iq1[16] = {-7, 1, 9, 0, -9, -1, 7, 0, -7, 1, 9, 0, -9, -1, 7, 0};
+    static const int8_t iq2[16] = {8, 25, 43, 0, -8, -25, -43, 0, 8, 25, 43, 0, -8, -25, -43, 0};
+    static const int8_t iq3_xxs[16] = {4, 12, 20, 28, 36, 44, 52, 62, -4, -12, -20, -28, -36, -44, -52, -62};
+    static const int8_t iq3_s[16] = {1, 3, 5, 7, 9, 11, 13, 15, -1, -3, -5, -7, -9, -11, -13, -15};
+    static const int8_t iq4[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+    static const int8_t e2m1[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+    switch (type) {
+    case SRN_IQ1_S:
+    case SRN_IQ1_M:
+        return iq1;
+    case SRN_IQ2_XXS:
+    case SRN_IQ2_XS:
+    case SRN_IQ2_S:
+        return iq2;
+    case SRN_IQ3_XXS:
+        return iq3_xxs;
+    case SRN_IQ3_S:
+        return iq3_s;
+    case SRN_IQ4_NL:
+    case SRN_IQ4_XS:
+        return iq4;
+    case SRN_MXFP4:
+    case SRN_NVFP4:
+        return e2m1;
+    default:
+        return NULL;
+    }
+}
 
 static inline size_t srn__code_bytes(uint32_t bits) {
     return (size_t)bits * 64;
@@ -51,25 +155,6 @@ static inline size_t srn__codes_at(srn__x86_type t, uint32_t g) {
     return srn__record_at(t, g) + t.scale_bytes + g % t.record_groups * srn__code_bytes(t.bits);
 }
 
-/* Types with a panel layout: bits, zero, groups and scale bytes of a record. A macro, so that kernels can
- * have the numbers as constants. */
-#define SRN__LAYOUT_Q4_0                                                                                     \
-    { 4, 8, 2, 64 }
-#define SRN__LAYOUT_Q4_1                                                                                     \
-    { 4, 0, 1, 64 }
-#define SRN__LAYOUT_Q5_0                                                                                     \
-    { 5, 16, 2, 64 }
-#define SRN__LAYOUT_Q5_1                                                                                     \
-    { 5, 0, 1, 64 }
-#define SRN__LAYOUT_Q8_0                                                                                     \
-    { 8, 128, 2, 64 }
-#define SRN__LAYOUT_Q4_K                                                                                     \
-    { 4, 0, 8, 256 }
-#define SRN__LAYOUT_Q5_K                                                                                     \
-    { 5, 0, 8, 256 }
-#define SRN__LAYOUT_Q6_K                                                                                     \
-    { 6, 32, 8, 320 }
-
 /* Loads before it stay before loads after it: memory is read in ascending order, which prefetchers follow. */
 #define SRN__LOAD_ORDER() __asm__ volatile("" ::: "memory")
 
@@ -83,10 +168,6 @@ typedef struct srn__expanded {
     int32_t sc[2][SRN_PANEL];
     int32_t mn[2][SRN_PANEL];
 } srn__expanded;
-
-/* Expands groups [g0, g0+n) of panel p from the file's rows, any type with integer codes; g0 and n are whole
- * blocks of the type or within one. */
-void srn__x86_expand_raw(const srn_packed *w, uint32_t p, uint32_t g0, uint32_t n, srn__expanded *e);
 
 size_t srn__x86_panel_bytes(srn_type type, uint32_t cols);
 void srn__x86_pack(const srn_packed *w, uint32_t p0, uint32_t p1);
@@ -118,9 +199,10 @@ typedef struct srn__act_whole {
     int16_t t[SRN__QUADS][2][2]; /* per quad: elements 0 and 2, then 1 and 3 */
 } srn__act_whole;
 
-/* Narrow products of this many quads fit 16 bits: 2 * 127 * (2^bits - 1) * depth <= 32767. */
+/* Narrow products of this many quads fit 16 bits: 2 * 127 * (2^bits - 1) * depth <= 32767 up to 6 bits. The
+ * types with 7 have codes up to 126 with their zero, for which one quad fits. */
 static inline int srn__narrow_depth(int bits) {
-    return bits == 4 ? 8 : bits == 5 ? 4 : 2;
+    return bits <= 4 ? 8 : bits == 5 ? 4 : bits == 6 ? 2 : 1;
 }
 
 /* Bytes between columns of n bytes: an odd multiple of 64 that spreads a tile's columns over the sets of a
@@ -129,17 +211,6 @@ static inline size_t srn__act_stride(size_t n) {
     size_t lines = (n + 63) / 64;
     return (lines + (25 - lines % 16) % 16) * 64;
 }
-
-/* ---- templates ---- */
-
-/* Kernels are inline functions whose constants (columns, bits, form, ...) come in as arguments, with loops
- * that are unrolled whole, so that their small arrays live in registers. */
-#define SRN__INLINE static inline __attribute__((always_inline))
-#if defined(__clang__)
-#define SRN__UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define SRN__UNROLL _Pragma("GCC unroll 16")
-#endif
 
 /* ---- a product in blocks of columns ---- */
 

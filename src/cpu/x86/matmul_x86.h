@@ -88,7 +88,7 @@ typedef struct fetch {
 /* n_groups expanded groups, the first of them g0, times all columns of the block. */
 static void block_gemm(const product *pr, const srn__expanded *e, uint32_t g0, uint32_t n_groups, bool first,
                        const act_group *const *column, uint32_t n, float *acc, fetch next) {
-    gemm_fn *const *family = gemm_family(pr->w->form, pr->layout.bits, pr->planes);
+    gemm_fn *const *family = gemm_family(pr->w->form, pr->layout.code_bits, pr->planes);
     uint32_t tile = gemm_tile(pr->planes), tiles = (n + tile - 1) / tile;
     uint32_t lines_per_tile = (next.lines + tiles - 1) / tiles;
     for (uint32_t c = 0; c < n; c += tile) {
@@ -113,13 +113,9 @@ static void panel_expanded(const product *pr, uint32_t p, const act_group *const
             uint32_t take = SRN_MIN(g1 - g, SRN__EXPAND_GROUPS / unit * unit), end = g + take;
             bool last = end == pr->groups;
             fetch next = {.y = last ? y + (size_t)p * SRN_PANEL : NULL, .y_stride = y_stride};
-            if (pr->layout.record_groups) {
-                natives[w->type].expand(panel, g, take, scratch->e);
-                next.at = end < pr->groups ? panel + srn__codes_at(pr->layout, end) : panel + w->panel_bytes;
-                next.lines = (uint32_t)(take * srn__code_bytes(pr->layout.bits) / 64);
-            } else {
-                srn__x86_expand_raw(w, p, g, take, scratch->e);
-            }
+            natives[w->type].expand(panel, g, take, scratch->e);
+            next.at = end < pr->groups ? panel + srn__codes_at(pr->layout, end) : panel + w->panel_bytes;
+            next.lines = (uint32_t)(take * srn__code_bytes(pr->layout.bits) / 64);
             block_gemm(pr, scratch->e, g, take, g == g0, column, n, &scratch->acc[0][r][0], next);
             g = end;
         }
@@ -153,7 +149,7 @@ static void block_codes(const product *pr, uint32_t p0, uint32_t p1, const srn_a
     const act_group *column[SRN__COLUMN_BLOCK];
     for (uint32_t c = 0; c < n; c++) column[c] = act_column(a, cols ? cols[first + c] : first + c);
     for (uint32_t p = p0; p < p1; p++) {
-        if (pr->layout.record_groups && n * pr->planes <= FUSED_COLUMNS)
+        if (n * pr->planes <= FUSED_COLUMNS)
             panel_fused(pr, pr->w->panels + p * pr->w->panel_bytes, column, n, &scratch->acc[0][0][0]);
         else
             panel_expanded(pr, p, column, n, y, y_stride, scratch);
