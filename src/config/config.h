@@ -17,7 +17,7 @@ typedef struct srn_config_model {
     uint64_t cache_tokens;
     const char *kv_type;
     uint32_t speculate; /* draft tokens a step by prompt look-up */
-    bool lazy;          /* not loaded at start, but by /v1/models/load */
+    bool lazy;          /* not loaded at start, but by the first request for it or /v1/models/load */
 } srn_config_model;
 
 typedef struct srn_config_limits {

@@ -88,16 +88,46 @@ bool srn__call_replied(srn__call *c) {
     return replied;
 }
 
-void srn__call_run(srn__call *c) {
+/* After the handler has returned: what is to be done about the call now. */
+static srn__wait take_wait(srn__call *c) {
     pthread_mutex_lock(&c->lock);
-    bool skip = c->gone || c->ended;
+    srn__wait w = c->replied ? SRN__WAIT_NOT : c->wait == SRN__WAIT_MAY ? SRN__WAIT_NOW : c->wait;
+    c->wait = w == SRN__WAIT_NOW ? w : SRN__WAIT_NOT;
     pthread_mutex_unlock(&c->lock);
-    if (!skip && atomic_load(&c->http->mode) >= SRN__MODE_END)
-        srn__call_fail(c, 503, NULL, NULL, "shutting_down", "the server is shutting down");
-    else if (!skip)
-        c->route->handle(c);
-    if (!skip && !srn__call_replied(c))
+    return w;
+}
+
+void srn__call_run(srn__call *c) {
+    srn__wait w = SRN__WAIT_NOT;
+    do {
+        pthread_mutex_lock(&c->lock);
+        bool skip = c->gone || c->ended;
+        pthread_mutex_unlock(&c->lock);
+        if (skip) return;
+        if (atomic_load(&c->http->mode) >= SRN__MODE_END)
+            srn__call_fail(c, 503, NULL, NULL, "shutting_down", "the server is shutting down");
+        else
+            c->route->handle(c);
+        w = take_wait(c);
+    } while (w == SRN__WAIT_DUE);
+    if (w == SRN__WAIT_NOT && !srn__call_replied(c))
         srn__call_fail(c, 500, NULL, NULL, "internal_error", "the server made no reply; this is a bug in it");
+}
+
+void srn__call_may_wait(srn__call *c, bool may) {
+    pthread_mutex_lock(&c->lock);
+    c->wait = may ? SRN__WAIT_MAY : SRN__WAIT_NOT;
+    pthread_mutex_unlock(&c->lock);
+}
+
+void srn__call_again(srn__call *c) {
+    pthread_mutex_lock(&c->lock);
+    bool waits = c->wait == SRN__WAIT_NOW;
+    if (c->wait == SRN__WAIT_MAY) c->wait = SRN__WAIT_DUE;
+    if (waits) c->wait = SRN__WAIT_NOT;
+    pthread_mutex_unlock(&c->lock);
+    if (waits && !srn__workers_push(c->http->workers, c))
+        srn__call_fail(c, 503, NULL, NULL, "overloaded", "too many requests wait already");
 }
 
 void srn__call_finish(srn__call *c) {

@@ -149,6 +149,14 @@ typedef enum srn__stage {
     SRN__STAGE_REPLY, /* a response is queued */
 } srn__stage;
 
+/* Of a handler that returns without a reply. */
+typedef enum srn__wait {
+    SRN__WAIT_NOT,
+    SRN__WAIT_MAY, /* it runs and may wait */
+    SRN__WAIT_DUE, /* it runs, and what it waits for has come already */
+    SRN__WAIT_NOW  /* it has returned, and waits */
+} srn__wait;
+
 struct srn__call {
     atomic_uint refs;
     srn__http *http;
@@ -167,8 +175,9 @@ struct srn__call {
     uint64_t begun_us;
 
     /* The reply, written by the handler's thread, then handed over by `replied`. */
-    pthread_mutex_t lock; /* guards replied, gone, ended and calls of ops->cancel */
+    pthread_mutex_t lock; /* guards replied, gone, ended, wait and calls of ops->cancel */
     bool replied, gone, ended;
+    srn__wait wait;
     int status;
     const char *content_type;
     char *text; /* malloc'd; NULL where a source is */

@@ -45,7 +45,7 @@ typedef struct srn__job_spec {
 } srn__job_spec;
 
 /* The model that a request for `asked` gets by the routes, with a hold; ret_route may be NULL. false: an
- * error was replied. */
+ * error was replied, or the handler runs again once the model can be had; it returns in either case. */
 bool srn__job_model(srn__call *c, const char *endpoint, const char *asked, srn__served **ret,
                     const srn_config_route **ret_route);
 /* What a route (or NULL) says of tokens, time and priority, laid over the spec. SRN_EINVAL with *ret_param: a

@@ -15,6 +15,22 @@ static const char *header(void *ctx, const char *name) {
     return srn__call_header(ctx, name);
 }
 
+static void again(void *ctx) {
+    srn__call_again(ctx);
+    srn__call_drop(ctx);
+}
+
+/* As srn__models_get; *ret_later: the handler has to return, and will run again. */
+static int get_model(srn__call *c, const char *name, srn__served **ret, bool *ret_later, srn_err *err) {
+    srn__call_hold(c); /* until again */
+    srn__call_may_wait(c, true);
+    int code = srn__models_get(srn__call_models(c), name, again, c, ret, ret_later, err);
+    if (*ret_later) return code;
+    srn__call_may_wait(c, false);
+    srn__call_drop(c);
+    return code;
+}
+
 bool srn__job_model(srn__call *c, const char *endpoint, const char *asked, srn__served **ret,
                     const srn_config_route **ret_route) {
     const srn_key *key = srn__call_key(c);
@@ -25,7 +41,9 @@ bool srn__job_model(srn__call *c, const char *endpoint, const char *asked, srn__
                          .header = header,
                          .header_ctx = c};
     const srn_config_route *route = srn_config_route_of(srn__call_config(c), &q);
-    int code = srn__models_get(srn__call_models(c), route && route->model ? route->model : asked, ret, &err);
+    bool later = false;
+    int code = get_model(c, route && route->model ? route->model : asked, ret, &later, &err);
+    if (later) return false;
     if (code == SRN_ENOENT)
         srn__call_fail(c, 404, "invalid_request_error", "model", "model_not_found", "%s", err.text);
     else if (code == SRN_EBUSY)

@@ -3,13 +3,16 @@
  * to let go has it closed by a thread of its own, for that may take long and the listener must not wait. One
  * lock guards the list and the states; loading and unloading happen outside it. Refuses unknown names with
  * the list of those that there are, and a second load or unload while one is under way: they occupy a worker,
- * of which requests need some.
+ * of which requests need some. Requests for a lazy model wait for the load without a worker.
  */
 #include <pthread.h>
 #include <stdlib.h>
 #include <time.h>
 
 #include "serve/serve_internal.h"
+
+/* So long after a lazy model could not be loaded its requests are told so without another try. */
+#define FAILED_US UINT64_C(5000000)
 
 typedef enum state { UNLOADED, LOADING, LOADED, UNLOADING } state;
 
@@ -18,7 +21,14 @@ typedef struct entry {
     srn_arena own;           /* strings of a model that was added at run time */
     state state;
     srn__served *served; /* while LOADED: the list's own hold */
+    uint64_t failed_us;  /* when it could not be loaded; 0: it never failed */
 } entry;
+
+/* Who is told when the load that is under way has ended. */
+typedef struct waiter {
+    void (*again)(void *ctx);
+    void *ctx;
+} waiter;
 
 struct srn__models {
     const srn_config *config;
@@ -28,8 +38,10 @@ struct srn__models {
     entry **entries;
     uint32_t n;
     bool loading, unloading; /* one model at a time */
-    uint32_t n_closing;      /* threads that close models */
-    srn__models_tell *tell;  /* may be NULL */
+    waiter *waiters;         /* [n_waiters], none but while loading */
+    size_t n_waiters;
+    uint32_t n_closing;     /* threads that close models */
+    srn__models_tell *tell; /* may be NULL */
     void *tell_ctx;
 };
 
@@ -75,7 +87,7 @@ static void *close_model(void *p) {
     const char *name = v->name; /* the entry's, which outlives it */
     pthread_setname_np(pthread_self(), "serin-close");
     served_free(v);
-    if (m->tell) m->tell(m->tell_ctx, name, NULL);
+    if (m->tell) m->tell(m->tell_ctx, name, NULL, NULL);
     pthread_mutex_lock(&m->lock);
     m->n_closing--;
     pthread_cond_broadcast(&m->changed);
@@ -172,7 +184,7 @@ static int served_new(srn__models *m, const srn_config_model *c, srn_progress_fn
         served_free(v);
         return code;
     }
-    if (m->tell) m->tell(m->tell_ctx, v->name, v);
+    if (m->tell) m->tell(m->tell_ctx, v->name, v, NULL);
     *ret = v;
     return SRN_OK;
 }
@@ -219,22 +231,21 @@ static int unknown(const srn__models *m, const char *name, srn_err *err) {
     return code;
 }
 
-int srn__models_get(srn__models *m, const char *name, srn__served **ret, srn_err *err) {
-    int code = SRN_OK;
-    if (!name || !*name) name = m->config->default_model ? m->config->default_model : NULL;
-    pthread_mutex_lock(&m->lock);
-    entry *e = name ? find(m, name) : m->n ? m->entries[0] : NULL;
-    if (!e)
-        code = unknown(m, name ? name : "", err);
-    else if (e->state != LOADED)
-        code = srn_fail(err, SRN_EBUSY, "the model '%s' is not loaded now; POST /v1/models/load loads it",
-                        e->config.name);
-    else {
-        atomic_fetch_add(&e->served->refs, 1);
-        *ret = e->served;
-    }
-    pthread_mutex_unlock(&m->lock);
-    return code;
+static srn__served *hold(entry *e) {
+    atomic_fetch_add(&e->served->refs, 1);
+    return e->served;
+}
+
+static bool failed_lately(const entry *e) {
+    return e->failed_us && srn_now_us() < e->failed_us + FAILED_US;
+}
+
+static int add_waiter(srn__models *m, void (*again)(void *ctx), void *ctx, srn_err *err) {
+    waiter *grown = srn_realloc_array(m->waiters, m->n_waiters + 1, sizeof *grown);
+    if (!grown) return srn_fail_nomem(err, sizeof *grown);
+    m->waiters = grown;
+    m->waiters[m->n_waiters++] = (waiter){again, ctx};
+    return SRN_OK;
 }
 
 void srn__models_each(srn__models *m, void (*fn)(void *ctx, const srn_config_model *c, srn__served *v),
@@ -255,26 +266,68 @@ static void remove_entry(srn__models *m, entry *e) {
     free(e);
 }
 
-/* Loads an entry whose state is LOADING, while m->loading is the caller's; one that was added for it does not
- * outlive a failure. */
+/* Loads an entry whose state is LOADING, while m->loading is the caller's, and tells those that waited; one
+ * that was added for it does not outlive a failure. ret may be NULL: else it gets a hold. */
 static int load_entry(srn__models *m, entry *e, bool added, srn_progress_fn *progress, void *ctx,
-                      srn_err *err) {
+                      srn__served **ret, srn_err *err) {
     srn__served *v = NULL;
     int code = served_new(m, &e->config, progress, ctx, &v, err);
+    if (code && m->tell) m->tell(m->tell_ctx, e->config.name, NULL, err);
     pthread_mutex_lock(&m->lock);
     m->loading = false;
+    waiter *waiters = m->waiters;
+    size_t n_waiters = m->n_waiters;
+    m->waiters = NULL;
+    m->n_waiters = 0;
     e->served = v;
     e->state = code ? UNLOADED : LOADED;
+    e->failed_us = code ? srn_now_us() : 0;
+    if (!code && ret) *ret = hold(e);
     if (code && added) remove_entry(m, e);
     pthread_mutex_unlock(&m->lock);
+    for (size_t i = 0; i < n_waiters; i++) waiters[i].again(waiters[i].ctx);
+    free(waiters);
     return code;
+}
+
+/* For a request. Why it failed is for the log: it may tell of the machine's files. */
+static int load_for(srn__models *m, entry *e, srn__served **ret, srn_err *err) {
+    const char *name = e->config.name;
+    if (load_entry(m, e, false, NULL, NULL, ret, err) == SRN_OK) return SRN_OK;
+    return srn_fail(err, SRN_EBUSY, "the model '%s' could not be loaded; the server's log says why", name);
+}
+
+int srn__models_get(srn__models *m, const char *name, void (*again)(void *ctx), void *ctx, srn__served **ret,
+                    bool *ret_later, srn_err *err) {
+    int code = SRN_OK;
+    if (!name || !*name) name = m->config->default_model ? m->config->default_model : NULL;
+    pthread_mutex_lock(&m->lock);
+    entry *e = name ? find(m, name) : m->n ? m->entries[0] : NULL;
+    bool load = e && e->state == UNLOADED && e->config.lazy && !m->loading && !failed_lately(e);
+    if (!e)
+        code = unknown(m, name ? name : "", err);
+    else if (e->state == LOADED)
+        *ret = hold(e);
+    else if (load)
+        e->state = LOADING, m->loading = true;
+    else if (e->state == UNLOADED && e->config.lazy && failed_lately(e))
+        code = srn_fail(err, SRN_EBUSY, "the model '%s' could not be loaded; the server's log says why",
+                        e->config.name);
+    else if (e->config.lazy && m->loading)
+        code = add_waiter(m, again, ctx, err), *ret_later = !code;
+    else
+        code = srn_fail(err, SRN_EBUSY, "the model '%s' is %s", e->config.name,
+                        e->state == UNLOADING ? "being unloaded"
+                                              : "not loaded now; POST /v1/models/load loads it");
+    pthread_mutex_unlock(&m->lock);
+    return load ? load_for(m, e, ret, err) : code;
 }
 
 int srn__models_load_all(srn__models *m, srn_progress_fn *progress, void *progress_ctx, srn_err *err) {
     for (uint32_t i = 0; i < m->n; i++) {
         if (m->entries[i]->config.lazy) continue;
         m->entries[i]->state = LOADING;
-        int code = load_entry(m, m->entries[i], false, progress, progress_ctx, err);
+        int code = load_entry(m, m->entries[i], false, progress, progress_ctx, NULL, err);
         if (code) return srn_fail_prefix(err, code, "model '%s'", m->entries[i]->config.name);
     }
     return SRN_OK;
@@ -323,7 +376,7 @@ int srn__models_load(srn__models *m, const char *name, const char *path, srn_err
         m->loading = true;
     }
     pthread_mutex_unlock(&m->lock);
-    return code ? code : load_entry(m, e, added, NULL, NULL, err);
+    return code ? code : load_entry(m, e, added, NULL, NULL, NULL, err);
 }
 
 int srn__models_unload(srn__models *m, const char *name, uint64_t grace_us, srn_err *err) {

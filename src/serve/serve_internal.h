@@ -32,16 +32,19 @@ typedef struct srn__served {
 } srn__served;
 
 typedef struct srn__models srn__models;
-/* A model is there (v), or its memory was given back (NULL). Any thread. */
-typedef void srn__models_tell(void *ctx, const char *name, const srn__served *v);
+/* A model is there (v), could not be loaded (why), or its memory was given back (both NULL). Any thread. */
+typedef void srn__models_tell(void *ctx, const char *name, const srn__served *v, const srn_err *why);
 int srn__models_new(const srn_config *c, srn_scheduler *s, srn__models_tell *tell, void *tell_ctx,
                     srn__models **ret, srn_err *err);
 void srn__models_free(srn__models *m);
 /* Loads every model of the config that is not lazy. */
 int srn__models_load_all(srn__models *m, srn_progress_fn *progress, void *progress_ctx, srn_err *err);
-/* A hold on a model by name or alias; NULL or "" is the default one. SRN_ENOENT lists what there is;
- * SRN_EBUSY: known but not loaded now. */
-int srn__models_get(srn__models *m, const char *name, srn__served **ret, srn_err *err);
+/* A hold on a model by name or alias; NULL or "" is the default one. A lazy one is loaded on the caller's
+ * thread where it is not there. While another load is under way nothing comes of it: *ret_later is true with
+ * SRN_OK, and again(ctx) is called on another thread, perhaps before this returns, when it is time to ask
+ * again. SRN_ENOENT lists what there is; SRN_EBUSY: known, but not loaded now or not to be loaded. */
+int srn__models_get(srn__models *m, const char *name, void (*again)(void *ctx), void *ctx, srn__served **ret,
+                    bool *ret_later, srn_err *err);
 void srn__served_put(srn__served *v); /* any thread; the last one closes the engine on a thread of its own */
 /* Loads and unloads at run time; a failed load leaves everything as it was. Blocks; worker threads call it.
  * SRN_EBUSY: another one is under way. */
@@ -127,6 +130,11 @@ void srn__call_reply_source(srn__call *c, bool streamed, const char *content_typ
 void srn__call_wake(srn__call *c);
 void srn__call_hold(srn__call *c);
 void srn__call_drop(srn__call *c);
+/* A handler that must wait for something returns without a reply, and runs again from its start on a worker
+ * once somebody has called srn__call_again, from any thread, also before the handler has returned. It says so
+ * by srn__call_may_wait(true) before anybody could, and takes that back with false where it need not wait. */
+void srn__call_may_wait(srn__call *c, bool may);
+void srn__call_again(srn__call *c);
 /* For the log line and the metrics: written by the handler before it replies, then on the listener thread. */
 typedef struct srn__call_facts {
     char model[128];

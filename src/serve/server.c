@@ -32,9 +32,11 @@ static void count(void *ctx, const srn__call_end *e) {
 }
 
 /* Says what a model was given, for memory is planned here and never grows. */
-static void log_model(void *ctx, const char *name, const srn__served *v) {
+static void log_model(void *ctx, const char *name, const srn__served *v, const srn_err *why) {
     srn_server *s = ctx;
-    char text[512];
+    char text[sizeof why->text + 200];
+    if (why) snprintf(text, sizeof text, "%.127s: %s", name, why->text);
+    if (why) return srn__http_log_event(s->http, "model_failed", text);
     if (!v) return srn__http_log_event(s->http, "model_unloaded", name);
     srn_engine_info i = srn_engine_get_info(v->engine);
     snprintf(

@@ -43,7 +43,7 @@ def start(serve, tmp_path, config, keys=KEYS):  # noqa: F811
 
 TWO = (f"models:\n  - {{name: tiny, path: {TINY}, aliases: [small]}}\n"
        f"  - {{name: other, path: {OTHER}, lazy: true}}\n")
-COMPLETION = {"model": "tiny", "prompt": "abc", "max_tokens": 2, "ignore_eos": True}
+COMPLETION = {"model": "tiny", "prompt": "abc", "max_tokens": 2, "ignore_eos": True, "temperature": 0}
 
 
 def states(server):
@@ -57,8 +57,6 @@ def mapped(server, path):
 def test_models_come_and_go_at_run_time(serve, tmp_path):  # noqa: F811
     s = start(serve, tmp_path, TWO)
     assert states(s) == {"tiny": True, "other": False}
-    status, headers, error = ask(s, "/v1/completions", {**COMPLETION, "model": "other"}, "clerk")
-    assert status == 503 and error["error"]["code"] == "model_not_loaded" and headers["Retry-After"]
     assert ask(s, "/v1/models/load", {"model": "other"}, "boss")[2] == {"model": "other", "state": "loaded"}
     assert states(s)["other"] and ask(s, "/v1/completions", {**COMPLETION, "model": "other"}, "clerk")[0] == 200
     assert ask(s, "/v1/models/load", {"model": "other"}, "boss")[0] == 409  # it is there already
@@ -76,7 +74,78 @@ def test_models_come_and_go_at_run_time(serve, tmp_path):  # noqa: F811
     assert not mapped(s, OTHER)
     assert states(s) == {"tiny": True, "other": False}
     assert ask(s, "/v1/models/unload", {"model": "other"}, "boss")[0] == 409
+    assert ask(s, "/v1/models/unload", {"model": "tiny"}, "boss")[0] == 200  # it is not lazy: it stays away
+    status, headers, error = ask(s, "/v1/completions", COMPLETION, "clerk")
+    assert status == 503 and error["error"]["code"] == "model_not_loaded" and headers["Retry-After"]
+    assert ask(s, "/v1/models/load", {"model": "tiny"}, "boss")[0] == 200
     assert ask(s, "/v1/completions", COMPLETION, "clerk")[0] == 200
+
+
+def at_once(n, f):
+    """What n calls of f give that begin together."""
+    got, start_all = [], threading.Barrier(n)
+
+    def one(i):
+        start_all.wait()
+        got.append(f(i))
+    threads = [threading.Thread(target=one, args=(i,)) for i in range(n)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    return got
+
+
+@pytest.mark.parametrize("path,body", [("/v1/completions", {"prompt": "abc", "max_tokens": 2}), ("/v1/embeddings", {"input": "abc"}),
+                                       ("/tokenize", {"content": "abc"}), ("/v1/responses", {"input": "abc"}),
+                                       ("/v1/messages/count_tokens", {"messages": [{"role": "user", "content": "a"}]})])
+def test_the_first_request_loads_a_lazy_model(serve, tmp_path, path, body):  # noqa: F811
+    s = start(serve, tmp_path, TWO, keys=None)
+    assert states(s) == {"tiny": True, "other": False}
+    assert ask(s, path, {"model": "other", **body})[0] in (200, 400)  # the tiny model has no template for chats
+    assert states(s) == {"tiny": True, "other": True}
+
+
+def test_requests_wait_for_the_lazy_model_that_is_being_loaded(serve, tmp_path):  # noqa: F811
+    big = real_model("smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
+    s = start(serve, tmp_path, TWO + f"  - {{name: big, path: {big}, ctx: 256, lazy: true}}\n")
+    seen = at_once(24, lambda i: ask(s, "/v1/completions", {**COMPLETION, "model": ("big", "other", "tiny")[i % 3]}, "clerk"))
+    assert [status for status, *_ in seen] == [200] * 24  # more than there are workers
+    answers = {a["model"]: a["choices"][0]["text"] for *_, a in seen}
+    assert sorted(answers) == ["big", "other", "tiny"] and all(states(s).values())
+    assert sum('"event":"model_loaded"' in line for line in s.lines) == 3
+    assert ask(s, "/v1/models/unload", {"model": "other"}, "boss")[0] == 200
+    assert ask(s, "/v1/completions", {**COMPLETION, "model": "other"}, "clerk")[2]["choices"][0]["text"] == answers["other"]
+
+
+def test_a_lazy_model_that_cannot_be_loaded_fails_its_requests_alone(serve, tmp_path):  # noqa: F811
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(TINY.read_bytes()[:5000])
+    s = start(serve, tmp_path, TWO + f"  - {{name: broken, path: {broken}, lazy: true}}\n")
+    seen = at_once(12, lambda i: ask(s, "/v1/completions", {**COMPLETION, "model": ("broken", "tiny")[i % 2]}, "clerk"))
+    assert sorted(status for status, *_ in seen) == [200] * 6 + [503] * 6
+    for status, headers, error in seen:
+        if status == 503:
+            assert error["error"]["code"] == "model_not_loaded" and headers["Retry-After"]
+            assert "log" in error["error"]["message"] and str(tmp_path) not in error["error"]["message"]
+    assert str(broken) in s.wait_log(event="model_failed")["detail"]
+    broken.write_bytes(TINY.read_bytes())
+    assert ask(s, "/v1/models/load", {"model": "broken"}, "boss")[0] == 200
+    assert ask(s, "/v1/completions", {**COMPLETION, "model": "broken"}, "clerk")[0] == 200
+
+
+def test_a_client_that_leaves_while_a_lazy_model_is_loaded_leaves_nothing(serve, tmp_path):  # noqa: F811
+    big = real_model("smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
+    s = start(serve, tmp_path, TWO + f"  - {{name: big, path: {big}, ctx: 256, lazy: true}}\n", keys=None)
+    left = []
+    for i in range(12):
+        c = http.client.HTTPConnection(s.url.split("//")[1], timeout=120)
+        c.request("POST", "/v1/completions", json.dumps({**COMPLETION, "model": ("big", "other")[i % 2]}))
+        left.append(c)
+    for c in left:
+        c.close()
+    assert ask(s, "/v1/completions", {**COMPLETION, "model": "big"})[0] == 200
+    assert ask(s, "/v1/completions", {**COMPLETION, "model": "other"})[0] == 200
 
 
 def test_a_failed_load_changes_nothing(serve, tmp_path):  # noqa: F811

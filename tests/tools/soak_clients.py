@@ -512,10 +512,10 @@ class Clients:
         while time.monotonic() < self.until:
             try:
                 if self.o.second:
-                    await self.ask("POST", "/v1/models/load", b'{"model": "second"}', self.admin)
+                    await self.ask("POST", "/v1/models/load", b'{"model": "second"}', self.admin, (200, 409))  # a request for it loads it too
                     await self.sleep(r, 2)
                     body = json.dumps({"model": "second", "grace_ms": r.choice([0, 10, 1000])}).encode()
-                    await self.ask("POST", "/v1/models/unload", body, self.admin)
+                    await self.ask("POST", "/v1/models/unload", body, self.admin, (200, 409))
                 os.kill(self.server.process.pid, signal.SIGHUP)
                 await self.sleep(r, 2)
             except Exception as e:
@@ -525,4 +525,6 @@ class Clients:
     async def run(self, lap, seconds):
         self.until = time.monotonic() + seconds
         await asyncio.gather(self.operator(lap), *(self.client(i, lap) for i in range(self.o.clients)))
+        if self.o.second:
+            await self.ask("POST", "/v1/models/unload", b'{"model": "second"}', self.admin, (200, 409))
         self.answers.pop(-1, None)

@@ -25,9 +25,11 @@ typedef struct feed {
     bool done, ends_when_cancelled;
     int status;
     unsigned started, pulled, cancelled, freed;
-    unsigned blocked; /* handlers of /block that wait, */
-    bool release;     /* until this */
-    unsigned ended;   /* exchanges, by on_end */
+    unsigned blocked;       /* handlers of /block that wait, */
+    bool release;           /* until this */
+    srn__call *waiting[16]; /* held calls of /wait, which run again then */
+    unsigned n_waiting, again;
+    unsigned ended; /* exchanges, by on_end */
     int last_status;
     bool last_complete;
     char last_key[64], last_model[128];
@@ -167,6 +169,26 @@ static inline void handle_block(srn__call *c) {
     pthread_mutex_unlock(&f->lock);
     srn__call_reply_text(c, 200, "text/plain", SRN_STR("free"));
 }
+/* Waits without a worker, with ?now for what comes before it has returned. */
+static inline void handle_wait(srn__call *c) {
+    feed *f = feed_of(c);
+    pthread_mutex_lock(&f->lock);
+    bool ready = f->release;
+    if (ready) f->again++;
+    if (!ready) {
+        srn__call_may_wait(c, true);
+        if (srn__call_query(c, "now")) {
+            f->release = true;
+            srn__call_again(c);
+        } else {
+            srn__call_hold(c);
+            f->waiting[f->n_waiting++] = c;
+        }
+    }
+    pthread_cond_broadcast(&f->changed);
+    pthread_mutex_unlock(&f->lock);
+    if (ready) srn__call_reply_text(c, 200, "text/plain", SRN_STR("came"));
+}
 static inline void handle_nothing(srn__call *c) {
     (void)c;
 }
@@ -226,6 +248,7 @@ static const srn__route routes[] = {
     {"GET", "/id/{id}", handle_id, 0, SRN__OPENAI},
     {"GET", "/id/hello", handle_hello, 0, SRN__OPENAI},
     {"GET", "/block", handle_block, 0, SRN__OPENAI},
+    {"GET", "/wait", handle_wait, 0, SRN__OPENAI},
     {"GET", "/nothing", handle_nothing, 0, SRN__OPENAI},
     {"GET", "/busy", handle_busy, 0, SRN__OPENAI},
     {"GET", "/invalid", handle_invalid, 0, SRN__OPENAI},

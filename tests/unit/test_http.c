@@ -290,6 +290,40 @@ static void only_its_own_names_are_answered(void **state) {
     site_stop(&s);
 }
 
+static void a_handler_that_waits_runs_again_and_holds_no_worker(void **state) {
+    (void)state;
+    enum { N = 9 };
+    site s;
+    site_init(&s);
+    site_start(&s);
+    int fd[N];
+    for (int i = 0; i < N; i++) {
+        fd[i] = dial(s.port);
+        assert_true(say(fd[i], "GET /wait HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
+    }
+    wait_for(&s.feed, &s.feed.n_waiting, N); /* there are four workers */
+    check(ask(&s, "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n"), 200, NULL);
+    close(fd[0]); /* one leaves */
+    wait_for(&s.feed, &s.feed.ended, 2);
+    pthread_mutex_lock(&s.feed.lock);
+    s.feed.release = true;
+    pthread_mutex_unlock(&s.feed.lock);
+    for (int i = 0; i < N; i++) {
+        srn__call_again(s.feed.waiting[i]);
+        srn__call_again(s.feed.waiting[i]); /* which means nothing any more */
+        srn__call_drop(s.feed.waiting[i]);
+    }
+    for (int i = 1; i < N; i++) {
+        heard r = hear(fd[i], false);
+        check(r, 200, "came");
+        close(fd[i]);
+    }
+    assert_int_equal(s.feed.again, N - 1);
+    s.feed.release = false;
+    check(ask(&s, "GET /wait?now=1 HTTP/1.1\r\nHost: localhost\r\n\r\n"), 200, "came");
+    site_stop(&s);
+}
+
 static void ask_by_name(site *s, const char *name, int status) {
     char text[400];
     snprintf(text, sizeof text,
@@ -887,6 +921,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(reloaded_keys_replace_the_old_ones_unless_they_are_broken),
         cmocka_unit_test(only_its_own_names_are_answered),
         cmocka_unit_test(any_address_is_a_name_of_the_machine),
+        cmocka_unit_test(a_handler_that_waits_runs_again_and_holds_no_worker),
         cmocka_unit_test(pages_may_ask_only_where_their_origin_is_configured),
         cmocka_unit_test(the_world_is_not_served_without_keys),
         cmocka_unit_test(a_stream_is_sent_as_it_comes),
