@@ -11,8 +11,8 @@
 typedef struct srn__serve_flags {
     const char *listen, *config, *keys, *tls_cert, *tls_key, *kv, *speculate, *default_model;
     int64_t ctx, parallel, threads, cache_tokens, grace;
-    srn_str_list aliases, hosts, cors, limits;
-    bool allow_open, metrics_open, json, check_config;
+    srn_str_list aliases, hosts, cors, limits, models;
+    bool lazy, allow_open, metrics_open, json, check_config;
 } srn__serve_flags;
 
 /* Parses the command line and the file that it names into *c (initialised). SRN__SERVE_GO, or the exit code;

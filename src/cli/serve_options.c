@@ -1,23 +1,25 @@
 /* cli, serin serve: the options, and how they are laid over serin.yaml: a flag wins over the file. What
- * describes a model (--ctx, --kv, ...) is for the MODEL of the command line, or, where there is none, for
- * every model of the file. Refuses what srn_cli_parse and the parser of serin.yaml refuse.
+ * describes models (--ctx, --kv, ...) is for those of the command line, or, where there are none, for every
+ * model of the file. Refuses what srn_cli_parse and the parser of serin.yaml refuse.
  */
 #include <stdlib.h>
 
 #include "cli/serve.h"
 #include "format/format.h"
 
-enum { DRAFT_TOKENS = 4, DRAFT_MOST = 16 };
+enum { DRAFT_TOKENS = 4, DRAFT_MOST = 16, MOST_MODELS = 64 };
 
 static const char examples[] =
     "  serin serve smollm2\n"
     "  serin serve smollm2 --listen 0.0.0.0:8080 --keys keys.txt --tls-cert cert.pem --tls-key key.pem\n"
     "  serin serve ./model.gguf --alias gpt-4o-mini --ctx 8192 --parallel 32 --kv q8_0\n"
+    "  serin serve smollm2 --model big=./large.gguf --lazy   # each is loaded by its first request\n"
     "  serin serve --config serin.yaml --check-config\n"
     "  curl http://127.0.0.1:8080/v1/chat/completions \\\n"
     "    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello!\"}]}'\n";
 
-static int parse_flags(int argc, char **argv, srn__serve_flags *f, const char **ret_model) {
+/* models: [MOST_MODELS] */
+static int parse_flags(int argc, char **argv, srn__serve_flags *f, const char **models, int *ret_n) {
     const srn_opt opts[] = {
         {"listen", 'l', SRN_OPT_STR, &f->listen, 0, 0, "ADDRESS", "HOST:PORT or unix:PATH (127.0.0.1:8080)"},
         {"config", 'C', SRN_OPT_STR, &f->config, 0, 0, "FILE", "serin.yaml: models, routes, limits"},
@@ -29,7 +31,11 @@ static int parse_flags(int argc, char **argv, srn__serve_flags *f, const char **
         {"kv", 0, SRN_OPT_STR, &f->kv, 0, 0, "TYPE", "type of the KV cache: f16, q8_0 or f32"},
         {"speculate", 0, SRN_OPT_STR, &f->speculate, 0, 0, "HOW",
          "ngram, ngram:N or off: drafts from the text"},
-        {"alias", 'a', SRN_OPT_LIST, &f->aliases, 0, 0, "NAME", "another name for MODEL; may be repeated"},
+        {"model", 'm', SRN_OPT_LIST, &f->models, 0, 0, "NAME=MODEL",
+         "one more, by this name; may be repeated"},
+        {"lazy", 0, SRN_OPT_FLAG, &f->lazy, 0, 0, NULL, "models are loaded by the first request for them"},
+        {"alias", 'a', SRN_OPT_LIST, &f->aliases, 0, 0, "NAME",
+         "another name for the first MODEL; may be repeated"},
         {"default-model", 0, SRN_OPT_STR, &f->default_model, 0, 0, "NAME", "for requests that name none"},
         {"keys", 'k', SRN_OPT_STR, &f->keys, 0, 0, "FILE", "API keys, one NAME KEY [admin] a line"},
         {"allow-open", 0, SRN_OPT_FLAG, &f->allow_open, 0, 0, NULL,
@@ -48,8 +54,6 @@ static int parse_flags(int argc, char **argv, srn__serve_flags *f, const char **
     static const srn_cli_foreign foreign[] = {
         {"port", "it belongs to the address: --listen 127.0.0.1:PORT"},
         {"bind", "write --listen HOST:PORT"},
-        {"model", "name the model without an option: serin serve MODEL"},
-        {"m", "name the model without an option: serin serve MODEL"},
         {"ctx-size", "write --ctx N"},
         {"max-model-len", "write --ctx N"},
         {"max-num-seqs", "write --parallel N"},
@@ -67,7 +71,7 @@ static int parse_flags(int argc, char **argv, srn__serve_flags *f, const char **
     const srn_cli_spec spec = {
         .foreign = foreign,
         .n_foreign = SRN_LEN(foreign),
-        .usage = "serin serve [MODEL] [--config FILE] [--listen ADDRESS] ...",
+        .usage = "serin serve [MODEL...] [--config FILE] [--listen ADDRESS] ...",
         .about =
             "Serves models over HTTP with the APIs of OpenAI and Anthropic. Prints its address when it is\n"
             "ready; the log goes to standard error, one JSON line a request. SIGHUP reads keys and\n"
@@ -75,12 +79,10 @@ static int parse_flags(int argc, char **argv, srn__serve_flags *f, const char **
         .examples = examples,
         .opts = opts,
         .n_opts = SRN_LEN(opts),
-        .max_operands = 1,
+        .max_operands = MOST_MODELS,
     };
     f->ctx = f->parallel = f->threads = f->cache_tokens = f->grace = -1;
-    int n = 0;
-    *ret_model = NULL;
-    return srn_cli_parse(&spec, argc, argv, ret_model, &n);
+    return srn_cli_parse(&spec, argc, argv, models, ret_n);
 }
 
 void srn__serve_flags_done(srn__serve_flags *f) {
@@ -88,6 +90,7 @@ void srn__serve_flags_done(srn__serve_flags *f) {
     srn_str_list_done(&f->hosts);
     srn_str_list_done(&f->cors);
     srn_str_list_done(&f->limits);
+    srn_str_list_done(&f->models);
 }
 
 /* ---- limits: "NAME=VALUE" is read as the file would be ---- */
@@ -128,6 +131,7 @@ static int describe_model(const srn__serve_flags *f, srn_config_model *m, srn_er
     if (f->threads > 0) m->threads = (uint32_t)f->threads;
     if (f->cache_tokens > 0) m->cache_tokens = (uint64_t)f->cache_tokens;
     if (f->kv) m->kv_type = f->kv;
+    m->lazy = m->lazy || f->lazy;
     return f->speculate ? parse_speculate(f->speculate, &m->speculate, err) : SRN_OK;
 }
 
@@ -139,20 +143,48 @@ static const char *model_name(srn_config *c, const char *model) {
     return srn_arena_strndup(&c->arena, name, n);
 }
 
-static int add_model(const srn__serve_flags *f, srn_config *c, const char *model, srn_err *err) {
-    srn_config_model *all = srn_arena_alloc(&c->arena, (c->n_models + 1) * sizeof *all);
-    const char *name = model_name(c, model);
-    if (!all || !name) return srn_fail_nomem(err, (c->n_models + 1) * sizeof *all);
-    all[0] = (srn_config_model){
-        .name = name, .path = model, .aliases = f->aliases.items, .n_aliases = (uint32_t)f->aliases.n};
-    if (c->n_models) memcpy(all + 1, c->models, c->n_models * sizeof *all);
-    c->models = all;
-    c->n_models++;
-    return describe_model(f, &all[0], err);
+/* "NAME=MODEL", or MODEL; no name has a slash in it, so that paths may have any sign. */
+static int describe_named(const srn__serve_flags *f, srn_config *c, const char *text, srn_config_model *ret,
+                          srn_err *err) {
+    size_t n = strcspn(text, "=/");
+    bool named = text[n] == '=';
+    if (named && (n == 0 || !text[n + 1]))
+        return srn_fail(err, SRN_EUSAGE, "--model %s: write NAME=MODEL, for example --model big=./large.gguf",
+                        text);
+    ret->path = named ? text + n + 1 : text;
+    ret->name = named ? srn_arena_strndup(&c->arena, text, n) : model_name(c, text);
+    return ret->name ? describe_model(f, ret, err) : srn_fail_nomem(err, n);
 }
 
-static int lay_models(const srn__serve_flags *f, srn_config *c, const char *model, srn_err *err) {
-    if (model) return add_model(f, c, model, err);
+/* Those of the command line come before those of the file: the first is for requests that name none. */
+static int add_models(const srn__serve_flags *f, srn_config *c, const char *const *operands,
+                      size_t n_operands, srn_err *err) {
+    size_t n = n_operands + f->models.n;
+    srn_config_model *all = srn_arena_alloc(&c->arena, (c->n_models + n) * sizeof *all);
+    if (n > MOST_MODELS)
+        return srn_fail(err, SRN_EUSAGE, "%zu models are named; at most %d can be, and more in a file", n,
+                        MOST_MODELS);
+    if (!all) return srn_fail_nomem(err, (c->n_models + n) * sizeof *all);
+    memset(all, 0, n * sizeof *all);
+    int code = SRN_OK;
+    for (size_t i = 0; i < n_operands && !code; i++) {
+        all[i] = (srn_config_model){.name = model_name(c, operands[i]), .path = operands[i]};
+        code = all[i].name ? describe_model(f, &all[i], err) : srn_fail_nomem(err, strlen(operands[i]));
+    }
+    for (size_t i = n_operands; i < n && !code; i++)
+        code = describe_named(f, c, f->models.items[i - n_operands], &all[i], err);
+    if (code) return code;
+    all[0].aliases = f->aliases.items;
+    all[0].n_aliases = (uint32_t)f->aliases.n;
+    if (c->n_models) memcpy(all + n, c->models, c->n_models * sizeof *all);
+    c->models = all;
+    c->n_models += (uint32_t)n;
+    return SRN_OK;
+}
+
+static int lay_models(const srn__serve_flags *f, srn_config *c, const char *const *operands, size_t n,
+                      srn_err *err) {
+    if (n || f->models.n) return add_models(f, c, operands, n, err);
     if (f->aliases.n)
         return srn_fail(err, SRN_EUSAGE,
                         "--alias names the MODEL of the command line, and there is none; write "
@@ -178,7 +210,8 @@ static int check_paths(const srn_config *c, srn_err *err) {
     return SRN_OK;
 }
 
-static int lay_flags(const srn__serve_flags *f, srn_config *c, const char *model, srn_err *err) {
+static int lay_flags(const srn__serve_flags *f, srn_config *c, const char *const *models, size_t n_models,
+                     srn_err *err) {
     int code = f->config ? srn_config_load(c, f->config, err) : SRN_OK;
     if (code) return code;
     if (f->listen) c->listen = f->listen;
@@ -192,14 +225,14 @@ static int lay_flags(const srn__serve_flags *f, srn_config *c, const char *model
     c->metrics_open = c->metrics_open || f->metrics_open;
     if (f->grace >= 0) c->grace_ms = (uint32_t)f->grace * 1000;
     for (size_t i = 0; i < f->limits.n && !code; i++) code = lay_limit(c, f->limits.items[i], err);
-    if (!code) code = lay_models(f, c, model, err);
+    if (!code) code = lay_models(f, c, models, n_models, err);
     return code ? code : check_paths(c, err);
 }
 
 int srn__serve_parse(int argc, char **argv, srn__serve_flags *f, srn_config *c, srn_err *err) {
-    const char *model;
-    int code = parse_flags(argc, argv, f, &model);
+    const char *models[MOST_MODELS];
+    int n = 0, code = parse_flags(argc, argv, f, models, &n);
     if (code >= 0) return code;
-    code = lay_flags(f, c, model, err);
+    code = lay_flags(f, c, models, (size_t)n, err);
     return code ? srn_cli_error("serve", err) : SRN__SERVE_GO;
 }

@@ -45,7 +45,12 @@ static int check_model(const srn_config *c, const srn_config_model *m, srn_err *
     const char *twice = claims(c, m->name) > 1 ? m->name : NULL;
     for (uint32_t k = 0; k < m->n_aliases && !twice; k++)
         if (claims(c, m->aliases[k]) > 1) twice = m->aliases[k];
-    if (twice) return srn_config_fail(c, twice, err, "models: the name '%s' is used more than once", twice);
+    if (twice)
+        return srn_config_fail(
+            c, twice, err,
+            "models: the name '%s' is used more than once; name one of them otherwise (name:, or --model "
+            "NAME=MODEL)",
+            twice);
     bool known = !m->kv_type;
     for (size_t k = 0; k < SRN_LEN(kv_types) && !known; k++) known = strcmp(m->kv_type, kv_types[k]) == 0;
     if (known) return SRN_OK;

@@ -5,6 +5,7 @@ import ctypes
 import http.client
 import json
 import os
+import subprocess
 import threading
 import time
 import urllib.error
@@ -346,6 +347,36 @@ def test_a_stuck_engine_is_alive_and_not_ready(smol):
     assert r.readline()
     r.close()
     c.close()
+
+
+# ---- several by flags ----
+
+def test_several_models_are_named_on_the_command_line(serve, tmp_path):  # noqa: F811
+    odd = tmp_path / "a=b.gguf"  # a path may have any sign
+    odd.write_bytes(TINY.read_bytes())
+    s = serve(TINY, OTHER, "--model", f"third={TINY}", "--model", odd, "--alias", "first")
+    assert list(states(s).items()) == [("llama", True), ("llama-gqa", True), ("third", True), ("a=b", True)]
+    answers = [ask(s, "/v1/completions", {**COMPLETION, "model": m})[2] for m in (None, "first", "llama-gqa", "third", "a=b")]
+    assert [a["model"] for a in answers] == ["llama", "llama", "llama-gqa", "third", "a=b"]
+    weights = {m["id"]: m["weights"] for m in ask(s, "/v1/models")[2]["data"]}
+    assert weights["llama"] == weights["third"] == weights["a=b"] != weights["llama-gqa"]
+
+
+def test_lazy_models_of_the_command_line_are_loaded_by_their_requests(serve):  # noqa: F811
+    s = serve(TINY, "-m", f"other={OTHER}", "--lazy")
+    assert not any(states(s).values())
+    assert ask(s, "/v1/completions", {**COMPLETION, "model": "other"})[0] == 200
+    assert states(s) == {"llama": False, "other": True}
+
+
+def test_models_that_cannot_be_told_apart_are_refused(tmp_path):
+    def said(*args):
+        done = subprocess.run([os.environ["SERIN"], "serve", *map(str, args)], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 2
+        return done.stderr
+    assert "'llama' is used more than once" in said(TINY, TINY) and "--model NAME=MODEL" in said(TINY, TINY)
+    for wrong in ("=" + str(TINY), "name="):
+        assert f"--model {wrong}: write NAME=MODEL" in said("--model", wrong)
 
 
 # ---- sizes that do not go together ----
