@@ -379,11 +379,13 @@ void srn__handle_responses(srn__call *c) {
     code = srn__openai_parse(chat, true, &srn__call_config(c)->limits, &r, &param, &err);
     bool found = !code && srn__job_model(c, "/v1/responses", r.model, &v, &route);
     if (found) code = start(c, &r, body, v, route, &a, &param, &err);
-    if (code)
+    if (code) {
+        srn__responses_rename(&err);
         srn__call_fail_err(c, param_name(param), &err);
-    else if (found)
+    } else if (found) {
         srn__call_reply_source(c, a->stream, a->stream ? "text/event-stream" : "application/json",
                                &answer_ops, a);
+    }
     srn__openai_request_done(&r);
     json_decref(chat);
 }

@@ -12,4 +12,7 @@
  * SRN_ELIMIT, SRN_ENOMEM, with f->param set. Pure. */
 int srn__responses_to_chat(const json_t *body, const srn_config_limits *limits, srn__fields *f, json_t **ret);
 
+/* Calls the fields that an error names by what they are called in this API. */
+void srn__responses_rename(srn_err *err);
+
 #endif

@@ -291,3 +291,42 @@ int srn__responses_to_chat(const json_t *body, const srn_config_limits *limits, 
     *ret = chat;
     return SRN_OK;
 }
+
+/* ---- errors ---- */
+
+static bool is_word(char c) {
+    return c == '_' || (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+void srn__responses_rename(srn_err *err) {
+    /* The longer ones first: the first that fits at a place is taken. */
+    static const char *const names[][2] = {{"response_format.json_schema", "text.format"},
+                                           {"response_format", "text.format"},
+                                           {"max_completion_tokens", "max_output_tokens"},
+                                           {"max_tokens", "max_output_tokens"},
+                                           {"'messages'", "'input'"},
+                                           {"].function must be an object with a name", "] must have a name"},
+                                           {"].function.", "]."},
+                                           {"\"function\": {\"name\": ...}", "\"name\": ..."}};
+    char out[sizeof err->text];
+    size_t n = 0;
+    for (const char *p = err->text; *p && n + 1 < sizeof out;) {
+        const char *const *found = NULL;
+        for (size_t i = 0; i < SRN_LEN(names) && !found; i++) {
+            size_t len = strlen(names[i][0]);
+            bool inside =
+                is_word(*p) && ((p > err->text && is_word(p[-1])) || is_word(p[SRN_MIN(len, strlen(p))]));
+            if (!inside && strncmp(p, names[i][0], len) == 0) found = names[i];
+        }
+        if (!found) {
+            out[n++] = *p++;
+            continue;
+        }
+        size_t len = SRN_MIN(strlen(found[1]), sizeof out - 1 - n);
+        memcpy(out + n, found[1], len);
+        n += len;
+        p += strlen(found[0]);
+    }
+    out[n] = 0;
+    memcpy(err->text, out, n + 1);
+}

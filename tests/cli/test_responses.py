@@ -1,5 +1,6 @@
 """The Responses API with the official client and on the wire, on the real SmolLM2."""
 import json
+import re
 
 import jsonschema
 import openai
@@ -120,6 +121,23 @@ def test_what_is_wrong_is_refused_by_name(smol_server, change, param):  # noqa: 
     status, _, text = post(smol_server, "/v1/responses", {"model": "smol", "input": "Hi", "max_output_tokens": 2, **change})
     error = json.loads(text)["error"]
     assert status in (400, 404) and error["param"] == param and set(error) == {"message", "type", "param", "code"}, text
+
+
+@pytest.mark.parametrize("change, says", [
+    ({"max_output_tokens": 0}, "'max_output_tokens' is 0"), ({"max_output_tokens": "x"}, "'max_output_tokens' must be an integer"),
+    ({"text": {"format": {"type": "json_schema", "name": "x"}}}, "text.format must be an object with a name and a schema"),
+    ({"text": {"format": {"type": "xml"}}}, "text.format.type 'xml'"),
+    ({"text": {"format": {"type": "json_schema", "name": "x", "schema": {"not": {}}}}}, "not"),
+    ({"tools": [{"type": "function"}]}, "tools[0] must have a name"),
+    ({"tools": [{"type": "function", "name": "a b"}]}, "tools[0].name must be"),
+    ({"tools": [{"type": "function", "name": "a", "parameters": 3}]}, "tools[0].parameters must be"),
+    ({"tool_choice": "sometimes"}, '{"type": "function", "name": ...}'), ({"input": [{"type": "reasoning", "summary": []}]}, "'input'"),
+])
+def test_errors_name_the_fields_of_this_api(smol_server, change, says):  # noqa: F811
+    body = {"model": "smol", "input": "Hi", **change}
+    error = json.loads(post(smol_server, "/v1/responses", body)[2])["error"]
+    assert says in error["message"], error
+    assert not re.search(r"\bmax_tokens|messages|response_format|format\.json_schema|function\.", error["message"]), error
 
 
 def test_calls_are_reserved_for_the_ledger(smol_server):  # noqa: F811
