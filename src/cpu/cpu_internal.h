@@ -100,7 +100,12 @@ static inline uint16_t srn__q8_scale_bits(float amax) {
  * indices n_past, n_past+1, ... Query i sees the positions j <= n_past+i, and with a window only
  * j > n_past+i - window. Position j lies in block blocks[j / block_len] of the cache, where K is
  * [block_len/16][d_k][16] (a lane is a position) and V is [block_len][d_v]; of type q8_0 both are
- * block_len/16 pieces (above). Blocks of positions that no query sees are not looked at. */
+ * block_len/16 pieces (above). Blocks of positions that no query sees are not looked at.
+ *
+ * With `part`, only segments [seg0, seg1) are computed, and each pair's result of each of them goes,
+ * unmerged, into a record of its own: o[d_v], from align_up(d_v, 16) on the maximum and the sum, which is 0
+ * where the pair sees nothing of the segment. attn_merge makes the result of the records of all segments, so
+ * that one query's segments can be spread over threads. */
 typedef struct srn_attn {
     srn_kv_type kv_type;
     const uint8_t *k, *v;                  /* this layer's and KV head's part of block 0 */
@@ -116,7 +121,16 @@ typedef struct srn_attn {
     size_t q_stride;
     float *out; /* at out + i*out_stride + h*d_v */
     size_t out_stride;
+    float *
+        part; /* NULL, or: segment s, query i, head h at part + (s-seg0)*part_stride + (i*n_heads+h)*record */
+    size_t part_stride;
+    uint32_t seg0, seg1;
 } srn_attn;
+
+/* Floats of one record: o, maximum and sum, padded to whole lines. */
+static inline size_t srn__attn_record(uint32_t d_v) {
+    return (size_t)srn_align_up(d_v, 16) + 16;
+}
 
 /* ---- the kernel table ---- */
 
@@ -160,6 +174,9 @@ typedef struct srn_kernels {
     size_t (*attn_scratch_bytes)(uint32_t d_k, uint32_t d_v);
     /* False when a score, before the soft cap, is not finite; out is then undefined. */
     bool (*attention)(const srn_attn *a, void *scratch);
+    /* One pair's records of n segments in ascending order, at part + i*part_stride, into out[d_v]; the pair
+     * sees something of at least one. The first record that counts is used up. */
+    void (*attn_merge)(uint32_t d_v, uint32_t n, float *part, size_t part_stride, float *out);
 } srn_kernels;
 
 /* Each fills in what it has over what is there already: ref, then avx2, avx512, avx512vnni. */
@@ -180,6 +197,7 @@ void srn__kernels_avx512vnni_matmul(srn_kernels *k);
 /* The reference of attention: SIMD tables fall back on it for shapes that they do not have. */
 size_t srn__attn_scratch_bytes_ref(uint32_t d_k, uint32_t d_v);
 bool srn__attention_ref(const srn_attn *a, void *scratch);
+void srn__attn_merge_ref(uint32_t d_v, uint32_t n, float *part, size_t part_stride, float *out);
 
 /* The table for this CPU, up to `limit` ("ref", "avx2", "avx512", "avx512vnni"; NULL for the best). A level
  * that the CPU lacks is SRN_EUNSUP, an unknown one SRN_EINVAL. */

@@ -171,6 +171,21 @@ static void carve_rows(const srn_cpu *c, carver *a, size_t tokens, srn_rows *r) 
     r->act_att = carve(a, c->k.act_bytes(in_groups(hp->n_head * hp->d_v), n, 1), 1);
 }
 
+static void carve_attention(srn_cpu *c, carver *a) {
+    srn_kv_group groups[SRN_KV_MAX_GROUPS];
+    size_t n_items, part_floats;
+    uint32_t n_splits;
+    srn__attend_sizes(c, &n_items, &n_splits, &part_floats);
+    float *parts = carve(a, part_floats, sizeof *parts); /* one layer's at a time */
+    for (uint32_t g = 0, n = srn_kv_groups(c->m, groups); g < n; g++) {
+        srn_attn_plan *p = &c->w.attn[g];
+        p->items = carve(a, n_items, sizeof *p->items);
+        p->splits = carve(a, n_splits, sizeof *p->splits);
+        p->parts = parts;
+        p->max_splits = n_splits, p->max_part_floats = part_floats;
+    }
+}
+
 static void carve_work(srn_cpu *c, carver *a) {
     const srn_hparams *hp = &c->m->hp;
     size_t t = c->o.max_batch, slots = t * hp->n_expert_used;
@@ -200,6 +215,7 @@ static void carve_work(srn_cpu *c, carver *a) {
     w->pos = carve(a, t, sizeof(uint32_t));
     w->slice = carve(a, t, sizeof(uint32_t));
     w->tiles = carve(a, t, sizeof *w->tiles);
+    carve_attention(c, a);
     w->act_mid = carve(a, c->k.act_bytes(in_groups(widest_ff(hp)), (uint32_t)SRN_MAX(t, slots), 1), 1);
 }
 

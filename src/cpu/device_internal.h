@@ -13,7 +13,7 @@ typedef struct srn_choice {
     float weight;
 } srn_choice;
 
-/* Neighbouring queries of a slice, whose attention is one item for each KV head (or part of its heads). */
+/* Neighbouring queries of a slice, whose attention is computed together. */
 typedef struct srn_query_tile {
     uint32_t slice, first, n; /* first: token of the slice */
 } srn_query_tile;
@@ -25,6 +25,30 @@ typedef struct srn_rows {
     void *act_wide; /* quantised, one or two planes: what the first product of a block reads */
     void *act_att;  /* the attention's results, quantised, one plane */
 } srn_rows;
+
+/* One query of one KV head whose segments are computed by several items (attend.c). */
+typedef struct srn_attn_split {
+    float *part; /* the records [n_segments][heads of the group] */
+    uint32_t tile, kv_head, seg0, n_segments, items;
+    atomic_uint left; /* items not done yet: the last one merges */
+} srn_attn_split;
+
+/* What a thread takes: some of the heads of a tile and KV head, and with a split some of its segments. */
+typedef struct srn_attn_item {
+    srn_attn_split *split; /* or NULL */
+    uint32_t tile;
+    uint16_t kv_head, head0, head1; /* of the group: [head0, head1) */
+    uint32_t seg0, seg1;
+} srn_attn_item;
+
+/* The items of a layer, longest first; the same for all layers of a group of the cache. */
+typedef struct srn_attn_plan {
+    srn_attn_item *items;
+    srn_attn_split *splits;
+    float *parts;
+    uint32_t n_items, n_splits, max_splits;
+    size_t part_floats, max_part_floats;
+} srn_attn_plan;
 
 /* Work buffers for max_batch tokens; rows are tokens, every row 64-byte aligned in its stride. */
 typedef struct srn_work {
@@ -47,6 +71,7 @@ typedef struct srn_work {
     uint32_t *pos;          /* index in its sequence */
     uint32_t *slice;        /* the token's slice */
     srn_query_tile *tiles;  /* by how long they take, ascending */
+    srn_attn_plan attn[SRN_KV_MAX_GROUPS];
 } srn_work;
 
 typedef struct srn_cpu {
@@ -83,6 +108,23 @@ static inline const srn_packed *srn__packed(const srn_cpu *c, const srn_mat *mat
     return &c->packed[c->first_packed[mat - c->m->mats] + e];
 }
 
+/* Tiles of a layer's KV head in block 0 of its group; those of other blocks lie kv_block_bytes apart. */
+static inline uint8_t *srn__k_tiles(const srn_cpu *c, const srn_layer *l, uint32_t h) {
+    return c->kv_group[l->kv_group] +
+           (size_t)l->kv_index * c->m->hp.n_head_kv * (c->k_tile_bytes + c->v_tile_bytes) +
+           h * c->k_tile_bytes;
+}
+static inline uint8_t *srn__v_tiles(const srn_cpu *c, const srn_layer *l, uint32_t h) {
+    return srn__k_tiles(c, l, 0) + c->m->hp.n_head_kv * c->k_tile_bytes + h * c->v_tile_bytes;
+}
+
 int srn__cpu_forward(srn_device *d, const srn_batch *b, srn_err *err);
+
+/* Attention of a step. attend_sizes says how much a plan holds, for the carving of its memory; plan makes
+ * the plans of all groups, on one thread before the step; attend computes a layer on every thread of the
+ * pool, with next_item 0 before and a barrier after. False when a score was not finite. */
+void srn__attend_sizes(const srn_cpu *c, size_t *ret_items, uint32_t *ret_splits, size_t *ret_part_floats);
+void srn__attend_plan(srn_cpu *c, const srn_batch *b);
+bool srn__attend(srn_cpu *c, const srn_batch *b, const srn_layer *l, void *scratch);
 
 #endif

@@ -10,8 +10,6 @@ typedef struct step {
     const srn_batch *b;
     const srn_hparams *hp;
     uint32_t n; /* tokens */
-    uint32_t n_tiles,
-        head_parts; /* of attention: tiles of queries; parts of the heads that share a KV head */
 } step;
 
 /* One thread's view of a step. With few tokens every thread keeps the residual stream and what is derived
@@ -112,16 +110,6 @@ static void project_qkv(const worker *t, const srn_layer *l, const srn_act *a) {
     product_part(t, v, a, l->v_bias, t->w->v, nq + nk, p0, p1);
 }
 
-/* Tiles of a layer's KV head in block 0 of its group; those of other blocks lie kv_block_bytes apart. */
-static uint8_t *k_tiles(const srn_cpu *c, const srn_layer *l, uint32_t h) {
-    return c->kv_group[l->kv_group] +
-           (size_t)l->kv_index * c->m->hp.n_head_kv * (c->k_tile_bytes + c->v_tile_bytes) +
-           h * c->k_tile_bytes;
-}
-static uint8_t *v_tiles(const srn_cpu *c, const srn_layer *l, uint32_t h) {
-    return k_tiles(c, l, 0) + c->m->hp.n_head_kv * c->k_tile_bytes + h * c->v_tile_bytes;
-}
-
 static const srn_slice *slice_of(const worker *t, uint32_t token) {
     return &t->s->b->slices[t->w->slice[token]];
 }
@@ -145,92 +133,14 @@ static void finish_head(const worker *t, const srn_layer *l, uint32_t token, uin
     uint32_t pos = t->w->pos[token];
     size_t at = s->blocks[l->kv_group][pos / SRN_KV_BLOCK] * t->c->kv_block_bytes[l->kv_group];
     flag(t, k->kv_store(t->c->o.kv_type, x, t->w->v + ((size_t)token * hp->n_head_kv + h) * hp->d_v, hp->d_k,
-                        hp->d_v, pos % SRN_KV_BLOCK, k_tiles(t->c, l, h) + at, v_tiles(t->c, l, h) + at));
+                        hp->d_v, pos % SRN_KV_BLOCK, srn__k_tiles(t->c, l, h) + at,
+                        srn__v_tiles(t->c, l, h) + at));
 }
 
 static void finish_qk(const worker *t, const srn_layer *l) {
     uint32_t heads = t->hp->n_head + t->hp->n_head_kv, a, b;
     part(t, t->n * heads, 1, &a, &b);
     for (uint32_t i = a; i < b; i++) finish_head(t, l, i / heads, i % heads);
-}
-
-#define QUERY_TILE 32
-
-/* Pairs of query and position: what a tile's time grows with, but for windows. */
-static uint64_t tile_work(const srn_batch *b, const srn_query_tile *t) {
-    return (uint64_t)t->n * (b->slices[t->slice].n_past + t->first + t->n);
-}
-
-/* Finds every token's slice, and cuts the attention of a step into tiles of queries, which times KV heads
- * times head parts are the items. The tiles of a slice come in order, so that sorting is quick. One thread.
- */
-static void plan_step(step *s) {
-    const srn_batch *b = s->b;
-    srn_work *w = &s->c->w;
-    for (uint32_t i = 0; i < b->n_slices; i++)
-        for (uint32_t q = 0; q < b->slices[i].n_tokens; q++) {
-            w->slice[b->slices[i].first + q] = i;
-            if (q % QUERY_TILE) continue;
-            srn_query_tile tile = {i, q, SRN_MIN(b->slices[i].n_tokens - q, (uint32_t)QUERY_TILE)};
-            uint32_t at = s->n_tiles++;
-            for (; at > 0 && tile_work(b, &w->tiles[at - 1]) > tile_work(b, &tile); at--)
-                w->tiles[at] = w->tiles[at - 1];
-            w->tiles[at] = tile;
-        }
-    uint32_t group = s->hp->n_head / s->hp->n_head_kv, threads = srn__pool_threads(s->c->pool);
-    s->head_parts = 1;
-    while (s->n_tiles * s->hp->n_head_kv * s->head_parts < 2 * threads && s->head_parts < group &&
-           threads > 1)
-        s->head_parts++;
-}
-
-/* Where an item's keys begin in memory. */
-static const uint8_t *item_keys(const worker *t, const srn_layer *l, const srn_query_tile *tile,
-                                uint32_t kv_head) {
-    const srn_slice *s = &t->s->b->slices[tile->slice];
-    uint32_t first = s->n_past + tile->first;
-    uint32_t pos = l->window && first >= l->window ? first + 1 - l->window : 0;
-    return k_tiles(t->c, l, kv_head) +
-           s->blocks[l->kv_group][pos / SRN_KV_BLOCK] * t->c->kv_block_bytes[l->kv_group];
-}
-
-/* Item i of n; they are taken from the last, which takes longest. */
-static void attention_item(const worker *t, const srn_layer *l, uint32_t i) {
-    const srn_hparams *hp = t->hp;
-    uint32_t group = hp->n_head / hp->n_head_kv, parts = t->s->head_parts, per_tile = hp->n_head_kv * parts;
-    const srn_query_tile *tile = &t->w->tiles[i / per_tile];
-    const srn_slice *s = &t->s->b->slices[tile->slice];
-    uint32_t kv_head = i % per_tile / parts, h0 = group * (i % parts) / parts,
-             h1 = group * (i % parts + 1) / parts, next = i - t->n_threads; /* probably */
-    size_t token = s->first + tile->first, head = kv_head * group + h0;
-    srn_attn a = {.kv_type = t->c->o.kv_type,
-                  .k = k_tiles(t->c, l, kv_head),
-                  .v = v_tiles(t->c, l, kv_head),
-                  .k_block_stride = t->c->kv_block_bytes[l->kv_group],
-                  .v_block_stride = t->c->kv_block_bytes[l->kv_group],
-                  .blocks = s->blocks[l->kv_group],
-                  .block_len = SRN_KV_BLOCK,
-                  .d_k = hp->d_k,
-                  .d_v = hp->d_v,
-                  .n_past = s->n_past + tile->first,
-                  .n_queries = tile->n,
-                  .n_heads = h1 - h0,
-                  .window = l->window,
-                  .scale = hp->attn_scale,
-                  .softcap = hp->attn_softcap,
-                  .q = t->w->q + (token * hp->n_head + head) * hp->d_k,
-                  .q_stride = (size_t)hp->n_head * hp->d_k,
-                  .out = t->w->att + (token * hp->n_head + head) * hp->d_v,
-                  .out_stride = (size_t)hp->n_head * hp->d_v};
-    if (i >= t->n_threads) a.soon = item_keys(t, l, &t->w->tiles[next / per_tile], next % per_tile / parts);
-    flag(t, t->c->k.attention(&a, t->scratch));
-}
-
-/* Items are taken from a counter, longest first. */
-static void attend(const worker *t, const srn_layer *l) {
-    uint32_t i, n = t->s->n_tiles * t->hp->n_head_kv * t->s->head_parts;
-    while ((i = atomic_fetch_add_explicit(&t->c->next_item, 1, memory_order_relaxed)) < n)
-        attention_item(t, l, n - 1 - i);
 }
 
 static void attention_block(const worker *t, uint32_t layer, const srn_act *in) {
@@ -241,7 +151,7 @@ static void attention_block(const worker *t, uint32_t layer, const srn_act *in) 
     barrier(t);
     finish_qk(t, l);
     barrier(t);
-    attend(t, l);
+    flag(t, srn__attend(t->c, t->s->b, l, t->scratch));
     barrier(t);
     prepare_all(t, &mid);
     product(t, l->o, &mid, l->o_bias, t->w->out);
@@ -476,7 +386,9 @@ int srn__cpu_forward(srn_device *d, const srn_batch *b, srn_err *err) {
     srn_cpu *c = (srn_cpu *)d;
     step s = {.c = c, .b = b, .hp = &c->m->hp, .n = b->n_tokens};
     atomic_store(&c->non_finite, false);
-    plan_step(&s);
+    for (uint32_t i = 0; i < b->n_slices; i++)
+        for (uint32_t q = 0; q < b->slices[i].n_tokens; q++) c->w.slice[b->slices[i].first + q] = i;
+    srn__attend_plan(c, b);
     srn__pool_run(c->pool, run_step, &s);
     if (atomic_load(&c->non_finite))
         return srn_fail(err, SRN_ENONFINITE,

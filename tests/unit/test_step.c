@@ -216,6 +216,38 @@ static void blocks_behind_the_window_are_not_read(void **state) {
     }
 }
 
+/* Two sequences of several segments of attention, whose last tokens are decoded together: few enough for
+ * their segments and heads to be spread over threads. */
+static void long_sequences_get_the_same_however_many_threads_share_them(void **state) {
+    (void)state;
+    enum { LONG = 1200, STEPS = 3 };
+    static const uint32_t threads[] = {1, 2, 3, 8}, lengths[2] = {LONG - 1, 530};
+    static int32_t tokens[LONG + STEPS];
+    for (uint32_t i = 0; i < SRN_LEN(tokens); i++) tokens[i] = (int32_t)((i * i + i / 7) % N_VOCAB);
+    for (size_t g = 0; g < SRN_LEN(goldens); g++) {
+        float logits[SRN_LEN(threads)][STEPS][2 * N_VOCAB];
+        for (size_t i = 0; i < SRN_LEN(threads); i++) {
+            srn_device_opts o = opts((srn_kv_type)(g % 3));
+            o.n_ctx = LONG + STEPS, o.threads = threads[i];
+            fixture f = open_golden(goldens[g], o);
+            uint32_t blocks[64];
+            for (uint32_t k = 0; k < 64; k++) blocks[k] = k * 11 % 64;
+            part p[2] = {{tokens, {blocks, blocks}, 0, 0}, {tokens, {blocks + 32, blocks + 32}, 0, 0}};
+            for (uint32_t s = 0; s < 2; s++)
+                for (p[s].to = 0; p[s].to < lengths[s]; p[s].from = p[s].to) {
+                    p[s].to = SRN_MIN(p[s].from + 400, lengths[s]);
+                    step(&f, &p[s], 1, false, logits[i][0], NULL);
+                }
+            for (uint32_t at = 0; at < STEPS; at++, p[0].from++, p[1].from++) {
+                p[0].to = p[0].from + 1, p[1].to = p[1].from + 1;
+                step(&f, p, 2, false, logits[i][at], NULL);
+            }
+            assert_memory_equal(logits[i], logits[0], sizeof logits[0]);
+            close_golden(&f);
+        }
+    }
+}
+
 static void count(void *ctx, uint32_t i) {
     uint32_t *counts = ctx;
     counts[i]++; /* two threads here at once would be a race, which ThreadSanitizer sees */
@@ -245,6 +277,7 @@ int main(void) {
         cmocka_unit_test(hidden_states_are_what_the_head_reads_however_the_batch_is_cut),
         cmocka_unit_test(a_copied_block_goes_on_as_the_original_would),
         cmocka_unit_test(blocks_behind_the_window_are_not_read),
+        cmocka_unit_test(long_sequences_get_the_same_however_many_threads_share_them),
         cmocka_unit_test(parallel_work_is_done_once_each),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

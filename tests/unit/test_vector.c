@@ -402,19 +402,44 @@ static float *attend(const srn_kernels *k, srn_attn a, bool *ret_ok) {
     return out;
 }
 
+/* The same by records of segments, computed in random runs and then merged. */
+static float *attend_in_parts(const srn_kernels *k, srn_attn a, bool *ret_ok) {
+    size_t n = (a.n_queries - 1) * a.out_stride + (size_t)a.n_heads * a.d_v, record = srn__attn_record(a.d_v);
+    uint32_t pairs = a.n_queries * a.n_heads;
+    uint32_t first = a.window && a.n_past + 1 > a.window ? (a.n_past + 1 - a.window) / SRN_SEGMENT : 0;
+    uint32_t stop = (a.n_past + a.n_queries + SRN_SEGMENT - 1) / SRN_SEGMENT;
+    float *out = guarded(n), *parts = guarded((stop - first) * pairs * record);
+    void *scratch = srn_aligned_calloc(1, k->attn_scratch_bytes(a.d_k, a.d_v));
+    a.part_stride = pairs * record;
+    *ret_ok = true;
+    for (a.seg0 = first; a.seg0 < stop; a.seg0 = a.seg1) {
+        a.seg1 = a.seg0 + 1 + random_below(stop - a.seg0);
+        a.part = parts + GUARD + (a.seg0 - first) * a.part_stride;
+        *ret_ok = k->attention(&a, scratch) && *ret_ok;
+    }
+    assert_true(guards_hold(parts, (stop - first) * pairs * record));
+    for (uint32_t p = 0; p < pairs; p++)
+        k->attn_merge(a.d_v, stop - first, parts + GUARD + p * record, a.part_stride,
+                      out + GUARD + p / a.n_heads * a.out_stride + p % a.n_heads * a.d_v);
+    srn_aligned_free(scratch);
+    free(parts);
+    return out;
+}
+
 static void all_tables_agree(const attn_case *x, const char *what) {
     bool ok;
     float *want = attend(&tables[0], x->a, &ok);
     size_t n = (x->a.n_queries - 1) * x->a.out_stride + (size_t)x->a.n_heads * x->a.d_v + 2 * GUARD;
-    for (uint32_t t = 1; t < n_tables; t++) {
-        bool ok_too;
-        float *got = attend(&tables[t], x->a, &ok_too);
+    for (uint32_t t = 1; t < 2 * n_tables; t++) {
+        bool ok_too, parts = t >= n_tables;
+        const srn_kernels *k = &tables[t % n_tables];
+        float *got = parts ? attend_in_parts(k, x->a, &ok_too) : attend(k, x->a, &ok_too);
         if (ok_too != ok || (ok && memcmp(got, want, n * sizeof *got) != 0))
-            fail_msg(
-                "%s differs from ref (%s): type %d block_len %u d_k %u d_v %u n_past %u n_queries %u n_heads "
-                "%u window %u softcap %g",
-                tables[t].name, what, (int)x->a.kv_type, x->a.block_len, x->a.d_k, x->a.d_v, x->a.n_past,
-                x->a.n_queries, x->a.n_heads, x->a.window, (double)x->a.softcap);
+            fail_msg("%s%s differs from ref (%s): type %d block_len %u d_k %u d_v %u n_past %u n_queries %u "
+                     "n_heads "
+                     "%u window %u softcap %g",
+                     k->name, parts ? " in parts" : "", what, (int)x->a.kv_type, x->a.block_len, x->a.d_k,
+                     x->a.d_v, x->a.n_past, x->a.n_queries, x->a.n_heads, x->a.window, (double)x->a.softcap);
         free(got);
     }
     free(want);

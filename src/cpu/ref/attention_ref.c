@@ -70,6 +70,15 @@ static bool segment(const srn_attn *a, const float *q, uint32_t begin, uint32_t 
     return true;
 }
 
+/* Joins a segment's result to that of the segments before it. */
+static void merge(uint32_t d_v, float *max, float *sum, float *o, float m, float s, const float *o_seg) {
+    float top = m > *max ? m : *max;
+    float keep = srn_expf(*max - top), take = srn_expf(m - top);
+    *sum = fmaf(s, take, *sum * keep);
+    for (uint32_t d = 0; d < d_v; d++) o[d] = fmaf(o_seg[d], take, o[d] * keep);
+    *max = top;
+}
+
 /* Query i of one head, into out[d_v]. o and o_seg have d_v floats. */
 static bool one_query(const srn_attn *a, uint32_t i, const float *q, float *out, float *o, float *o_seg) {
     uint32_t end = a->n_past + i + 1;
@@ -83,18 +92,46 @@ static bool one_query(const srn_attn *a, uint32_t i, const float *q, float *out,
             continue;
         }
         if (!segment(a, q, from, to, &m, &s, o_seg)) return false;
-        float top = m > max ? m : max;
-        float keep = srn_expf(max - top), take = srn_expf(m - top);
-        sum = fmaf(s, take, sum * keep);
-        for (uint32_t d = 0; d < a->d_v; d++) o[d] = fmaf(o_seg[d], take, o[d] * keep);
-        max = top;
+        merge(a->d_v, &max, &sum, o, m, s, o_seg);
     }
     for (uint32_t d = 0; d < a->d_v; d++) out[d] = o[d] / sum;
     return true;
 }
 
+/* The records of one query and head. */
+static bool one_query_in_parts(const srn_attn *a, uint32_t i, const float *q, float *record) {
+    uint32_t end = a->n_past + i + 1;
+    uint32_t begin = a->window && end > a->window ? end - a->window : 0;
+    for (uint32_t s = a->seg0; s < a->seg1; s++, record += a->part_stride) {
+        uint32_t from = SRN_MAX(s * SRN_SEGMENT, begin), to = SRN_MIN((s + 1) * SRN_SEGMENT, end);
+        float *max = record + srn_align_up(a->d_v, 16), *sum = max + 1;
+        *sum = 0;
+        if (from < to && !segment(a, q, from, to, max, sum, record)) return false;
+    }
+    return true;
+}
+
+void srn__attn_merge_ref(uint32_t d_v, uint32_t n, float *part, size_t part_stride, float *out) {
+    size_t at_max = srn_align_up(d_v, 16);
+    float *o = NULL;
+    for (; n > 0; n--, part += part_stride) {
+        if (part[at_max + 1] == 0) continue;
+        if (o)
+            merge(d_v, &o[at_max], &o[at_max + 1], o, part[at_max], part[at_max + 1], part);
+        else
+            o = part;
+    }
+    for (uint32_t d = 0; o && d < d_v; d++) out[d] = o[d] / o[at_max + 1];
+}
+
 bool srn__attention_ref(const srn_attn *a, void *scratch) {
     float *o = scratch, *o_seg = o + a->d_v;
+    for (uint32_t i = 0; i < a->n_queries && a->part; i++)
+        for (uint32_t h = 0; h < a->n_heads; h++)
+            if (!one_query_in_parts(a, i, a->q + i * a->q_stride + (size_t)h * a->d_k,
+                                    a->part + (i * a->n_heads + h) * srn__attn_record(a->d_v)))
+                return false;
+    if (a->part) return true;
     for (uint32_t i = 0; i < a->n_queries; i++)
         for (uint32_t h = 0; h < a->n_heads; h++)
             if (!one_query(a, i, a->q + i * a->q_stride + (size_t)h * a->d_k,

@@ -454,22 +454,53 @@ static bool batch_segment(const srn_attn *a, batch *b, const seg *sg) {
     return true;
 }
 
+/* The segment from base on, of which the batch sees positions [from, to), not empty, and none from `end` on.
+ */
+static bool run_segment(const srn_attn *a, batch *b, uint32_t base, uint32_t from, uint32_t to,
+                        uint32_t end) {
+    seg sg;
+    find_segment(a, base, from, to, end, &sg);
+    return batch_segment(a, b, &sg);
+}
+
+/* Segments [seg0, seg1), each into its records. */
+static bool run_parts(const srn_attn *a, batch *b) {
+    uint32_t begin = seen_begin(a, b->first / a->n_heads);
+    uint32_t end = SRN_MIN(seen_end(a, (b->first + b->n - 1) / a->n_heads), a->seg1 * SRN_SEGMENT);
+    size_t record = b->o_stride = srn__attn_record(a->d_v);
+    b->o = a->part + b->first * record;
+    for (uint32_t s = a->seg0; s < a->seg1; s++, b->o += a->part_stride) {
+        uint32_t base = s * SRN_SEGMENT, from = begin > base ? begin - base : 0;
+        uint32_t to = end > base ? SRN_MIN(end - base, SRN_SEGMENT) : 0;
+        memset(b->sum, 0, sizeof b->sum);
+        if (from < to && !run_segment(a, b, base, from, to, end)) return false;
+        for (uint32_t p = 0; p < b->n; p++) {
+            float *at = b->o + (p + 1) * record - 16;
+            at[0] = b->max[p], at[1] = b->sum[p];
+        }
+    }
+    return true;
+}
+
+/* o / sum, into out[d_v]. */
+static void divide(const float *o, float sum_of, uint32_t d_v, float *out) {
+    uint32_t whole = d_v & ~15u;
+    v16 sum = v16_set1(sum_of);
+    for (uint32_t d = 0; d < whole; d += 16) v16_store(out + d, v16_div(v16_load(o + d), sum));
+    if (d_v % 16) v16_store_part(out + whole, v16_div(v16_load(o + whole), sum), d_v % 16);
+}
+
 static bool run_batch(const srn_attn *a, batch *b) {
     uint32_t begin = seen_begin(a, b->first / a->n_heads);
     uint32_t end = seen_end(a, (b->first + b->n - 1) / a->n_heads);
     for (uint32_t base = begin / SRN_SEGMENT * SRN_SEGMENT; base < end; base += SRN_SEGMENT) {
         uint32_t from = begin > base ? begin - base : 0, to = SRN_MIN(end - base, SRN_SEGMENT);
-        seg sg;
-        find_segment(a, base, from, to, end, &sg);
-        if (!batch_segment(a, b, &sg)) return false;
+        if (!run_segment(a, b, base, from, to, end)) return false;
     }
     for (uint32_t p = 0; p < b->n; p++) {
-        uint32_t pair = b->first + p, whole = a->d_v & ~15u;
-        const float *o = b->o + p * b->o_stride;
-        float *out = a->out + pair / a->n_heads * a->out_stride + (size_t)(pair % a->n_heads) * a->d_v;
-        v16 sum = v16_set1(b->sum[p]);
-        for (uint32_t d = 0; d < whole; d += 16) v16_store(out + d, v16_div(v16_load(o + d), sum));
-        if (a->d_v % 16) v16_store_part(out + whole, v16_div(v16_load(o + whole), sum), a->d_v % 16);
+        uint32_t pair = b->first + p;
+        divide(b->o + p * b->o_stride, b->sum[p], a->d_v,
+               a->out + pair / a->n_heads * a->out_stride + (size_t)(pair % a->n_heads) * a->d_v);
     }
     return true;
 }
@@ -482,9 +513,29 @@ static bool attention(const srn_attn *a, void *scratch) {
         b.n = SRN_MIN(total - b.first, BATCH);
         memset(b.sum, 0, sizeof b.sum);
         pack_queries(a, &b);
-        if (!run_batch(a, &b)) return false;
+        if (!(a->part ? run_parts(a, &b) : run_batch(a, &b))) return false;
     }
     return true;
+}
+
+static void attn_merge(uint32_t d_v, uint32_t n, float *part, size_t part_stride, float *out) {
+    size_t padded = srn_align_up(d_v, 16);
+    float *o = NULL, max = 0, sum = 0;
+    for (; n > 0; n--, part += part_stride) {
+        float m = part[padded], s = part[padded + 1];
+        if (s == 0) continue;
+        if (!o) {
+            o = part, max = m, sum = s;
+            continue;
+        }
+        float top = m > max ? m : max, keep = srn_expf(max - top), take = srn_expf(m - top);
+        v16 k = v16_set1(keep), t = v16_set1(take);
+        sum = fmaf(s, take, sum * keep);
+        max = top;
+        for (uint32_t d = 0; d < padded; d += 16)
+            v16_store(o + d, v16_fma(v16_load(part + d), t, v16_mul(v16_load(o + d), k)));
+    }
+    if (o) divide(o, sum, d_v, out);
 }
 
 #endif
