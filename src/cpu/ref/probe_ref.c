@@ -5,10 +5,9 @@
 
 static uint64_t read_words(const void *p, size_t n) {
     const uint64_t *w = p;
-    uint64_t x[4] = {0};
-    for (size_t i = 0; i < n / sizeof *w; i += 4)
-        for (size_t j = 0; j < 4; j++) x[j] ^= w[i + j];
-    return x[0] ^ x[1] ^ x[2] ^ x[3];
+    uint64_t x = 0;
+    for (size_t i = 0; i < n / sizeof *w; i++) x ^= w[i];
+    return x;
 }
 
 enum { CODES = 1024 };
