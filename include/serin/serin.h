@@ -76,10 +76,13 @@ typedef struct srn_engine_opts {
      * with it. May be NULL. */
     int (*before_load)(void *ctx, srn_engine *e, srn_err *err);
     void *before_load_ctx;
+    const volatile int *cancel; /* may be NULL; read while the weights are packed, so any thread or signal may
+                                   set it: SRN_ECANCELLED */
 } srn_engine_opts;
 
 /* Opens a GGUF file and loads it. opts may be NULL. Everything is checked before the work: memory, context,
- * architecture. Errors: SRN_ENOENT, SRN_EIO, SRN_EFORMAT, SRN_EUNSUP, SRN_ELIMIT, SRN_ENOMEM, SRN_EINVAL. */
+ * architecture. Errors: SRN_ENOENT, SRN_EIO, SRN_EFORMAT, SRN_EUNSUP, SRN_ELIMIT, SRN_ENOMEM, SRN_EINVAL,
+ * SRN_ECANCELLED. */
 SRN_API int srn_engine_open(const char *path, const srn_engine_opts *opts, srn_engine **ret, srn_err *err);
 SRN_API void srn_engine_close(srn_engine *e); /* its sessions must be gone */
 

@@ -1,5 +1,5 @@
-/* The life of a CPU device: packing the weights, KV blocks, work buffers. Created and freed by one thread;
- * the packing runs on the pool. Refuses nothing that srn_model_new accepted but for lack of memory. */
+/* The life of a CPU device: kernels, threads, KV blocks, work buffers (load.c packs the weights). Created and
+ * freed by one thread. Refuses nothing that srn_model_new accepted but for lack of memory. */
 #include "cpu/device_internal.h"
 
 #include <sched.h>
@@ -32,83 +32,8 @@ static void cpu_free(srn_device *d) {
     free(c->freqs);
     free(c->packed);
     free(c->first_packed);
+    free(c->shares);
     free(c);
-}
-
-/* ---- weights ---- */
-
-/* The embedding is only looked up, not multiplied, unless it is the head too. */
-static bool is_multiplied(const srn_model *m, const srn_mat *mat) {
-    return mat != m->embd || m->head == m->embd;
-}
-
-/* Part e of a matrix, not packed yet. */
-static srn_packed packed_part(const srn_cpu *c, const srn_mat *mat, uint32_t e) {
-    uint64_t row_bytes = 0;
-    srn_type_bytes(mat->t->type, mat->cols, &row_bytes);
-    srn_packed w = {.type = mat->t->type,
-                    .form = srn_type_get((uint32_t)mat->t->type)->form,
-                    .rows = mat->rows / mat->parts,
-                    .cols = mat->cols,
-                    .row_bytes = (size_t)row_bytes};
-    w.raw = (const uint8_t *)mat->t->data + (mat->row0 + (uint64_t)e * w.rows) * row_bytes;
-    if (is_multiplied(c->m, mat)) w.panel_bytes = c->k.panel_bytes(w.type, w.cols);
-    return w;
-}
-
-static int describe_packed(srn_cpu *c, srn_err *err) {
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < c->m->n_mats; i++) n += c->m->mats[i].parts;
-    c->packed = srn_calloc(n, sizeof *c->packed);
-    c->first_packed = srn_calloc(c->m->n_mats, sizeof *c->first_packed);
-    if (!c->packed || !c->first_packed) return srn_fail_nomem(err, n * sizeof *c->packed);
-    n = 0;
-    for (uint32_t i = 0; i < c->m->n_mats; i++) {
-        const srn_mat *mat = &c->m->mats[i];
-        c->first_packed[i] = n;
-        for (uint32_t e = 0; e < mat->parts; e++) {
-            srn_packed *w = &c->packed[n++];
-            *w = packed_part(c, mat, e);
-            c->panels_bytes += w->panel_bytes * srn__panel_count(w);
-        }
-    }
-    return SRN_OK;
-}
-
-typedef struct packing {
-    srn_cpu *c;
-    srn_packed *w;
-} packing;
-
-static void pack_part(void *ctx, uint32_t thread, uint32_t n_threads) {
-    packing *p = ctx;
-    uint32_t a, b;
-    srn__pool_part(srn__panel_count(p->w), 1, thread, n_threads, &a, &b);
-    if (a < b) p->c->k.pack(p->w, a, b);
-}
-
-static int pack_weights(srn_cpu *c, srn_err *err) {
-    int code = describe_packed(c, err);
-    if (code || !c->panels_bytes) return code;
-    c->panels = srn_pages_alloc(c->panels_bytes);
-    if (!c->panels)
-        return srn_fail(err, SRN_ENOMEM, "the packed weights need %zu bytes of memory and they cannot be had",
-                        c->panels_bytes);
-    size_t done = 0;
-    for (uint32_t i = 0; i < c->m->n_mats; i++) {
-        const srn_mat *mat = &c->m->mats[i];
-        for (uint32_t e = 0; e < mat->parts; e++) {
-            srn_packed *w = &c->packed[c->first_packed[i] + e];
-            if (!w->panel_bytes) continue;
-            w->panels = c->panels + done;
-            packing p = {c, w};
-            srn__pool_run(c->pool, pack_part, &p);
-            done += w->panel_bytes * srn__panel_count(w);
-        }
-        srn_weights_drop_pages(c->m->weights, mat->t);
-        if (c->o.progress) c->o.progress(c->o.progress_ctx, "packing weights", done, c->panels_bytes);
-    }
-    return SRN_OK;
 }
 
 /* ---- KV and work buffers ---- */
@@ -316,7 +241,7 @@ int srn_cpu_device_bytes(const srn_model *m, const srn_device_opts *o, uint64_t 
     uint64_t weights = 0;
     for (uint32_t i = 0; i < m->n_mats; i++) {
         const srn_mat *mat = &m->mats[i];
-        srn_packed part = packed_part(&c, mat, 0);
+        srn_packed part = srn__packed_part(&c, mat, 0);
         size_t bytes =
             part.panel_bytes ? part.panel_bytes * srn__panel_count(&part) : part.rows * part.row_bytes;
         weights += bytes * mat->parts;
@@ -333,7 +258,7 @@ int srn_cpu_device_new(const srn_model *m, const srn_device_opts *o, srn_device 
     if (!c) return srn_fail_nomem(err, sizeof *c);
     int code = describe(c, m, o, err);
     if (!code) code = srn__pool_new(c->o.threads, &c->pool, err);
-    if (!code) code = pack_weights(c, err);
+    if (!code) code = srn__cpu_load(c, err);
     if (!code) code = alloc_kv(c, err);
     if (!code) code = alloc_work(c, err);
     if (code) {

@@ -1,4 +1,5 @@
-/* The CPU device's state, shared by device.c (life) and forward.c (a step). Written by one step at a time. */
+/* The CPU device's state, shared by device.c (life), load.c (weights) and forward.c (a step). Written by one
+ * step at a time. */
 #ifndef SRN_CPU_DEVICE_INTERNAL_H
 #define SRN_CPU_DEVICE_INTERNAL_H
 
@@ -74,6 +75,12 @@ typedef struct srn_work {
     srn_attn_plan attn[SRN_KV_MAX_GROUPS];
 } srn_work;
 
+/* How the panels of a matrix are dealt to the threads: they are panels [at, at + its own) of a list of n, of
+ * which each thread has a part cut at multiples of unit. */
+typedef struct srn_share {
+    uint32_t at, n, unit;
+} srn_share;
+
 typedef struct srn_cpu {
     srn_device base;
     const srn_model *m;
@@ -84,6 +91,7 @@ typedef struct srn_cpu {
 
     srn_packed *packed;     /* matrix i: entries from first_packed[i], one per part */
     uint32_t *first_packed; /* [n_mats] */
+    srn_share *shares;      /* [n_mats] */
     uint8_t *panels;        /* all packed panels */
     size_t panels_bytes;
 
@@ -117,6 +125,22 @@ static inline uint8_t *srn__k_tiles(const srn_cpu *c, const srn_layer *l, uint32
 static inline uint8_t *srn__v_tiles(const srn_cpu *c, const srn_layer *l, uint32_t h) {
     return srn__k_tiles(c, l, 0) + c->m->hp.n_head_kv * c->k_tile_bytes + h * c->v_tile_bytes;
 }
+
+/* The panels [*ret_a, *ret_b) of each part of a matrix that belong to a thread: it packs them, so that its
+ * processor has them near, and it multiplies them. */
+static inline void srn__panel_share(const srn_cpu *c, const srn_mat *mat, uint32_t thread, uint32_t n_threads,
+                                    uint32_t *ret_a, uint32_t *ret_b) {
+    const srn_share *s = &c->shares[mat - c->m->mats];
+    uint32_t a, b, count = srn__panel_count(srn__packed(c, mat, 0));
+    srn__pool_part(s->n, s->unit, thread, n_threads, &a, &b);
+    *ret_a = a > s->at ? SRN_MIN(a - s->at, count) : 0;
+    *ret_b = b > s->at ? SRN_MIN(b - s->at, count) : 0;
+}
+
+/* Part e of a matrix, not packed yet. */
+srn_packed srn__packed_part(const srn_cpu *c, const srn_mat *mat, uint32_t e);
+/* load.c: packs the weights on the pool. Errors: SRN_ENOMEM, SRN_ECANCELLED. */
+int srn__cpu_load(srn_cpu *c, srn_err *err);
 
 int srn__cpu_forward(srn_device *d, const srn_batch *b, srn_err *err);
 

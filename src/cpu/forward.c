@@ -78,36 +78,33 @@ static void prepare_all(const worker *t, const srn_act *a) {
     barrier(t);
 }
 
-/* This thread's panels of y = w * a, its part being [p0, p1) of a longer list in which w's panels start at
- * `at`. Adds the bias to the rows it wrote. */
-static void product_part(const worker *t, const srn_packed *w, const srn_act *a, const float *bias, float *y,
-                         uint32_t at, uint32_t p0, uint32_t p1) {
-    uint32_t count = srn__panel_count(w);
-    uint32_t lo = p0 > at ? p0 - at : 0, hi = p1 > at ? SRN_MIN(p1 - at, count) : 0;
-    if (lo >= hi) return;
-    t->c->k.matmul(w, lo, hi, a, NULL, a->n, y, w->rows, t->scratch);
+/* Panels [p0, p1) of y = w * a, and the bias of their rows. */
+static void product_panels(const worker *t, const srn_packed *w, const srn_act *a, const float *bias,
+                           float *y, uint32_t p0, uint32_t p1) {
+    if (p0 >= p1) return;
+    t->c->k.matmul(w, p0, p1, a, NULL, a->n, y, w->rows, t->scratch);
     if (!bias) return;
-    uint32_t r0 = lo * SRN_PANEL, r1 = SRN_MIN(hi * SRN_PANEL, w->rows);
+    uint32_t r0 = p0 * SRN_PANEL, r1 = SRN_MIN(p1 * SRN_PANEL, w->rows);
     for (uint32_t i = 0; i < a->n; i++) t->c->k.add(y + (size_t)i * w->rows + r0, bias + r0, r1 - r0);
 }
 
+/* The panels of a matrix that this thread packed. */
+static void share(const worker *t, const srn_mat *mat, uint32_t *p0, uint32_t *p1) {
+    srn__panel_share(t->c, mat, t->thread, t->n_threads, p0, p1);
+}
+
 static void product(const worker *t, const srn_mat *mat, const srn_act *a, const float *bias, float *y) {
-    const srn_packed *w = srn__packed(t->c, mat, 0);
     uint32_t p0, p1;
-    part(t, srn__panel_count(w), 1, &p0, &p1);
-    product_part(t, w, a, bias, y, 0, p0, p1);
+    share(t, mat, &p0, &p1);
+    product_panels(t, srn__packed(t->c, mat, 0), a, bias, y, p0, p1);
 }
 
 /* ---- attention ---- */
 
 static void project_qkv(const worker *t, const srn_layer *l, const srn_act *a) {
-    const srn_packed *q = srn__packed(t->c, l->q, 0), *k = srn__packed(t->c, l->k, 0),
-                     *v = srn__packed(t->c, l->v, 0);
-    uint32_t nq = srn__panel_count(q), nk = srn__panel_count(k), p0, p1;
-    part(t, nq + nk + srn__panel_count(v), 1, &p0, &p1);
-    product_part(t, q, a, l->q_bias, t->w->q, 0, p0, p1);
-    product_part(t, k, a, l->k_bias, t->w->k, nq, p0, p1);
-    product_part(t, v, a, l->v_bias, t->w->v, nq + nk, p0, p1);
+    product(t, l->q, a, l->q_bias, t->w->q);
+    product(t, l->k, a, l->k_bias, t->w->k);
+    product(t, l->v, a, l->v_bias, t->w->v);
 }
 
 static const srn_slice *slice_of(const worker *t, uint32_t token) {
@@ -161,10 +158,11 @@ static void attention_block(const worker *t, uint32_t layer, const srn_act *in) 
 /* ---- feed-forward ---- */
 
 /* gate and up for this thread's rows, the activation, and the codes of the groups that it finished. */
-static void gate_up(const worker *t, const srn_packed *gate, const srn_packed *up, const srn_act *in,
+static void gate_up(const worker *t, const srn_mat *gates, const srn_mat *ups, uint32_t e, const srn_act *in,
                     const uint32_t *cols, uint32_t first, uint32_t n, const srn_act *ret) {
+    const srn_packed *gate = srn__packed(t->c, gates, e), *up = srn__packed(t->c, ups, e);
     uint32_t p0, p1, ff = gate->rows;
-    part(t, srn__panel_count(gate), SRN_GROUP / SRN_PANEL, &p0, &p1);
+    share(t, gates, &p0, &p1);
     if (p0 >= p1 || n == 0) return;
     float *g = t->w->gate + (size_t)first * ff, *u = t->w->up + (size_t)first * ff;
     t->c->k.matmul(gate, p0, p1, in, cols, n, g, ff, t->scratch);
@@ -178,7 +176,7 @@ static void gate_up(const worker *t, const srn_packed *gate, const srn_packed *u
 
 static void dense_block(const worker *t, const srn_layer *l, const srn_act *in) {
     srn_act mid = act_of(t->w->gate, t->hp->n_ff, t->n, 1, t->w->act_mid);
-    gate_up(t, srn__packed(t->c, l->gate, 0), srn__packed(t->c, l->up, 0), in, NULL, 0, t->n, &mid);
+    gate_up(t, l->gate, l->up, 0, in, NULL, 0, t->n, &mid);
     barrier(t);
     product(t, l->down, &mid, NULL, t->w->out);
     barrier(t);
@@ -237,15 +235,15 @@ static void expert_block(const worker *t, const srn_layer *l, const srn_act *in)
     srn_act mid = act_of(t->w->gate, hp->n_ff_expert, t->n * hp->n_expert_used, 1, t->w->act_mid);
     const uint32_t *start = t->w->expert_start;
     for (uint32_t e = 0; e < hp->n_expert; e++)
-        gate_up(t, srn__packed(t->c, l->gate_exps, e), srn__packed(t->c, l->up_exps, e), in,
-                t->w->slot_token + start[e], start[e], start[e + 1] - start[e], &mid);
+        gate_up(t, l->gate_exps, l->up_exps, e, in, t->w->slot_token + start[e], start[e],
+                start[e + 1] - start[e], &mid);
     barrier(t);
+    share(t, l->down_exps, &p0, &p1);
     for (uint32_t e = 0; e < hp->n_expert; e++) {
-        const srn_packed *w = srn__packed(t->c, l->down_exps, e);
-        part(t, srn__panel_count(w), 1, &p0, &p1);
         if (p0 < p1 && start[e] < start[e + 1])
-            t->c->k.matmul(w, p0, p1, &mid, t->w->slot_self + start[e], start[e + 1] - start[e],
-                           t->w->expert_out + (size_t)start[e] * hp->n_embd, hp->n_embd, t->scratch);
+            t->c->k.matmul(srn__packed(t->c, l->down_exps, e), p0, p1, &mid, t->w->slot_self + start[e],
+                           start[e + 1] - start[e], t->w->expert_out + (size_t)start[e] * hp->n_embd,
+                           hp->n_embd, t->scratch);
     }
     barrier(t);
     for (uint32_t i = a; i < b; i++) {
@@ -344,10 +342,10 @@ static void head(const worker *t, const float *post_norm) {
     if (!b->logits) return;
     if (!t->alone) barrier(t);
     const srn_packed *w = srn__packed(t->c, t->c->m->head, 0);
-    part(t, srn__panel_count(w), 1, &a, &e);
+    share(t, t->c->m->head, &a, &e);
     for (uint32_t p = a; p < e; p += HEAD_PANELS) {
         uint32_t r0 = p * SRN_PANEL, r1 = SRN_MIN(SRN_MIN(p + HEAD_PANELS, e) * SRN_PANEL, vocab);
-        product_part(t, w, &in, NULL, b->logits, 0, p, SRN_MIN(p + HEAD_PANELS, e));
+        product_panels(t, w, &in, NULL, b->logits, p, SRN_MIN(p + HEAD_PANELS, e));
         for (uint32_t i = 0; i < b->n_wanted; i++)
             finish_logits(t, b->logits + (size_t)i * vocab + r0, r1 - r0);
     }

@@ -118,7 +118,8 @@ static int open_all(srn_engine *e, const char *path, const srn_engine_opts *o, s
                          .max_wanted = e->plan.max_wanted,
                          .n_ctx = e->plan.n_ctx,
                          .progress = o->progress,
-                         .progress_ctx = o->progress_ctx};
+                         .progress_ctx = o->progress_ctx,
+                         .cancel = o->cancel};
     memcpy(d.n_kv_blocks, e->plan.n_blocks, sizeof d.n_kv_blocks);
     code = check_memory(e, &d, o->cache_tokens, err);
     if (!code && o->before_load) code = o->before_load(o->before_load_ctx, e, err);

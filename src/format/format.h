@@ -51,8 +51,11 @@ const char *srn_weights_part_path(const srn_weights *w, uint32_t part);
 uint64_t srn_weights_file_bytes(const srn_weights *w); /* sum over the parts */
 uint32_t srn_weights_version(const srn_weights *w);
 
-/* Tells the kernel that a tensor's pages in the mapping are no longer needed (they stay readable). */
-void srn_weights_drop_pages(const srn_weights *w, const srn_tensor *t);
+/* Takes the pages that hold bytes [begin, end) of a part's file out of the process, which stay in the
+ * system's cache and readable: who reads them again fetches them from there. Any thread, beside readers. */
+void srn_weights_drop_pages(const srn_weights *w, uint32_t part, uint64_t begin, uint64_t end);
+/* The same for everything but the metadata. */
+void srn_weights_drop_tensors(const srn_weights *w);
 
 /* ---- metadata ---- */
 typedef enum srn_meta_type { /* GGUF's own ids */

@@ -309,11 +309,15 @@ uint32_t srn_weights_version(const srn_weights *w) {
     return w->parts[0].gguf.version;
 }
 
-void srn_weights_drop_pages(const srn_weights *w, const srn_tensor *t) {
-    const srn__part *p = &w->parts[t->part];
-    if (p->fd < 0) return;
-    /* Whole pages only: the first and last may be shared with a neighbour that is still needed. */
+void srn_weights_drop_pages(const srn_weights *w, uint32_t part, uint64_t begin, uint64_t end) {
+    const srn__part *p = &w->parts[part];
     uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
-    uint64_t begin = srn_align_up(t->offset, page), end = (t->offset + t->n_bytes) & ~(page - 1);
-    if (begin < end) madvise((void *)(p->map + begin), (size_t)(end - begin), MADV_DONTNEED);
+    begin &= ~(page - 1);
+    end = SRN_MIN(end, (uint64_t)p->len);
+    if (p->fd >= 0 && begin < end) madvise((void *)(p->map + begin), (size_t)(end - begin), MADV_DONTNEED);
+}
+
+void srn_weights_drop_tensors(const srn_weights *w) {
+    for (uint32_t i = 0; i < w->n_parts; i++)
+        srn_weights_drop_pages(w, i, w->parts[i].gguf.data_offset, w->parts[i].len);
 }

@@ -36,6 +36,7 @@ typedef struct srn_device_opts {
     uint32_t n_ctx; /* longest sequence; chooses between short and long rope factors */
     srn_progress_fn *progress;
     void *progress_ctx;
+    const volatile int *cancel; /* read while the weights are packed; may be NULL */
 } srn_device_opts;
 
 /* One sequence's part of a step: n_tokens consecutive tokens from batch index `first`, at indices n_past,

@@ -212,7 +212,7 @@ static void tensors_have_shape_place_and_bytes(void **state) {
     assert_null(srn_weights_at(p.w, 3));
     assert_int_equal(srn_weights_parts(p.w), 1);
     assert_string_equal(srn_weights_path(p.w), "test.gguf");
-    srn_weights_drop_pages(p.w, t); /* of an image in memory: nothing happens */
+    srn_weights_drop_tensors(p.w); /* of an image in memory: nothing happens */
     assert_int_equal(((const uint8_t *)t->data)[3], 0x33);
     parsed_done(&p);
 }

@@ -134,7 +134,7 @@ static void a_file_is_mapped_and_its_pages_can_be_dropped(void **state) {
     const srn_tensor *t = srn_weights_find(w, "a");
     for (int round = 0; round < 2; round++) {
         for (uint64_t i = 0; i < t->n_bytes; i++) assert_int_equal(((const uint8_t *)t->data)[i], 0x5A);
-        srn_weights_drop_pages(w, t);
+        srn_weights_drop_pages(w, t->part, t->offset, t->offset + t->n_bytes);
     }
     struct stat st;
     assert_int_equal(stat(path, &st), 0);
@@ -204,7 +204,7 @@ static void the_parts_of_a_split_become_one_directory(void **state) {
         assert_int_equal(t->ne[0], 8 + i);
         assert_int_equal(*(const uint8_t *)t->data, i + 1);
         assert_string_equal(srn_weights_part_path(w, i), paths[i]);
-        srn_weights_drop_pages(w, t);
+        srn_weights_drop_pages(w, t->part, t->offset, t->offset + t->n_bytes);
     }
     srn_str arch;
     assert_int_equal(srn_meta_str(w, "general.architecture", &arch, NULL), SRN_OK);
