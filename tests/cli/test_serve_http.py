@@ -345,7 +345,7 @@ def test_what_cannot_be_served_is_refused_before_loading(smol, tmp_path):
     assert "HOST:PORT" in refused("--listen", "8080", "--allow-open", model=smol)
     assert "at most 65535" in refused("--listen", "127.0.0.1:99999", model=smol)
     assert "--listen 127.0.0.1:PORT" in refused("--port", "8080", model=smol)
-    assert "serin serve MODEL" in refused("-m", smol)
+    assert "write NAME=MODEL" in refused("-m", "small=")
     assert "--parallel N" in refused("-np", "4", model=smol)
     assert "serin serve MODEL" in refused()
     assert "nosuch" in refused(model="nosuch")
