@@ -5,8 +5,7 @@
 
 const int8_t srn__iq4_levels[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 
-/* Twice the values of e2m1: 0 .5 1 1.5 2 3 4 6 and their negatives. */
-static const int8_t e2m1_doubled[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+const int8_t srn__e2m1_doubled[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
 /* 16 bytes: the low nibbles are weights 0..15, the high ones 16..31. */
 static void nibbles(const uint8_t *p, int offset, int8_t q[32]) {
@@ -93,7 +92,7 @@ void srn__unpack_iq4_nl(const uint8_t *b, srn_group *g) {
 void srn__unpack_mxfp4(const uint8_t *b, srn_group *g) {
     uint32_t e = b[0], bits = e < 2 ? 0x200000u << e : (e - 1) << 23;
     memcpy(&g->d, &bits, 4);
-    levels(b + 1, e2m1_doubled, 16, g->q);
+    levels(b + 1, srn__e2m1_doubled, 16, g->q);
 }
 
 /* Half the value of an unsigned e4m3 (bias 7); the top bit is ignored and 0x7F, its NaN, counts as zero. */
@@ -107,6 +106,6 @@ static float half_ue4m3(uint8_t x) {
 void srn__unpack_nvfp4(const uint8_t *b, srn_group *g) {
     for (int s = 0; s < 4; s++) {
         g[s / 2].d2[s % 2] = half_ue4m3(b[s]);
-        levels(b + 4 + 8 * s, e2m1_doubled, 8, g[s / 2].q + 16 * (s % 2));
+        levels(b + 4 + 8 * s, srn__e2m1_doubled, 8, g[s / 2].q + 16 * (s % 2));
     }
 }

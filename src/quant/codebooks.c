@@ -6,8 +6,8 @@
  */
 #include "quant/quant_internal.h"
 
-static const int8_t iq2_levels[4] = {8, 25, 43, 0}; /* code 3 occurs in no grid */
-static const int8_t iq3_xxs_levels[8] = {4, 12, 20, 28, 36, 44, 52, 62};
+const int8_t srn__iq2_levels[4] = {8, 25, 43, 0};
+const int8_t srn__iq3_xxs_levels[8] = {4, 12, 20, 28, 36, 44, 52, 62};
 
 static int8_t negate_if(int8_t v, unsigned bit) {
     return (int8_t)(bit ? -v : v);
@@ -15,7 +15,7 @@ static int8_t negate_if(int8_t v, unsigned bit) {
 
 /* 8 weights: point of 2-bit codes, bit j of signs negates weight j. */
 static void point_of_8(uint16_t point, unsigned signs, int8_t q[8]) {
-    for (int j = 0; j < 8; j++) q[j] = negate_if(iq2_levels[point >> 2 * j & 3], signs >> j & 1);
+    for (int j = 0; j < 8; j++) q[j] = negate_if(srn__iq2_levels[point >> 2 * j & 3], signs >> j & 1);
 }
 
 /* 7 stored sign bits; the eighth makes the number of negative weights even. */
@@ -78,7 +78,7 @@ void srn__unpack_iq3_xxs(const uint8_t *b, srn_group *g) {
         for (int i = 0; i < 32; i++) {
             uint16_t point = srn__iq3_xxs_grid[b[2 + 8 * k + i / 4]];
             unsigned signs = signs_of_7(word >> 7 * (i / 8));
-            g[k].q[i] = negate_if(iq3_xxs_levels[point >> 4 * (i % 4) & 7], signs >> i % 8 & 1);
+            g[k].q[i] = negate_if(srn__iq3_xxs_levels[point >> 4 * (i % 4) & 7], signs >> i % 8 & 1);
         }
     }
 }

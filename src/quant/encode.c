@@ -4,9 +4,15 @@
 #include "quant/encode_internal.h"
 
 static srn__encode_fn *const encoders[SRN_TYPE_END] = {
-    [SRN_Q4_0] = srn__encode_q4_0, [SRN_Q4_1] = srn__encode_q4_1, [SRN_Q5_0] = srn__encode_q5_0,
-    [SRN_Q5_1] = srn__encode_q5_1, [SRN_Q8_0] = srn__encode_q8_0, [SRN_Q4_K] = srn__encode_q4_k,
-    [SRN_Q5_K] = srn__encode_q5_k, [SRN_Q6_K] = srn__encode_q6_k,
+    [SRN_Q1_0] = srn__encode_q1_0,     [SRN_Q2_0] = srn__encode_q2_0,     [SRN_Q4_0] = srn__encode_q4_0,
+    [SRN_Q4_1] = srn__encode_q4_1,     [SRN_Q5_0] = srn__encode_q5_0,     [SRN_Q5_1] = srn__encode_q5_1,
+    [SRN_Q8_0] = srn__encode_q8_0,     [SRN_Q2_K] = srn__encode_q2_k,     [SRN_Q3_K] = srn__encode_q3_k,
+    [SRN_Q4_K] = srn__encode_q4_k,     [SRN_Q5_K] = srn__encode_q5_k,     [SRN_Q6_K] = srn__encode_q6_k,
+    [SRN_IQ1_S] = srn__encode_iq1_s,   [SRN_IQ1_M] = srn__encode_iq1_m,   [SRN_IQ2_XXS] = srn__encode_iq2_xxs,
+    [SRN_IQ2_XS] = srn__encode_iq2_xs, [SRN_IQ2_S] = srn__encode_iq2_s,   [SRN_IQ3_XXS] = srn__encode_iq3_xxs,
+    [SRN_IQ3_S] = srn__encode_iq3_s,   [SRN_IQ4_NL] = srn__encode_iq4_nl, [SRN_IQ4_XS] = srn__encode_iq4_xs,
+    [SRN_TQ1_0] = srn__encode_tq1_0,   [SRN_TQ2_0] = srn__encode_tq2_0,   [SRN_MXFP4] = srn__encode_mxfp4,
+    [SRN_NVFP4] = srn__encode_nvfp4,
 };
 
 bool srn_can_quantize(srn_type type) {
@@ -47,8 +53,7 @@ static float refit(const float *x, int n, int lo, int hi, float inverse, float *
 float srn__fit_scale(const float *x, int n, int lo, int hi) {
     float extreme = 0, best = 0, best_gain = 0;
     for (int i = 0; i < n; i++) {
-        bool larger = (x[i] < 0 ? -x[i] : x[i]) > (extreme < 0 ? -extreme : extreme);
-        if (larger) extreme = x[i];
+        if (srn__abs(x[i]) > srn__abs(extreme)) extreme = x[i];
     }
     if (extreme == 0) return 0;
     float end = (float)(-lo > hi ? lo : hi); /* the code of the extreme, for a scale of either sign */
@@ -89,4 +94,32 @@ void srn__fit_scale_min(const float *x, int n, int hi, float *ret_d, float *ret_
         float error = refit_min(x, n, hi, steps / (high - low), low, &d, &m);
         if (best < 0 || error < best) best = error, *ret_d = d, *ret_m = m;
     }
+}
+
+/* ---- levels ---- */
+
+int srn__nearest_level(const int8_t level[16], float v) {
+    int best = 0;
+    float least = srn__abs(v - (float)level[0]);
+    for (int i = 1; i < 16; i++) {
+        float e = srn__abs(v - (float)level[i]);
+        if (e < least) least = e, best = i;
+    }
+    return best;
+}
+
+float srn__fit_levels(const float *x, int n, const int8_t level[16], int most) {
+    float extreme = 0, best = 0, best_gain = 0;
+    for (int i = 0; i < n; i++)
+        if (srn__abs(x[i]) > srn__abs(extreme)) extreme = x[i];
+    if (extreme == 0) return 0;
+    for (int k = -4; k <= 4; k++) {
+        float xq = 0, qq = 0, inverse = (float)most * (1.0f + 0.04f * (float)k) / extreme;
+        for (int i = 0; i < n; i++) {
+            float q = (float)level[srn__nearest_level(level, x[i] * inverse)];
+            xq += x[i] * q, qq += q * q;
+        }
+        if (qq > 0 && xq * xq / qq > best_gain) best_gain = xq * xq / qq, best = xq / qq;
+    }
+    return best;
 }

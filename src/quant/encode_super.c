@@ -4,11 +4,6 @@
  */
 #include "quant/encode_internal.h"
 
-static float put_scale(uint8_t *p, float d) {
-    srn__store_half(p, d);
-    return srn__load_half(p);
-}
-
 /* The common factor that makes the largest of n scales `most`. */
 static float common(const float *scale, int n, float most) {
     float top = 0;
@@ -20,8 +15,7 @@ static float common(const float *scale, int n, float most) {
 static float common_signed(const float *scale, int n, int lo) {
     float extreme = 0;
     for (int i = 0; i < n; i++) {
-        bool larger = (scale[i] < 0 ? -scale[i] : scale[i]) > (extreme < 0 ? -extreme : extreme);
-        if (larger) extreme = scale[i];
+        if (srn__abs(scale[i]) > srn__abs(extreme)) extreme = scale[i];
     }
     return extreme / (float)lo;
 }
@@ -33,7 +27,7 @@ static void scales_of_6_bits(const float *x, int hi, uint8_t *b, uint8_t code[25
         srn__fit_scale_min(x + 32 * k, 32, hi, &d[k], &m[k]);
         m[k] = -m[k];
     }
-    float dall = put_scale(b, common(d, 8, 63)), mall = put_scale(b + 2, common(m, 8, 63));
+    float dall = srn__put_scale(b, common(d, 8, 63)), mall = srn__put_scale(b + 2, common(m, 8, 63));
     float di = srn__inverse(dall), mi = srn__inverse(mall);
     uint8_t *p = b + 4;
     memset(p, 0, 12);
@@ -78,7 +72,7 @@ static void signed_scales(const float *x, int lo, int end, uint8_t *where, int8_
                           int8_t code[256]) {
     float d[16];
     for (int j = 0; j < 16; j++) d[j] = srn__fit_scale(x + 16 * j, 16, -end, end - 1);
-    float dall = put_scale(where, common_signed(d, 16, lo)), di = srn__inverse(dall);
+    float dall = srn__put_scale(where, common_signed(d, 16, lo)), di = srn__inverse(dall);
     for (int j = 0; j < 16; j++) {
         scale[j] = (int8_t)srn__nearest_in(d[j] * di, lo, -lo - 1);
         float inverse = srn__inverse(dall * (float)scale[j]);
@@ -100,4 +94,112 @@ void srn__encode_q6_k(const float *x, uint8_t *b) {
             high[i] = (uint8_t)(high[i] | c >> 4 << 2 * (k % 4));
         }
     }
+}
+
+/* 2-bit codes in runs of 32 bytes: byte i, bits 2k.., is weight i of the run's group k. */
+static void put_pairs_of_bits(uint8_t *p, const uint8_t code[256]) {
+    memset(p, 0, 64);
+    for (int k = 0; k < 8; k++)
+        for (int i = 0; i < 32; i++) {
+            uint8_t *at = p + 32 * (k / 4) + i;
+            *at = (uint8_t)(*at | (code[32 * k + i] & 3) << 2 * (k % 4));
+        }
+}
+
+void srn__encode_q2_k(const float *x, uint8_t *b) {
+    float d[16], m[16];
+    uint8_t code[256];
+    for (int j = 0; j < 16; j++) {
+        srn__fit_scale_min(x + 16 * j, 16, 3, &d[j], &m[j]);
+        m[j] = -m[j];
+    }
+    float dall = srn__put_scale(b + 80, common(d, 16, 15)), mall = srn__put_scale(b + 82, common(m, 16, 15));
+    float di = srn__inverse(dall), mi = srn__inverse(mall);
+    for (int j = 0; j < 16; j++) {
+        int sc = srn__nearest_in(d[j] * di, 0, 15), mn = srn__nearest_in(m[j] * mi, 0, 15);
+        float inverse = srn__inverse(dall * (float)sc), low = mall * (float)mn;
+        b[j] = (uint8_t)(sc | mn << 4);
+        for (int i = 0; i < 16; i++)
+            code[16 * j + i] = (uint8_t)srn__nearest_in((x[16 * j + i] + low) * inverse, 0, 3);
+    }
+    put_pairs_of_bits(b + 16, code);
+}
+
+void srn__encode_q3_k(const float *x, uint8_t *b) {
+    int8_t scale[16], code[256];
+    uint8_t low[256];
+    signed_scales(x, -32, 4, b + 108, scale, code);
+    memset(b, 0, 32);
+    memset(b + 96, 0, 12);
+    for (int j = 0; j < 16; j++) {
+        int sc = scale[j] + 32;
+        b[96 + j % 8] = (uint8_t)(b[96 + j % 8] | (sc & 15) << 4 * (j / 8));
+        b[104 + j % 4] = (uint8_t)(b[104 + j % 4] | sc >> 4 << 2 * (j / 4));
+    }
+    for (int i = 0; i < 256; i++) {
+        int c = code[i] + 4; /* its third bit is stored apart, set where nothing is subtracted */
+        low[i] = (uint8_t)(c & 3);
+        b[i % 32] = (uint8_t)(b[i % 32] | c >> 2 << i / 32);
+    }
+    put_pairs_of_bits(b + 32, low);
+}
+
+void srn__encode_iq4_xs(const float *x, uint8_t *b) {
+    float d[8];
+    for (int k = 0; k < 8; k++) d[k] = srn__fit_levels(x + 32 * k, 32, srn__iq4_levels, -127);
+    float dall = srn__put_scale(b, common_signed(d, 8, -32)), di = srn__inverse(dall);
+    memset(b + 2, 0, 6);
+    for (int k = 0; k < 8; k++) {
+        int sc = srn__nearest_in(d[k] * di, -32, 31), stored = sc + 32;
+        b[2 + k / 4] = (uint8_t)(b[2 + k / 4] | stored >> 4 << 2 * (k % 4));
+        b[4 + k / 2] = (uint8_t)(b[4 + k / 2] | (stored & 15) << 4 * (k % 2));
+        float inverse = srn__inverse(dall * (float)sc);
+        for (int i = 0; i < 16; i++) {
+            int low = srn__nearest_level(srn__iq4_levels, x[32 * k + i] * inverse);
+            int high = srn__nearest_level(srn__iq4_levels, x[32 * k + 16 + i] * inverse);
+            b[8 + 16 * k + i] = (uint8_t)(low | high << 4);
+        }
+    }
+}
+
+/* The scale of -1, 0 and 1: codes for the scale and the best scale for the codes by turns, from the mean
+ * magnitude on. */
+static float fit_ternary(const float *x) {
+    float sum = 0;
+    for (int i = 0; i < 256; i++) sum += srn__abs(x[i]);
+    float d = sum / 128.0f;
+    for (int round = 0; round < 5; round++) {
+        float over = 0, n = 0;
+        for (int i = 0; i < 256; i++)
+            if (srn__abs(x[i]) > 0.5f * d) over += srn__abs(x[i]), n += 1;
+        d = n > 0 ? over / n : 0;
+    }
+    return d;
+}
+
+/* Codes 0, 1, 2 for -1, 0, 1. */
+static void ternary(const float *x, uint8_t *where, uint8_t code[256]) {
+    float inverse = srn__inverse(srn__put_scale(where, fit_ternary(x)));
+    for (int i = 0; i < 256; i++) code[i] = (uint8_t)(srn__nearest_in(x[i] * inverse, -1, 1) + 1);
+}
+
+/* n digits of base 3, `step` apart, as the fraction of 256 that the decoder multiplies out again. */
+static uint8_t digits(const uint8_t *code, int n, int step) {
+    int v = 0;
+    for (int i = 0; i < 5; i++) v = 3 * v + (i < n ? code[i * step] : 0);
+    return (uint8_t)((v * 256 + 242) / 243);
+}
+
+void srn__encode_tq1_0(const float *x, uint8_t *b) {
+    uint8_t code[256];
+    ternary(x, b + 52, code);
+    for (int i = 0; i < 32; i++) b[i] = digits(code + i, 5, 32);
+    for (int i = 0; i < 16; i++) b[32 + i] = digits(code + 160 + i, 5, 16);
+    for (int i = 0; i < 4; i++) b[48 + i] = digits(code + 240 + i, 4, 4);
+}
+
+void srn__encode_tq2_0(const float *x, uint8_t *b) {
+    uint8_t code[256];
+    ternary(x, b + 64, code);
+    put_pairs_of_bits(b, code);
 }

@@ -23,6 +23,10 @@ srn__unpack_fn srn__unpack_iq1_s, srn__unpack_iq1_m, srn__unpack_iq2_xxs, srn__u
 
 /* The 16 levels of IQ4_NL and IQ4_XS. */
 extern const int8_t srn__iq4_levels[16];
+/* Twice the values of e2m1: 0 .5 1 1.5 2 3 4 6 and their negatives. */
+extern const int8_t srn__e2m1_doubled[16];
+/* Of the codes in the grids of IQ2 (code 3 occurs in none) and of IQ3_XXS. */
+extern const int8_t srn__iq2_levels[4], srn__iq3_xxs_levels[8];
 
 /* iq_tables.c: grids of the codebook types. IQ1 and IQ2: a word is a point of 8 codes of 2 bits, IQ3: of 4
  * codes of 4 bits; the first weight is in the lowest bits. */
