@@ -24,9 +24,12 @@ static void put_rope(srn_synth *s) {
     char buf[96];
     put_f32(s, "rope.freq_base", p->rope_base);
     put_u32(s, "rope.dimension_count", p->d_head);
-    if (strcmp(p->arch, "gemma3") == 0 && p->rope_factor > 0) {
-        srn_gguf_put_str(&s->head, key(s, "rope.scaling.type", buf), SRN_STR("linear"));
+    bool linear = strcmp(p->arch, "gemma3") == 0, yarn = s->traits->sinks;
+    if (p->rope_factor > 0 && (linear || yarn)) { /* Llama's factors are a tensor */
+        srn_gguf_put_str(&s->head, key(s, "rope.scaling.type", buf),
+                         yarn ? SRN_STR("yarn") : SRN_STR("linear"));
         put_f32(s, "rope.scaling.factor", p->rope_factor);
+        if (yarn) put_u32(s, "rope.scaling.original_context_length", 4096);
     }
 }
 

@@ -214,29 +214,20 @@ static bool holds(when w, const srn_shape *s, uint32_t layer) {
     return false;
 }
 
-/* For a width that is no multiple of a type's block: the nearest type with blocks of 32, and F16 where that
- * does not fit either. */
+/* For a width that is no multiple of a type's block: the nearest type with smaller blocks, and F16 where none
+ * fits. */
 static srn_type fitting(srn_type type, uint64_t columns) {
     const srn_type_info *t = srn_type_get((uint32_t)type);
     if (columns % t->block_elems == 0) return type;
-    switch (type) {
-    case SRN_TQ1_0:
-    case SRN_TQ2_0:
-        type = SRN_Q4_0;
-        break;
-    case SRN_Q4_K:
-        type = SRN_Q5_0;
-        break;
-    case SRN_Q5_K:
-        type = SRN_Q5_1;
-        break;
-    case SRN_Q6_K:
-        type = SRN_Q8_0;
-        break;
-    default:
-        type = SRN_IQ4_NL;
-    }
-    return columns % 32 ? SRN_F16 : type;
+    if (type == SRN_Q1_0 && columns % 64 == 0) return SRN_Q2_0;
+    static const struct {
+        srn_type from, to;
+    } smaller[] = {{SRN_TQ1_0, SRN_Q4_0}, {SRN_TQ2_0, SRN_Q4_0}, {SRN_Q4_K, SRN_Q5_0},
+                   {SRN_Q5_K, SRN_Q5_1},  {SRN_Q6_K, SRN_Q8_0},  {SRN_NVFP4, SRN_MXFP4}};
+    srn_type to = SRN_IQ4_NL;
+    for (size_t i = 0; i < SRN_LEN(smaller); i++)
+        if (smaller[i].from == type) to = smaller[i].to;
+    return columns % 32 ? SRN_F16 : to;
 }
 
 srn_type srn__mix_type(const srn_mix *m, const srn_shape *s, bool pure, srn__role role, uint32_t layer,

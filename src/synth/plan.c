@@ -65,50 +65,62 @@ static bool norm(srn_synth *s, uint32_t layer, const char *name, uint64_t n, dou
     return true;
 }
 
-static bool bias(srn_synth *s, uint32_t layer, const char *name, uint64_t n, double std) {
+/* [parts, n] */
+static bool bias(srn_synth *s, uint32_t layer, const char *name, uint64_t n, uint32_t parts, double std) {
     srn__synth_tensor *t = add(s);
     if (!t) return false;
     set_name(t, layer, name);
-    t->ne[0] = n, t->std = (float)std, t->fill = SRN__FILL_GAUSS;
+    t->ne[0] = n, t->ne[1] = parts, t->n_dims = parts > 1 ? 2 : 1;
+    t->std = (float)std, t->fill = SRN__FILL_GAUSS;
     return true;
-}
-
-static bool has(const srn_synth *s, const char *arch) {
-    return strcmp(s->shape->arch, arch) == 0;
 }
 
 static bool attention(srn_synth *s, uint32_t i, double residual) {
     const srn_shape *p = s->shape;
+    const srn__traits *a = s->traits;
     uint64_t w = p->n_embd, nq = (uint64_t)p->n_head * p->d_head, nk = (uint64_t)p->n_head_kv * p->d_head;
-    bool qk_norm = has(s, "qwen3") || has(s, "qwen3moe") || has(s, "gemma3");
-    double gain = qk_norm ? 1.0 : SCORE_GAIN;
+    double gain = a->qk_norm ? 1.0 : SCORE_GAIN;
     bool ok = norm(s, i, "attn_norm.weight", w, 1, true);
-    if (has(s, "phi3"))
+    if (a->fused)
         ok = ok && matrix(s, i, "attn_qkv.weight", SRN__ROLE_QKV, w, nq + 2 * nk, 1, 1);
     else
         ok = ok && matrix(s, i, "attn_q.weight", SRN__ROLE_Q, w, nq, 1, gain) &&
              matrix(s, i, "attn_k.weight", SRN__ROLE_K, w, nk, 1, gain) &&
              matrix(s, i, "attn_v.weight", SRN__ROLE_V, w, nk, 1, 1);
-    if (has(s, "qwen2"))
-        ok = ok && bias(s, i, "attn_q.bias", nq, 0.5) && bias(s, i, "attn_k.bias", nk, 0.5) &&
-             bias(s, i, "attn_v.bias", nk, 0.1);
-    if (qk_norm)
+    if (a->qkv_bias)
+        ok = ok && bias(s, i, "attn_q.bias", nq, 1, 0.5) && bias(s, i, "attn_k.bias", nk, 1, 0.5) &&
+             bias(s, i, "attn_v.bias", nk, 1, 0.1);
+    if (a->qk_norm)
         ok = ok && norm(s, i, "attn_q_norm.weight", p->d_head, SCORE_GAIN, false) &&
              norm(s, i, "attn_k_norm.weight", p->d_head, SCORE_GAIN, false);
-    return ok && matrix(s, i, "attn_output.weight", SRN__ROLE_O, nq, w, 1, residual);
+    ok = ok && matrix(s, i, "attn_output.weight", SRN__ROLE_O, nq, w, 1, residual);
+    if (a->sinks)
+        ok = ok && bias(s, i, "attn_output.bias", w, 1, 0.1 * residual) &&
+             bias(s, i, "attn_sinks.weight", p->n_head, 1, 1);
+    return ok;
+}
+
+static bool experts(srn_synth *s, uint32_t i, double residual) {
+    const srn_shape *p = s->shape;
+    uint64_t w = p->n_embd, ff = p->n_ff_expert;
+    uint32_t n = p->n_expert;
+    bool ok = matrix(s, i, "ffn_gate_inp.weight", SRN__ROLE_NONE, w, n, 1, 1) &&
+              matrix(s, i, "ffn_gate_exps.weight", SRN__ROLE_GATE, w, ff, n, 1) &&
+              matrix(s, i, "ffn_up_exps.weight", SRN__ROLE_UP, w, ff, n, 1) &&
+              matrix(s, i, "ffn_down_exps.weight", SRN__ROLE_DOWN, ff, w, n, residual);
+    if (s->traits->sinks)
+        ok = ok && bias(s, i, "ffn_gate_inp.bias", n, 1, 0.1) &&
+             bias(s, i, "ffn_gate_exps.bias", ff, n, 0.1) && bias(s, i, "ffn_up_exps.bias", ff, n, 0.1) &&
+             bias(s, i, "ffn_down_exps.bias", w, n, 0.1 * residual);
+    return ok;
 }
 
 static bool feed_forward(srn_synth *s, uint32_t i, double residual) {
     const srn_shape *p = s->shape;
-    uint64_t w = p->n_embd, ff = p->n_expert ? p->n_ff_expert : p->n_ff;
-    uint32_t n = p->n_expert ? p->n_expert : 1;
-    bool ok = norm(s, i, "ffn_norm.weight", w, 1, true);
-    if (p->n_expert)
-        return ok && matrix(s, i, "ffn_gate_inp.weight", SRN__ROLE_NONE, w, n, 1, 1) &&
-               matrix(s, i, "ffn_gate_exps.weight", SRN__ROLE_GATE, w, ff, n, 1) &&
-               matrix(s, i, "ffn_up_exps.weight", SRN__ROLE_UP, w, ff, n, 1) &&
-               matrix(s, i, "ffn_down_exps.weight", SRN__ROLE_DOWN, ff, w, n, residual);
-    if (has(s, "phi3"))
+    uint64_t w = p->n_embd, ff = p->n_ff;
+    bool ok = norm(s, i, s->traits->sinks ? "post_attention_norm.weight" : "ffn_norm.weight", w, 1, true);
+    if (p->n_expert) return ok && experts(s, i, residual);
+    if (s->traits->fused)
         ok = ok && matrix(s, i, "ffn_up.weight", SRN__ROLE_UP, w, 2 * ff, 1, 1);
     else
         ok = ok && matrix(s, i, "ffn_gate.weight", SRN__ROLE_GATE, w, ff, 1, 1) &&
@@ -118,12 +130,12 @@ static bool feed_forward(srn_synth *s, uint32_t i, double residual) {
 
 static bool all_tensors(srn_synth *s) {
     const srn_shape *p = s->shape;
-    bool post_norm = has(s, "gemma2") || has(s, "gemma3");
+    bool post_norm = s->traits->post_norm;
     /* a post-norm sets the size itself */
     double residual = post_norm ? 1.0 : 1.0 / sqrt(2.0 * p->n_layer);
     bool ok = matrix(s, UINT32_MAX, "token_embd.weight", p->tied ? SRN__ROLE_HEAD : SRN__ROLE_EMBD, p->n_embd,
                      p->n_vocab, 1, 1);
-    if (ok && has(s, "llama") && p->rope_factor > 0) {
+    if (ok && strcmp(p->arch, "llama") == 0 && p->rope_factor > 0) {
         srn__synth_tensor *t = add(s);
         if (!t) return false;
         set_name(t, UINT32_MAX, "rope_freqs.weight");

@@ -64,7 +64,39 @@ static const srn_shape shapes[] = {
     SHAPE("smollm2-360m", "llama", 49152, 960, 32, 15, 5, 64, 2560, 8192, 1e5, 1e-5, TIED),
     SHAPE("smollm2-1.7b", "llama", 49152, 2048, 24, 32, 32, 64, 8192, 8192, 1.3e5, 1e-5, TIED),
     SHAPE("tinyllama-1.1b", "llama", 32000, 2048, 22, 32, 4, 64, 5632, 2048, 1e4, 1e-5, UNTIED),
+    /* engines that know its attention sinks run it */
+    SHAPE("gpt-oss-20b", "gpt-oss", 201088, 2880, 24, 64, 8, 64, 2880, 131072, 1.5e5, 1e-5, UNTIED,
+          .window = 128, .rope_factor = 32, EXPERTS(32, 4, 2880)),
+    SHAPE("gpt-oss-120b", "gpt-oss", 201088, 2880, 36, 64, 8, 64, 2880, 131072, 1.5e5, 1e-5, UNTIED,
+          .window = 128, .rope_factor = 32, EXPERTS(128, 4, 2880)),
 };
+
+static const srn__traits traits[] = {
+    {.arch = "llama", .experts = true, .dense = true, .scales_rope = true},
+    {.arch = "qwen2", .qkv_bias = true, .dense = true},
+    {.arch = "qwen3", .qk_norm = true, .dense = true},
+    {.arch = "qwen3moe", .qk_norm = true, .experts = true},
+    {.arch = "gemma2", .post_norm = true, .dense = true, .needs_window = true},
+    {.arch = "gemma3",
+     .qk_norm = true,
+     .post_norm = true,
+     .dense = true,
+     .needs_window = true,
+     .scales_rope = true},
+    {.arch = "phi3", .fused = true, .dense = true},
+    {.arch = "gpt-oss",
+     .qkv_bias = true,
+     .experts = true,
+     .needs_window = true,
+     .scales_rope = true,
+     .sinks = true},
+};
+
+const srn__traits *srn__traits_of(const char *arch) {
+    for (size_t i = 0; i < SRN_LEN(traits); i++)
+        if (strcmp(traits[i].arch, arch) == 0) return &traits[i];
+    return NULL;
+}
 
 const srn_shape *srn_shape_at(size_t i) {
     return i < SRN_LEN(shapes) ? &shapes[i] : NULL;
@@ -74,4 +106,78 @@ const srn_shape *srn_shape_find(const char *name) {
     for (size_t i = 0; i < SRN_LEN(shapes); i++)
         if (strcasecmp(shapes[i].name, name) == 0) return &shapes[i];
     return NULL;
+}
+
+/* ---- checks ---- */
+
+static int check_range(const char *key, uint64_t v, uint64_t min, uint64_t max, uint32_t unit, srn_err *err) {
+    if (v < min || v > max)
+        return srn_fail(err, SRN_EINVAL, "'%s' is %llu, which is outside %llu..%llu", key,
+                        (unsigned long long)v, (unsigned long long)min, (unsigned long long)max);
+    if (v % unit)
+        return srn_fail(err, SRN_EINVAL, "'%s' is %llu, which is not a multiple of %u", key,
+                        (unsigned long long)v, unit);
+    return SRN_OK;
+}
+
+static int check_numbers(const srn_shape *s, srn_err *err) {
+    const struct {
+        const char *key;
+        uint64_t v, min, max;
+        uint32_t unit;
+    } rows[] = {
+        {"n_vocab", s->n_vocab, SRN__MIN_VOCAB, 1u << 20, 1},
+        {"n_embd", s->n_embd, 32, 1u << 16, 32},
+        {"n_layer", s->n_layer, 1, 1024, 1},
+        {"n_head", s->n_head, 1, 1024, 1},
+        {"n_head_kv", s->n_head_kv, 1, 1024, 1},
+        {"d_head", s->d_head, 16, 1024, 2},
+        {"n_ff", s->n_ff, 32, 1u << 20, 32},
+        {"n_ctx", s->n_ctx, 1, 1u << 30, 1},
+        {"n_expert", s->n_expert, 0, 1024, 1},
+        {"n_expert_used", s->n_expert_used, s->n_expert ? 1 : 0, SRN_MIN(s->n_expert, 64u), 1},
+        {"n_ff_expert", s->n_ff_expert, s->n_expert ? 32 : 0, s->n_expert ? 1u << 20 : 0, 32},
+        {"window", s->window, 0, 1u << 30, 1},
+    };
+    for (size_t i = 0; i < SRN_LEN(rows); i++) {
+        int code = check_range(rows[i].key, rows[i].v, rows[i].min, rows[i].max, rows[i].unit, err);
+        if (code) return code;
+    }
+    if (s->n_head % s->n_head_kv)
+        return srn_fail(err, SRN_EINVAL, "'n_head' is %u, which 'n_head_kv' %u does not divide", s->n_head,
+                        s->n_head_kv);
+    if ((uint64_t)s->n_head * s->d_head % 32)
+        return srn_fail(err, SRN_EINVAL, "'n_head' times 'd_head' is %llu, which is not a multiple of 32",
+                        (unsigned long long)s->n_head * s->d_head);
+    if (!(s->rope_base >= 1 && s->rope_base <= 1e12))
+        return srn_fail(err, SRN_EINVAL, "'rope_base' is %g, which is outside 1..1e12", s->rope_base);
+    if (!(s->rope_factor == 0 || (s->rope_factor >= 1 && s->rope_factor <= 1e4)))
+        return srn_fail(err, SRN_EINVAL, "'rope_factor' is %g, which is neither 0 nor in 1..10000",
+                        s->rope_factor);
+    if (!(s->norm_eps >= 0 && s->norm_eps <= 1))
+        return srn_fail(err, SRN_EINVAL, "'norm_eps' is %g, which is outside 0..1", s->norm_eps);
+    return SRN_OK;
+}
+
+int srn_shape_check(const srn_shape *s, srn_err *err) {
+    const srn__traits *a = srn__traits_of(s->arch);
+    if (!a) {
+        char known[160] = "";
+        for (size_t i = 0; i < SRN_LEN(traits); i++)
+            snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "",
+                     traits[i].arch);
+        return srn_fail(err, SRN_EUNSUP, "'arch' is '%s'; models can be made of %s", s->arch, known);
+    }
+    if (s->n_expert && !a->experts)
+        return srn_fail(err, SRN_EINVAL, "'n_expert' is %u, and '%s' models have no experts", s->n_expert,
+                        s->arch);
+    if (!s->n_expert && !a->dense)
+        return srn_fail(err, SRN_EINVAL, "'n_expert' is missing, and '%s' models have experts", s->arch);
+    if (!s->window && a->needs_window)
+        return srn_fail(err, SRN_EINVAL, "'window' is missing, and '%s' models have windowed layers",
+                        s->arch);
+    if (s->rope_factor != 0 && !a->scales_rope)
+        return srn_fail(err, SRN_EINVAL, "'rope_factor' is %g, and '%s' models here scale no positions",
+                        s->rope_factor, s->arch);
+    return check_numbers(s, err);
 }

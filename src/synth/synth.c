@@ -13,23 +13,42 @@
 
 enum { MAX_THREADS = 64 };
 
+static int plan(srn_synth *s, const srn_shape *shape, const srn_mix *mix, srn_err *err) {
+    int code = srn_shape_check(shape, err);
+    if (code) return code;
+    s->shape = shape, s->mix = mix, s->traits = srn__traits_of(shape->arch);
+    srn_gguf_head_init(&s->head);
+    return srn__plan_tensors(s, err);
+}
+
 int srn_synth_new(const srn_shape *shape, const srn_mix *mix, const srn_synth_opts *opts, srn_synth **ret,
                   srn_err *err) {
     srn_synth *s = srn_calloc(1, sizeof *s);
     if (!s) return srn_fail_nomem(err, sizeof *s);
-    s->shape = shape, s->mix = mix;
     if (opts) s->opts = *opts;
-    srn_gguf_head_init(&s->head);
-    srn__put_keys(s);
-    int code = srn__put_vocab(&s->head, shape->n_vocab, err);
-    if (!code) code = srn__plan_tensors(s, err);
-    if (!code) code = srn_gguf_head_finish(&s->head, &s->head_bytes, err);
+    int code = plan(s, shape, mix, err);
+    if (!code) {
+        srn__put_keys(s);
+        srn__put_vocab(&s->head, shape->n_vocab);
+        code = srn_gguf_head_finish(&s->head, &s->head_bytes, err);
+    }
     if (code) {
         srn_synth_free(s);
         return code;
     }
     *ret = s;
     return SRN_OK;
+}
+
+int srn_synth_measure(const srn_shape *shape, const srn_mix *mix, bool pure, uint64_t *ret_params,
+                      uint64_t *ret_bytes, srn_err *err) {
+    srn_synth *s = srn_calloc(1, sizeof *s);
+    if (!s) return srn_fail_nomem(err, sizeof *s);
+    s->opts.pure = pure;
+    int code = plan(s, shape, mix, err);
+    if (!code) *ret_params = s->n_params, *ret_bytes = s->head.data_bytes;
+    srn_synth_free(s);
+    return code;
 }
 
 void srn_synth_free(srn_synth *s) {

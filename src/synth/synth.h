@@ -25,6 +25,10 @@ typedef struct srn_shape {
 /* The table of well-known models; NULL past the end. */
 const srn_shape *srn_shape_at(size_t i);
 const srn_shape *srn_shape_find(const char *name); /* any letter case */
+/* A shape from JSON text of len bytes: an object with the members of srn_shape as keys, and "like" for one of
+ * the table to start from (docs/synth.md). file stands in messages, and in names that the text does not give.
+ * The result has passed srn_shape_check. SRN_EFORMAT and SRN_EINVAL name the key. */
+int srn_shape_parse(const char *json, size_t len, const char *file, srn_shape *ret, srn_err *err);
 /* Whether a model of this shape can be made; names the key that is wrong. SRN_EINVAL, SRN_EUNSUP. */
 int srn_shape_check(const srn_shape *s, srn_err *err);
 
@@ -41,6 +45,10 @@ const srn_mix *srn_mix_at(size_t i); /* NULL past the end */
 /* Any letter case. SRN_EUSAGE with the names that there are. */
 int srn_mix_find(const char *name, const srn_mix **ret, srn_err *err);
 
+/* Weights, as model cards count them, and bytes of all tensors. SRN_EINVAL, SRN_ENOMEM. */
+int srn_synth_measure(const srn_shape *shape, const srn_mix *mix, bool pure, uint64_t *ret_params,
+                      uint64_t *ret_bytes, srn_err *err);
+
 /* ---- making ---- */
 
 typedef struct srn_synth_opts {
@@ -54,7 +62,7 @@ typedef struct srn_synth_opts {
 
 typedef struct srn_synth srn_synth;
 
-/* Decides on every tensor. shape and mix must live as long. */
+/* Decides on every tensor. shape and mix must live as long; opts may be NULL. */
 int srn_synth_new(const srn_shape *shape, const srn_mix *mix, const srn_synth_opts *opts, srn_synth **ret,
                   srn_err *err);
 void srn_synth_free(srn_synth *s);

@@ -21,6 +21,19 @@ typedef enum srn__role {
     SRN__ROLE_DOWN = 512
 } srn__role;
 
+/* What an architecture has beside attention and a feed-forward part. */
+typedef struct srn__traits {
+    const char *arch;
+    bool qk_norm, post_norm, fused, qkv_bias;
+    bool experts; /* may have them */
+    bool dense;   /* may be without */
+    bool needs_window;
+    bool scales_rope; /* knows rope_factor */
+    bool sinks;       /* one per head; biases everywhere; the norm before the feed-forward part is named after
+                         attention */
+} srn__traits;
+const srn__traits *srn__traits_of(const char *arch); /* NULL if it is not known */
+
 /* The type that a mix gives a matrix of a layer, or another where the width is not a multiple of its block.
  */
 srn_type srn__mix_type(const srn_mix *m, const srn_shape *s, bool pure, srn__role role, uint32_t layer,
@@ -57,6 +70,7 @@ typedef struct srn__pool_blocks {
 
 struct srn_synth {
     const srn_shape *shape;
+    const srn__traits *traits;
     const srn_mix *mix;
     srn_synth_opts opts;
     srn__synth_tensor *tensors;
@@ -92,7 +106,7 @@ size_t srn__draw_chunk(const srn_synth *s, const srn__synth_tensor *t, uint64_t 
 int srn__plan_tensors(srn_synth *s, srn_err *err);
 /* keys.c and vocab.c: the metadata. */
 void srn__put_keys(srn_synth *s);
-int srn__put_vocab(srn_gguf_head *h, uint32_t n_vocab, srn_err *err);
+void srn__put_vocab(srn_gguf_head *h, uint32_t n_vocab); /* at least SRN__MIN_VOCAB */
 
 #define SRN__UNIT_WEIGHTS 256u
 #define SRN__CHUNK_UNITS  8192u /* 2 Mi weights: what a thread makes and writes at a time */
