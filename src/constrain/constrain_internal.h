@@ -72,6 +72,13 @@ srn_node srn__grammar_fail(srn_grammar *g, int code, const char *fmt, ...) SRN_P
 /* The declared rule of this name, or UINT32_MAX. */
 uint32_t srn__grammar_find_rule(const srn_grammar *g, srn_str name);
 
+/* The parts of a sequence or the alternatives, as a front end reads them; {0} is empty, free(ids) its end. */
+typedef struct srn__nodes {
+    srn_node *ids;
+    size_t n, cap;
+} srn__nodes;
+bool srn__nodes_add(srn__nodes *list, srn_node node); /* false: no memory, and the list is as it was */
+
 /* ---- ranges.c: sets of code points ---- */
 
 #define SRN__MAX_CP 0x10FFFFu

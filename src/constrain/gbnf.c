@@ -267,23 +267,8 @@ static bool take_repetition(parser *x, bool in_group, uint32_t *ret_min, uint32_
 
 /* ---- alternatives ---- */
 
-typedef struct nodes {
-    srn_node *ids;
-    size_t n, cap;
-} nodes;
-
-static void add_node(parser *x, nodes *list, srn_node node) {
-    if (list->n == list->cap) {
-        size_t cap = list->cap ? 2 * list->cap : 8;
-        srn_node *ids = srn_realloc_array(list->ids, cap, sizeof *ids);
-        if (!ids) {
-            FAIL(x, SRN_ENOMEM, x->at, "out of memory");
-            return;
-        }
-        list->ids = ids;
-        list->cap = cap;
-    }
-    list->ids[list->n++] = node;
+static void add_node(parser *x, srn__nodes *list, srn_node node) {
+    if (!srn__nodes_add(list, node)) FAIL(x, SRN_ENOMEM, x->at, "out of memory");
 }
 
 static srn_node take_alternatives(parser *x, bool in_group);
@@ -336,7 +321,7 @@ static bool at_rule(parser *x) {
 }
 
 static srn_node take_sequence(parser *x, bool in_group) {
-    nodes list = {0};
+    srn__nodes list = {0};
     uint32_t min, max;
     for (;;) {
         skip_space(x, in_group);
@@ -356,7 +341,7 @@ static srn_node take_sequence(parser *x, bool in_group) {
 
 /* A rule's alternatives may go on in the next line after | or before it. */
 static srn_node take_alternatives(parser *x, bool in_group) {
-    nodes list = {0};
+    srn__nodes list = {0};
     for (;;) {
         add_node(x, &list, take_sequence(x, in_group));
         size_t end = x->at;

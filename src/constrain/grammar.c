@@ -190,6 +190,18 @@ uint32_t srn__grammar_find_rule(const srn_grammar *g, srn_str name) {
     return UINT32_MAX;
 }
 
+bool srn__nodes_add(srn__nodes *list, srn_node node) {
+    if (list->n == list->cap) {
+        size_t cap = list->cap ? 2 * list->cap : 8;
+        srn_node *ids = srn_realloc_array(list->ids, cap, sizeof *ids);
+        if (!ids) return false;
+        list->ids = ids;
+        list->cap = cap;
+    }
+    list->ids[list->n++] = node;
+    return true;
+}
+
 static bool valid_trigger(srn_grammar *g, const srn_trigger *t) {
     size_t i = 0;
     while (i < t->text.len) {

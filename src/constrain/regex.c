@@ -480,23 +480,8 @@ static srn_node take_group(parser *x, bool opens, bool closes, bool *ret_opens, 
 
 /* ---- sequences ---- */
 
-typedef struct nodes {
-    srn_node *ids;
-    size_t n, cap;
-} nodes;
-
-static void add_node(parser *x, nodes *list, srn_node node) {
-    if (list->n == list->cap) {
-        size_t cap = list->cap ? 2 * list->cap : 8;
-        srn_node *ids = srn_realloc_array(list->ids, cap, sizeof *ids);
-        if (!ids) {
-            fail(x, SRN_ENOMEM, x->at, "out of memory");
-            return;
-        }
-        list->ids = ids;
-        list->cap = cap;
-    }
-    list->ids[list->n++] = node;
+static void add_node(parser *x, srn__nodes *list, srn_node node) {
+    if (!srn__nodes_add(list, node)) fail(x, SRN_ENOMEM, x->at, "out of memory");
 }
 
 static srn_node take_atom(parser *x) {
@@ -542,7 +527,7 @@ static bool at_sequence_end(const parser *x) {
 /* opens: nothing of the pattern stands before; closes: nothing of it comes after the alternative. Where a
  * search is open to a side, anything may stand there. */
 static srn_node take_sequence(parser *x, bool opens, bool closes) {
-    nodes list = {0};
+    srn__nodes list = {0};
     bool search = x->how->search, anchored = opens && take(x, "^");
     bool open = search && opens && !anchored, close = search && closes;
     for (bool first = true; !at_sequence_end(x); first = false) {
@@ -567,7 +552,7 @@ static srn_node take_sequence(parser *x, bool opens, bool closes) {
 }
 
 static srn_node take_alternatives(parser *x, bool opens, bool closes) {
-    nodes list = {0};
+    srn__nodes list = {0};
     do add_node(x, &list, take_sequence(x, opens, closes));
     while (!x->failed && !x->g->failed.code && take(x, "|"));
     srn_node node = x->failed ? SRN_NODE_NONE : srn_g_alt(x->g, list.ids, list.n);
