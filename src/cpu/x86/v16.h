@@ -6,6 +6,7 @@
 #ifndef SRN_CPU_X86_V16_H
 #define SRN_CPU_X86_V16_H
 
+#include "base/x86/exp.h"
 #include "cpu/cpu_internal.h"
 
 #include <immintrin.h>
@@ -114,10 +115,9 @@ V16_FN v16 v16_greater_magnitude(v16 a, v16 b) {
 V16_FN v16 v16_select(v16_lanes m, v16 a, v16 b) { /* lane l of a where bit l is set, else of b */
     return _mm512_mask_blend_ps(m, b, a);
 }
-/* x * 2^n by the exponent field, for integral n that keep it normal. */
-V16_FN v16 v16_scale(v16 x, v16 n) {
-    __m512i e = _mm512_slli_epi32(_mm512_cvttps_epi32(n), 23);
-    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x), e));
+/* srn_expf */
+V16_FN v16 v16_exp(v16 x) {
+    return srn_exp16(x);
 }
 V16_FN __m256 v16_half(v16 a, int i) {
     return i ? _mm512_extractf32x8_ps(a, 1) : _mm512_castps512_ps256(a);
@@ -232,12 +232,8 @@ V16_FN v16 v16_select(v16_lanes m, v16 a, v16 b) {
     return (v16){_mm256_blendv_ps(b.lo, a.lo, v16_half_mask(m)),
                  _mm256_blendv_ps(b.hi, a.hi, v16_half_mask((unsigned)m >> 8))};
 }
-V16_FN __m256 v16_scale_half(__m256 x, __m256 n) {
-    __m256i e = _mm256_slli_epi32(_mm256_cvttps_epi32(n), 23);
-    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x), e));
-}
-V16_FN v16 v16_scale(v16 x, v16 n) {
-    return (v16){v16_scale_half(x.lo, n.lo), v16_scale_half(x.hi, n.hi)};
+V16_FN v16 v16_exp(v16 x) {
+    return (v16){srn_exp8(x.lo), srn_exp8(x.hi)};
 }
 V16_FN __m256 v16_half(v16 a, int i) {
     return i ? a.hi : a.lo;
@@ -264,23 +260,6 @@ V16_FN float v16_greatest(v16 a) {
     __m128 q = _mm_max_ps(_mm256_castps256_ps128(e), _mm256_extractf128_ps(e, 1));
     q = _mm_max_ps(q, _mm_movehl_ps(q, q));
     return _mm_cvtss_f32(_mm_max_ss(q, _mm_movehdup_ps(q)));
-}
-/* srn_expf */
-V16_FN v16 v16_exp(v16 x) {
-    x = v16_min(x, v16_set1(SRN_EXP_HI));
-    x = v16_max(x, v16_set1(SRN_EXP_LO));
-    v16 magic = v16_set1(SRN_EXP_MAGIC);
-    v16 n = v16_sub(v16_fma(x, v16_set1(SRN_EXP_LOG2E), magic), magic);
-    v16 r = v16_fma(n, v16_set1(-SRN_EXP_LN2_HI), x);
-    r = v16_fma(n, v16_set1(-SRN_EXP_LN2_LO), r);
-    v16 p = v16_fma(v16_set1(SRN_EXP_C7), r, v16_set1(SRN_EXP_C6));
-    p = v16_fma(p, r, v16_set1(SRN_EXP_C5));
-    p = v16_fma(p, r, v16_set1(SRN_EXP_C4));
-    p = v16_fma(p, r, v16_set1(SRN_EXP_C3));
-    p = v16_fma(p, r, v16_set1(SRN_EXP_C2));
-    p = v16_fma(p, r, v16_set1(1.0f));
-    p = v16_fma(p, r, v16_set1(1.0f));
-    return v16_scale(p, n);
 }
 /* srn_tanhf */
 V16_FN v16 v16_tanh(v16 x) {

@@ -3,28 +3,8 @@
  */
 #include <immintrin.h>
 
-#include "base/num.h"
+#include "base/x86/exp.h"
 #include "engine/sampler_internal.h"
-
-/* srn_expf on eight lanes; min and max give their second operand where one is a NaN, as its comparisons do.
- */
-static inline __m256 exp8(__m256 x) {
-    const __m256 magic = _mm256_set1_ps(SRN_EXP_MAGIC);
-    x = _mm256_min_ps(x, _mm256_set1_ps(SRN_EXP_HI));
-    x = _mm256_max_ps(x, _mm256_set1_ps(SRN_EXP_LO));
-    __m256 n = _mm256_sub_ps(_mm256_fmadd_ps(x, _mm256_set1_ps(SRN_EXP_LOG2E), magic), magic);
-    __m256 r = _mm256_fmadd_ps(n, _mm256_set1_ps(-SRN_EXP_LN2_HI), x);
-    r = _mm256_fmadd_ps(n, _mm256_set1_ps(-SRN_EXP_LN2_LO), r);
-    __m256 p = _mm256_fmadd_ps(_mm256_set1_ps(SRN_EXP_C7), r, _mm256_set1_ps(SRN_EXP_C6));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(SRN_EXP_C5));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(SRN_EXP_C4));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(SRN_EXP_C3));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(SRN_EXP_C2));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
-    __m256i exponent = _mm256_slli_epi32(_mm256_cvttps_epi32(n), 23);
-    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), exponent));
-}
 
 static float greatest_lane(__m256 v) {
     __m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
@@ -69,8 +49,8 @@ static void add_exp(const float *x, uint32_t n, float max, float p[16]) {
     __m256 p0 = _mm256_loadu_ps(p), p1 = _mm256_loadu_ps(p + 8);
     uint32_t i = 0;
     for (; i + 16 <= n; i += 16) {
-        p0 = _mm256_add_ps(p0, exp8(_mm256_sub_ps(_mm256_loadu_ps(x + i), top)));
-        p1 = _mm256_add_ps(p1, exp8(_mm256_sub_ps(_mm256_loadu_ps(x + i + 8), top)));
+        p0 = _mm256_add_ps(p0, srn_exp8(_mm256_sub_ps(_mm256_loadu_ps(x + i), top)));
+        p1 = _mm256_add_ps(p1, srn_exp8(_mm256_sub_ps(_mm256_loadu_ps(x + i + 8), top)));
     }
     _mm256_storeu_ps(p, p0);
     _mm256_storeu_ps(p + 8, p1);
@@ -83,7 +63,7 @@ static void weights(float *x, uint32_t n, float max, float temperature, float *w
     for (; i + 8 <= n; i += 8) {
         __m256 v = _mm256_div_ps(_mm256_sub_ps(_mm256_loadu_ps(x + i), top), t);
         _mm256_storeu_ps(x + i, v);
-        _mm256_storeu_ps(w + i, exp8(v));
+        _mm256_storeu_ps(w + i, srn_exp8(v));
     }
     if (i < n) srn__row_ref.weights(x + i, n - i, max, temperature, w + i);
 }
@@ -104,7 +84,7 @@ static double weight_sum(const float *x, uint32_t n, float max, float temperatur
     uint32_t i = 0;
     for (; i + 8 <= n; i += 8) {
         __m256 v = _mm256_loadu_ps(x + i);
-        __m256 w = exp8(_mm256_div_ps(_mm256_sub_ps(v, top), t));
+        __m256 w = srn_exp8(_mm256_div_ps(_mm256_sub_ps(v, top), t));
         w = _mm256_and_ps(w, _mm256_cmp_ps(v, none, _CMP_GT_OQ));
         low = _mm256_add_pd(low, _mm256_cvtps_pd(_mm256_castps256_ps128(w)));
         high = _mm256_add_pd(high, _mm256_cvtps_pd(_mm256_extractf128_ps(w, 1)));
