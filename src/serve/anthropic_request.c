@@ -22,30 +22,8 @@ static int no_memory(const reader *r) {
 
 /* A text, or an array of text blocks, as chat content (a new reference). */
 static int text_content(const reader *r, const json_t *v, const char *param, json_t **ret) {
-    size_t i;
-    json_t *block, *parts;
-    if (json_is_string(v)) return (*ret = json_copy((json_t *)v)) ? SRN_OK : no_memory(r);
-    if (!json_is_array(v)) return wrong(r, SRN_EINVAL, param, "needs a text or an array of text blocks");
-    parts = json_array();
-    json_array_foreach(v, i, block) {
-        const json_t *text = json_object_get(block, "text");
-        const char *type = json_string_value(json_object_get(block, "type"));
-        int code = SRN_OK;
-        if (!type)
-            code = wrong(r, SRN_EINVAL, param, "block %zu has no type", i);
-        else if (strcmp(type, "text") != 0)
-            code = wrong(r, SRN_EUNSUP, param, "block %zu has the type '%.40s'; only text is supported here",
-                         i, type);
-        else if (!json_is_string(text))
-            code = wrong(r, SRN_EINVAL, param, "block %zu needs a text", i);
-        else if (json_array_append_new(parts, json_pack("{s:s, s:O}", "type", "text", "text", text)))
-            code = no_memory(r);
-        if (code) {
-            json_decref(parts);
-            return code;
-        }
-    }
-    return (*ret = parts) ? SRN_OK : no_memory(r);
+    static const srn__text_part kinds[] = {{"text", "text"}};
+    return srn__field_text(&r->a->fields, v, param, "block", kinds, SRN_LEN(kinds), ret);
 }
 
 static int append(const reader *r, json_t *message) {

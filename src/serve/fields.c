@@ -112,3 +112,38 @@ int srn__field_table(srn__fields *f, const json_t *object, const srn__field *fie
     if (code) snprintf(f->param, sizeof f->param, "%s", param);
     return code;
 }
+
+/* ---- texts in parts ---- */
+
+static int add_part(srn__fields *f, const json_t *part, const char *param, const char *noun, size_t i,
+                    const srn__text_part *kinds, size_t n, json_t *to) {
+    const char *type = json_string_value(json_object_get(part, "type"));
+    if (!type) return srn__field_wrong(f, SRN_EINVAL, param, "%s %zu has no type", noun, i);
+    for (size_t k = 0; k < n; k++) {
+        if (strcmp(type, kinds[k].type) != 0) continue;
+        json_t *text = json_object_get(part, kinds[k].member);
+        if (!json_is_string(text))
+            return srn__field_wrong(f, SRN_EINVAL, param, "%s %zu needs a %s", noun, i, kinds[k].member);
+        json_t *chat = json_pack("{s:s, s:O}", "type", "text", "text", text);
+        return json_array_append_new(to, chat) ? srn_fail_nomem(f->err, 0) : SRN_OK;
+    }
+    return srn__field_wrong(f, SRN_EUNSUP, param, "%s %zu has the type '%.40s'; only text is supported here",
+                            noun, i, type);
+}
+
+int srn__field_text(srn__fields *f, const json_t *v, const char *param, const char *noun,
+                    const srn__text_part *kinds, size_t n, json_t **ret) {
+    json_t *parts, *part;
+    size_t i;
+    int code = SRN_OK;
+    if (!json_is_string(v) && !json_is_array(v))
+        return srn__field_wrong(f, SRN_EINVAL, param, "needs a text or an array of %ss of text", noun);
+    parts = json_is_string(v) ? json_copy((json_t *)v) : json_array();
+    if (!parts) return srn_fail_nomem(f->err, 0);
+    json_array_foreach(v, i, part) if (!code) code = add_part(f, part, param, noun, i, kinds, n, parts);
+    if (code)
+        json_decref(parts);
+    else
+        *ret = parts;
+    return code;
+}

@@ -48,4 +48,12 @@ const char *srn__json_type_name(const json_t *j); /* "a string", ... */
 /* As srn__fields_read, remembering the field. */
 int srn__field_table(srn__fields *f, const json_t *object, const srn__field *fields, size_t n, void *base);
 
+typedef struct srn__text_part {
+    const char *type, *member; /* of a part: its type, and which of its members is the text */
+} srn__text_part;
+/* A text, or an array of parts of these kinds [n], as the content of a chat message (a new reference). noun
+ * is what the API calls a part. SRN_EINVAL: no text; SRN_EUNSUP: a part of another type. */
+int srn__field_text(srn__fields *f, const json_t *v, const char *param, const char *noun,
+                    const srn__text_part *kinds, size_t n, json_t **ret);
+
 #endif

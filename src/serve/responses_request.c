@@ -20,33 +20,11 @@ static int no_memory(const reader *r) {
 
 /* ---- items ---- */
 
-/* A text, or an array of input_text and output_text parts, as chat content (a new reference). */
+/* A text, or an array of text parts and refusals, as chat content (a new reference). */
 static int content_of(const reader *r, const json_t *v, const char *param, json_t **ret) {
-    json_t *parts, *part;
-    size_t i;
-    if (json_is_string(v)) return (*ret = json_copy((json_t *)v)) ? SRN_OK : no_memory(r);
-    if (!json_is_array(v)) return wrong(r, SRN_EINVAL, param, "needs a text or an array of parts");
-    parts = json_array();
-    json_array_foreach(v, i, part) {
-        const char *type = json_string_value(json_object_get(part, "type"));
-        bool refusal = type && strcmp(type, "refusal") == 0;
-        const json_t *text = json_object_get(part, refusal ? "refusal" : "text");
-        bool known = type && (refusal || strcmp(type, "input_text") == 0 ||
-                              strcmp(type, "output_text") == 0 || strcmp(type, "text") == 0);
-        int code = SRN_OK;
-        if (!known)
-            code = wrong(r, SRN_EUNSUP, param, "part %zu has the type '%.40s'; only text is supported", i,
-                         type ? type : "");
-        else if (!json_is_string(text))
-            code = wrong(r, SRN_EINVAL, param, "part %zu needs a text", i);
-        else if (json_array_append_new(parts, json_pack("{s:s, s:O}", "type", "text", "text", text)))
-            code = no_memory(r);
-        if (code) {
-            json_decref(parts);
-            return code;
-        }
-    }
-    return (*ret = parts) ? SRN_OK : no_memory(r);
+    static const srn__text_part kinds[] = {
+        {"input_text", "text"}, {"output_text", "text"}, {"text", "text"}, {"refusal", "refusal"}};
+    return srn__field_text(r->f, v, param, "part", kinds, SRN_LEN(kinds), ret);
 }
 
 static int append(const reader *r, json_t *message) {

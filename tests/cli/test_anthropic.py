@@ -156,6 +156,8 @@ def test_tokens_are_counted_as_they_are_used(client):
     ({"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]}, 400, "invalid_request_error",
      "messages.0.content"),
     ({"messages": [{"role": "user", "content": [{"type": "tool_result"}]}]}, 400, "invalid_request_error", "tool_use_id"),
+    ({"messages": [{"role": "user", "content": [{"text": "x"}]}]}, 400, "invalid_request_error", "block 0 has no type"),
+    ({"messages": [{"role": "user", "content": [{"type": "text", "text": 3}]}]}, 400, "invalid_request_error", "block 0 needs"),
     ({"messages": [{"role": "user", "content": 3}]}, 400, "invalid_request_error", "messages.0.content"),
     ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, 400, "invalid_request_error", "tools.0"),
     ({"tools": [{"name": "a"}]}, 400, "invalid_request_error", "input_schema"),

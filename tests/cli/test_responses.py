@@ -105,6 +105,8 @@ def test_log_probabilities_come_with_the_text(client):
     ({"input": None}, "input"), ({"input": []}, "input"), ({"input": [3]}, "input.0"),
     ({"input": [{"role": "robot", "content": "x"}]}, "input.0"),
     ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]}, "input.0"),
+    ({"input": [{"role": "user", "content": [{"text": "x"}]}]}, "input.0"),
+    ({"input": [{"role": "user", "content": [{"type": "input_text", "text": 3}]}]}, "input.0"),
     ({"input": [{"type": "item_reference", "id": "x"}]}, "input.0"),
     ({"input": [{"type": "function_call", "name": "x"}]}, "input.0"),
     ({"previous_response_id": "resp_1"}, "previous_response_id"), ({"conversation": "c"}, "conversation"),
