@@ -1,19 +1,28 @@
 """A running `serin serve` for tests: a process on a port of its own, ended by its pid.
 
-    from server import serve, smol_server   # smol_server: one for the whole session, the real SmolLM2
+    from server import serve   # smol_server, one for the whole session, comes by itself (conftest.py)
 """
+import atexit
+import functools
 import json
 import os
+import shutil
 import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
 import pytest
 
+import tiny_model
+
 ROOT = Path(__file__).resolve().parents[2]
+# Where sanitizers make a model of 135 million weights slow, a tiny one takes its place: no path of the program is left
+# out, only its answers make less sense. Tests that are about the words take real_model.
+TINY = os.environ.get("SERIN_TEST_TINY") == "1"
 MODELS = Path(os.environ.get("SERIN_MODELS", Path.home() / ".cache/serin/models"))
 
 
@@ -22,6 +31,20 @@ def real_model(name: str, file: str) -> Path:
         subprocess.run([sys.executable, ROOT / "tools/get-model", name], check=True,
                        env={**os.environ, "SERIN_CACHE": str(MODELS.parent)})
     return MODELS / file
+
+
+@functools.cache
+def tiny_as(file: str) -> Path:
+    """The tiny model under a real one's file name, which is its name in answers."""
+    folder = tempfile.mkdtemp(prefix="serin-tiny-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(tiny_model.make(Path(folder) / file, ctx=8192))
+
+
+def smol_like() -> Path:
+    """SmolLM2, or the tiny model in its place: for tests to which it does not matter what the model says."""
+    file = "SmolLM2-135M-Instruct.Q4_1.gguf"
+    return tiny_as(file) if TINY else real_model("smollm2", file)
 
 
 def with_template(source: Path, target: Path, template: str) -> Path:
@@ -103,8 +126,8 @@ def serve(tmp_path):
 
 @pytest.fixture(scope="session")
 def smol_server():
-    """The real SmolLM2 under the names smol and gpt-4o-mini."""
-    s = Server(real_model("smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"), "--alias", "smol", "--alias", "gpt-4o-mini",
+    """SmolLM2 (smol_like) under the names smol and gpt-4o-mini."""
+    s = Server(smol_like(), "--alias", "smol", "--alias", "gpt-4o-mini",
                "--ctx", "4096", "--parallel", "8")
     yield s
     assert s.stop() == 0

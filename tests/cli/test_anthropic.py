@@ -7,8 +7,6 @@ import anthropic
 import jsonschema
 import pytest
 
-from server import smol_server  # noqa: F401
-
 WEATHER = {"name": "get_weather", "description": "The weather of a city.",
            "input_schema": {"type": "object", "properties": {"city": {"type": "string", "maxLength": 20},
                                                              "unit": {"enum": ["C", "F"]}},
@@ -18,7 +16,7 @@ HELLO = [{"role": "user", "content": "Say hello."}]
 
 
 @pytest.fixture
-def client(smol_server):  # noqa: F811
+def client(smol_server):
     return anthropic.Anthropic(base_url=smol_server.url, api_key="unused", max_retries=0)
 
 
@@ -54,7 +52,7 @@ def test_a_stream_gives_the_same_message(client):
     assert kinds.count("content_block_start") == kinds.count("content_block_stop") == 1
 
 
-def test_the_events_on_the_wire(smol_server):  # noqa: F811
+def test_the_events_on_the_wire(smol_server):
     _, headers, text = post(smol_server, "/v1/messages", {"model": "smol", "max_tokens": 3, "stream": True,
                                                           "temperature": 0, "messages": HELLO})
     assert headers["Content-Type"] == "text/event-stream" and headers["request-id"] == headers["x-serin-call"]
@@ -68,7 +66,7 @@ def test_the_events_on_the_wire(smol_server):  # noqa: F811
     assert data[-2]["usage"]["output_tokens"] == 3
 
 
-def test_a_stream_s_first_event_knows_what_the_cache_held(smol_server):  # noqa: F811
+def test_a_stream_s_first_event_knows_what_the_cache_held(smol_server):
     ask = {"model": "smol", "max_tokens": 2, "stream": True,
            "messages": [{"role": "user", "content": "Birds that breed on the islands of the south. " * 30}]}
     usages = []
@@ -184,7 +182,7 @@ def test_tokens_are_counted_as_they_are_used(client):
     ({"system": [{"type": "image"}]}, 400, "invalid_request_error", "system"),
     ({"messages": [{"role": "user", "content": "word " * 6000}]}, 400, "invalid_request_error", "context"),
 ])
-def test_what_is_wrong_is_refused_by_name(smol_server, change, status, kind, word):  # noqa: F811
+def test_what_is_wrong_is_refused_by_name(smol_server, change, status, kind, word):
     code, _, text = post(smol_server, "/v1/messages", {"model": "smol", "max_tokens": 4, "messages": HELLO, **change})
     body = json.loads(text)
     assert code == status, text
@@ -201,7 +199,7 @@ def test_a_schema_holds(client):
     jsonschema.validate(json.loads(m.content[0].text), schema)
 
 
-def test_harmless_fields_are_ignored(smol_server):  # noqa: F811
+def test_harmless_fields_are_ignored(smol_server):
     code, _, text = post(smol_server, "/v1/messages", {
         "model": "smol", "max_tokens": 1, "metadata": {"user_id": "u"}, "service_tier": "auto", "whatever": 1,
         "messages": [{"role": "user", "content": [{"type": "text", "text": "Hi", "cache_control": {"type": "ephemeral"}}]}]})

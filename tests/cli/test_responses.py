@@ -6,7 +6,6 @@ import jsonschema
 import openai
 import pytest
 
-from server import smol_server  # noqa: F401
 from test_anthropic import post
 
 WEATHER = {"type": "function", "name": "get_weather", "description": "The weather of a city.", "strict": True,
@@ -18,7 +17,7 @@ PERSON = {"type": "object", "properties": {"name": {"type": "string", "maxLength
 
 
 @pytest.fixture
-def client(smol_server):  # noqa: F811
+def client(smol_server):
     return openai.OpenAI(base_url=smol_server.base_url, api_key="unused", max_retries=0)
 
 
@@ -44,7 +43,7 @@ def test_a_stream_gives_the_same_response(client):
     assert "".join(e.delta for e in events if e.type == "response.output_text.delta") == whole.output_text
 
 
-def test_the_events_on_the_wire(smol_server):  # noqa: F811
+def test_the_events_on_the_wire(smol_server):
     _, headers, text = post(smol_server, "/v1/responses", {"model": "smol", "input": "Say hello.", "stream": True,
                                                            "max_output_tokens": 2, "temperature": 0})
     assert headers["Content-Type"] == "text/event-stream"
@@ -119,7 +118,7 @@ def test_log_probabilities_come_with_the_text(client):
     ({"text": 5}, "text"), ({"include": "reasoning"}, "include"), ({"priority": "first"}, "priority"),
     ({"input": "word " * 6000}, "input"),
 ])
-def test_what_is_wrong_is_refused_by_name(smol_server, change, param):  # noqa: F811
+def test_what_is_wrong_is_refused_by_name(smol_server, change, param):
     status, _, text = post(smol_server, "/v1/responses", {"model": "smol", "input": "Hi", "max_output_tokens": 2, **change})
     error = json.loads(text)["error"]
     assert status in (400, 404) and error["param"] == param and set(error) == {"message", "type", "param", "code"}, text
@@ -135,14 +134,14 @@ def test_what_is_wrong_is_refused_by_name(smol_server, change, param):  # noqa: 
     ({"tools": [{"type": "function", "name": "a", "parameters": 3}]}, "tools[0].parameters must be"),
     ({"tool_choice": "sometimes"}, '{"type": "function", "name": ...}'), ({"input": [{"type": "reasoning", "summary": []}]}, "'input'"),
 ])
-def test_errors_name_the_fields_of_this_api(smol_server, change, says):  # noqa: F811
+def test_errors_name_the_fields_of_this_api(smol_server, change, says):
     body = {"model": "smol", "input": "Hi", **change}
     error = json.loads(post(smol_server, "/v1/responses", body)[2])["error"]
     assert says in error["message"], error
     assert not re.search(r"\bmax_tokens|messages|response_format|format\.json_schema|function\.", error["message"]), error
 
 
-def test_calls_are_reserved_for_the_ledger(smol_server):  # noqa: F811
+def test_calls_are_reserved_for_the_ledger(smol_server):
     import urllib.error
     import urllib.request
     with pytest.raises(urllib.error.HTTPError) as e:

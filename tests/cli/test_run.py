@@ -7,7 +7,6 @@ import re
 import select
 import signal
 import subprocess
-import sys
 import termios
 import time
 from pathlib import Path
@@ -17,27 +16,26 @@ import pytest
 from gguf import GGUFReader, GGUFValueType
 
 from gguf_edit import edit
+from server import real_model, smol_like
 
 ROOT = Path(__file__).resolve().parents[2]
-MODELS = Path(os.environ.get("SERIN_MODELS", Path.home() / ".cache/serin/models"))
 SERIN = os.environ["SERIN"]
-
-
-def model(name: str, file: str) -> Path:
-    if not (MODELS / file).exists():
-        subprocess.run([sys.executable, ROOT / "tools/get-model", name], check=True,
-                       env={**os.environ, "SERIN_CACHE": str(MODELS.parent)})
-    return MODELS / file
 
 
 @pytest.fixture(scope="session")
 def smol():
-    return model("smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
+    return real_model("smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
+
+
+@pytest.fixture(scope="session")
+def any_model():
+    """For tests to which it does not matter what the model says."""
+    return smol_like()
 
 
 @pytest.fixture(scope="session")
 def gemma():
-    return model("gemma-3-270m", "gemma-3-270m-q4_k_m.gguf")
+    return real_model("gemma-3-270m", "gemma-3-270m-q4_k_m.gguf")
 
 
 @pytest.fixture
@@ -72,21 +70,21 @@ def tokens_of(tool: str, *args) -> list:
 
 # ---- one answer ----
 
-def test_a_greedy_answer_is_the_same_for_any_threads_and_every_time(run, smol):
-    answers = [run(smol, "-p", "Name three birds.", "--temp", "0", "-n", "24", "--threads", t) for t in (1, 2, 1)]
+def test_a_greedy_answer_is_the_same_for_any_threads_and_every_time(run, any_model):
+    answers = [run(any_model, "-p", "Name three birds.", "--temp", "0", "-n", "24", "--threads", t) for t in (1, 2, 1)]
     assert [a.returncode for a in answers] == [0, 0, 0]
     assert answers[0].stdout == answers[1].stdout == answers[2].stdout
     assert len(answers[0].stdout) > 20 and answers[0].stdout.endswith("\n")
 
 
-def test_a_seed_repeats_an_answer_and_another_one_does_not(answer, smol):
-    args = (smol, "-p", "Tell a story.", "--temp", "1.5", "--top-k", "0", "--top-p", "1", "--min-p", "0", "-n", "12")
+def test_a_seed_repeats_an_answer_and_another_one_does_not(answer, any_model):
+    args = (any_model, "-p", "Tell a story.", "--temp", "1.5", "--top-k", "0", "--top-p", "1", "--min-p", "0", "-n", "12")
     first, again, other = (answer(*args, "--seed", s)["tokens"] for s in (7, 7, 8))
     assert first == again != other
 
 
-def test_the_random_seed_is_told_and_repeats_the_answer(run, answer, smol):
-    args = (smol, "-p", "Tell a story.", "--temp", "1.5", "-n", "8")
+def test_the_random_seed_is_told_and_repeats_the_answer(run, answer, any_model):
+    args = (any_model, "-p", "Tell a story.", "--temp", "1.5", "-n", "8")
     done = run(*args)
     seed = re.search(r"seed (\d+)", done.stderr).group(1)
     assert answer(*args, "--seed", seed)["text"].strip() == done.stdout.strip()
@@ -141,12 +139,12 @@ def test_n_limits_the_answer_and_the_model_may_end_it_first(answer, smol):
     assert "<|im_end|>" not in whole["text"]
 
 
-def test_a_prompt_from_standard_input_a_file_and_the_command_line_are_the_same(answer, smol, tmp_path):
+def test_a_prompt_from_standard_input_a_file_and_the_command_line_are_the_same(answer, any_model, tmp_path):
     (tmp_path / "p.txt").write_text("Zoë asks:\nwhy?\r\n")
-    expected = answer(smol, "-p", "Zoë asks:\nwhy?", "-n", "1")["prompt_tokens"]
-    assert answer(smol, "--prompt-file", tmp_path / "p.txt", "-n", "1")["prompt_tokens"] == expected
-    assert answer(smol, "-", "-n", "1", input="Zoë asks:\nwhy?\n")["prompt_tokens"] == expected
-    assert answer(smol, "-n", "1", input="Zoë asks:\nwhy?")["prompt_tokens"] == expected
+    expected = answer(any_model, "-p", "Zoë asks:\nwhy?", "-n", "1")["prompt_tokens"]
+    assert answer(any_model, "--prompt-file", tmp_path / "p.txt", "-n", "1")["prompt_tokens"] == expected
+    assert answer(any_model, "-", "-n", "1", input="Zoë asks:\nwhy?\n")["prompt_tokens"] == expected
+    assert answer(any_model, "-n", "1", input="Zoë asks:\nwhy?")["prompt_tokens"] == expected
 
 
 def test_a_full_context_ends_the_answer(answer, smol):
@@ -155,13 +153,13 @@ def test_a_full_context_ends_the_answer(answer, smol):
     assert len(o["prompt_tokens"]) + len(o["tokens"]) == 24
 
 
-def test_the_template_gets_the_system_message_and_raw_text_none(answer, smol, tmp_path):
+def test_the_template_gets_the_system_message_and_raw_text_none(answer, any_model, tmp_path):
     messages = [{"role": "system", "content": "Be <|im_end|> brief."}, {"role": "user", "content": "Hi"}]
     (tmp_path / "m.json").write_text(json.dumps(messages))
-    o = answer(smol, "--system", messages[0]["content"], "-p", "Hi", "-n", "1")
-    assert o["prompt_tokens"] == tokens_of("template", smol, "--messages", tmp_path / "m.json", "--tokens")
-    o = answer(smol, "--raw", "-p", "Hi there", "-n", "1")
-    assert o["prompt_tokens"] == tokens_of("tokenize", smol, "--text", "Hi there", "--json")
+    o = answer(any_model, "--system", messages[0]["content"], "-p", "Hi", "-n", "1")
+    assert o["prompt_tokens"] == tokens_of("template", any_model, "--messages", tmp_path / "m.json", "--tokens")
+    o = answer(any_model, "--raw", "-p", "Hi there", "-n", "1")
+    assert o["prompt_tokens"] == tokens_of("tokenize", any_model, "--text", "Hi there", "--json")
 
 
 def test_a_user_cannot_end_the_turn_or_begin_another(answer, smol):
@@ -199,12 +197,12 @@ def test_a_file_without_template_completes_plain_text_and_says_so(run, gemma):
     assert refused.returncode == 2 and "--system" in refused.stderr and "template" in refused.stderr
 
 
-def test_figures_are_on_standard_error_unless_quiet(run, smol):
-    done = run(smol, "-p", "Hi", "-n", "4", "--temp", "0")
+def test_figures_are_on_standard_error_unless_quiet(run, any_model):
+    done = run(any_model, "-p", "Hi", "-n", "4", "--temp", "0")
     assert re.search(r"prompt \d+ tokens at [\d.]+ tok/s; answer \d+ tokens at [\d.]+ tok/s.*first token after \d+ ms; greedy",
                      done.stderr)
     assert "\033" not in done.stderr
-    assert run(smol, "-p", "Hi", "-n", "4", "-q").stderr == ""
+    assert run(any_model, "-p", "Hi", "-n", "4", "-q").stderr == ""
 
 
 # ---- how tokens are drawn ----
@@ -212,6 +210,13 @@ def test_figures_are_on_standard_error_unless_quiet(run, smol):
 COUNTING = ("--raw", "-p", "one two three four one two three four one two three", "--temp", "0", "-n", "12")
 
 
+def test_every_penalty_is_an_option(run, any_model):
+    done = run(any_model, "-p", "Hi", "-n", "3", "--repeat-penalty", "1.2", "--presence-penalty", "0.5", "--frequency-penalty",
+               "0.5", "--dry-multiplier", "1", "--dry-base", "2", "--dry-allowed-length", "2", "--dry-breaker", "the")
+    assert done.returncode == 0 and "3 tokens" in done.stderr, done.stderr
+
+
+@pytest.mark.slow
 def test_penalties_end_a_repetition(answer, smol):
     text = answer(smol, *COUNTING)["text"]
     assert text.count("one two three") == 3, text
@@ -224,6 +229,7 @@ def test_penalties_end_a_repetition(answer, smol):
         assert 1 <= text.count("one two three") < 9, text
 
 
+@pytest.mark.slow
 def test_a_breaker_lets_sequences_repeat(answer, smol):
     dry = ("--dry-multiplier", "4", "--dry-allowed-length", "1")
     free = answer(smol, *COUNTING, *dry, *(x for w in ("one", "two", "three", "four") for x in ("--dry-breaker", w)))
@@ -245,28 +251,28 @@ def test_a_logit_bias_bans_moves_and_chooses_tokens(answer, smol):
     assert ids["tokens"] == [] and ids["finish_reason"] == "stop"
 
 
-def test_an_answer_that_every_bias_bans_is_refused(run, smol):
-    done = run(smol, "-p", "Hi", "--regex", "a", "--logit-bias", "a=-100")
+def test_an_answer_that_every_bias_bans_is_refused(run, any_model):
+    done = run(any_model, "-p", "Hi", "--regex", "a", "--logit-bias", "a=-100")
     assert done.returncode == 2 and "logit_bias" in done.stderr
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_an_answer_under_a_schema_is_json_that_validates(answer, smol, tmp_path, seed):
+def test_an_answer_under_a_schema_is_json_that_validates(answer, any_model, tmp_path, seed):
     schema = {"type": "object", "properties": {
         "name": {"type": "string", "minLength": 1, "maxLength": 12}, "wings": {"type": "integer", "minimum": 0, "maximum": 9},
         "kind": {"enum": ["wren", "owl"]}}, "required": ["name", "wings", "kind"], "additionalProperties": False}
     (tmp_path / "bird.json").write_text(json.dumps(schema))
-    o = answer(smol, "-p", "Tell me of a bird.", "--schema", tmp_path / "bird.json", "--seed", seed, "--temp", "1.2")
+    o = answer(any_model, "-p", "Tell me of a bird.", "--schema", tmp_path / "bird.json", "--seed", seed, "--temp", "1.2")
     assert o["finish_reason"] == "stop"
     jsonschema.validate(json.loads(o["text"]), schema)
     assert re.fullmatch("[0-9a-f]{64}", o["sampling"]["constraint"])
 
 
-def test_an_answer_under_a_regex_or_a_grammar_follows_it(answer, smol, tmp_path):
-    o = answer(smol, "-p", "When?", "--regex", r"(19|20)\d\d-\d{2}", "--temp", "2", "--top-p", "1", "--seed", "1")
+def test_an_answer_under_a_regex_or_a_grammar_follows_it(answer, any_model, tmp_path):
+    o = answer(any_model, "-p", "When?", "--regex", r"(19|20)\d\d-\d{2}", "--temp", "2", "--top-p", "1", "--seed", "1")
     assert re.fullmatch(r"(19|20)\d\d-\d{2}", o["text"]) and o["finish_reason"] == "stop"
     (tmp_path / "g.gbnf").write_text('root ::= ("owl" | "wren" | "kite") ("," root)? "."\n')
-    text = answer(smol, "-p", "Birds?", "--gbnf", tmp_path / "g.gbnf", "--temp", "1", "--seed", "1")["text"]
+    text = answer(any_model, "-p", "Birds?", "--gbnf", tmp_path / "g.gbnf", "--temp", "1", "--seed", "1")["text"]
     assert re.match(r"(owl|wren|kite)[,.]", text) and text.endswith(".")
 
 
@@ -425,8 +431,8 @@ def wait_for_output(child: subprocess.Popen) -> bytes:
     return os.read(child.stdout.fileno(), 4096)
 
 
-def test_ctrl_c_ends_an_answer_with_130(env, smol):
-    child = subprocess.Popen([SERIN, "run", smol, "-p", "Count to one thousand.", "--temp", "0", "-n", "4000"],
+def test_ctrl_c_ends_an_answer_with_130(env, any_model):
+    child = subprocess.Popen([SERIN, "run", any_model, "-p", "Count to one thousand.", "--temp", "0", "-n", "4000"],
                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
     wait_for_output(child)
     child.send_signal(signal.SIGINT)
@@ -451,16 +457,16 @@ def test_ctrl_c_with_json_still_gives_the_object(env, smol):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
-def test_a_full_disk_ends_the_answer_with_its_reason(env, smol):
+def test_a_full_disk_ends_the_answer_with_its_reason(env, any_model):
     with open("/dev/full", "w") as full:
-        done = subprocess.run([SERIN, "run", smol, "-p", "Hi", "-n", "3"], stdin=subprocess.DEVNULL, stdout=full,
+        done = subprocess.run([SERIN, "run", any_model, "-p", "Hi", "-n", "3"], stdin=subprocess.DEVNULL, stdout=full,
                               stderr=subprocess.PIPE, text=True, timeout=60, env=env)
     assert done.returncode == 1
     assert "standard output could not be written: No space left on device" in done.stderr
 
 
-def test_a_reader_that_left_ends_the_answer_with_1(env, smol):
-    child = subprocess.Popen([SERIN, "run", smol, "-p", "Count to one thousand.", "--temp", "0", "-n", "4000"],
+def test_a_reader_that_left_ends_the_answer_with_1(env, any_model):
+    child = subprocess.Popen([SERIN, "run", any_model, "-p", "Count to one thousand.", "--temp", "0", "-n", "4000"],
                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
     wait_for_output(child)
     child.stdout.close()
@@ -514,10 +520,10 @@ class Terminal:
 
 
 @pytest.fixture
-def chat(env, smol):
+def chat(env, any_model):
     opened = []
 
-    def go(*args, which=smol, **more):
+    def go(*args, which=any_model, **more):
         opened.append(Terminal([which, *args], {**env, **more}))
         return opened[-1]
     yield go

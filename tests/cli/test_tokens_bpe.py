@@ -242,6 +242,7 @@ def test_families_that_start_with_bos_do_so_without_being_told(name, tmp_path, t
     assert (tokens.encode(model, ["a"], flags=0)[0][0] == len(trained[0])) == (name in ADDS_BOS)
 
 
+@pytest.mark.slow  # 324 texts of one letter: about time, not about memory
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
 @pytest.mark.parametrize("unit", ["a", "A", " ", "1", ".", "\n", "中", "a ", "é", "\u0301", "a1", " \n"])
 def test_work_grows_near_linearly_with_the_text(name, unit, tmp_path, trained):
