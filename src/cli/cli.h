@@ -79,6 +79,11 @@ int srn_cli_parse(const srn_cli_spec *spec, int argc, char **argv, const char **
  * ECANCELLED, else 1. */
 int srn_cli_error(const char *command, const srn_err *err);
 
+/* From here to the release, Ctrl-C sets the int (at 0 before) in place of ending the process; a second one
+ * ends it. Calls nest: the outermost one counts. */
+const volatile int *srn_cli_catch_interrupts(void);
+void srn_cli_release_interrupts(void);
+
 /* A progress bar with rate and time left on stderr when it is a terminal, nothing otherwise; pass as
  * srn_progress_fn. Work of under 0.3 s shows none. SERIN_PROGRESS=always shows it at once, =never not at all.
  */

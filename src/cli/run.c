@@ -26,7 +26,7 @@ static int before_load(void *ctx, srn_engine *e, srn_err *err) {
     return code ? code : srn_generate_check(e, r->prompt_tokens.ids, r->prompt_tokens.n, err);
 }
 
-static int open_model(srn__run *r, const char *model, srn_err *err) {
+static int open_model(srn__run *r, const char *model, const volatile int *cancel, srn_err *err) {
     int code = srn_weights_locate(model, r->path, sizeof r->path, err);
     if (code) return code;
     uint64_t start = srn_now_us();
@@ -35,7 +35,8 @@ static int open_model(srn__run *r, const char *model, srn_err *err) {
                          .kv_type = r->kv,
                          .progress = srn_cli_progress,
                          .before_load = before_load,
-                         .before_load_ctx = r};
+                         .before_load_ctx = r,
+                         .cancel = cancel};
     srn_engine *e = NULL;
     code = srn_engine_open(r->path, &o, &e, err);
     r->engine = e; /* before_load has shown one that may be gone */
@@ -60,9 +61,12 @@ static int run(srn__run *r, const char *model, const char *operand) {
     int code = srn__run_check_sampling(r, &err);
     if (!code) code = srn__cli_template_vars(&r->set, &r->vars, &err);
     if (!code) code = srn__run_read_prompt(r, operand, &err);
-    if (!code) code = open_model(r, model, &err);
-    if (code) return srn_cli_error("run", &err);
-    return r->prompt ? answer_once(r, &err) : srn__run_chat(r);
+    const volatile int *cancel = srn_cli_catch_interrupts();
+    if (!code) code = open_model(r, model, cancel, &err);
+    if (!code && !r->prompt && *cancel) code = srn_fail(&err, SRN_ECANCELLED, "interrupted");
+    int exit_code = code ? srn_cli_error("run", &err) : r->prompt ? answer_once(r, &err) : 0;
+    srn_cli_release_interrupts();
+    return code || r->prompt ? exit_code : srn__run_chat(r);
 }
 
 static void done(srn__run *r) {

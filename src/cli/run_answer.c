@@ -1,36 +1,13 @@
-/* serin run: one answer, from prompt tokens to text on standard output, and its figures. Ctrl-C sets a flag
- * that the generation reads; the handler is in place only while an answer is being made.
- */
+/* serin run: one answer, from prompt tokens to text on standard output, and its figures. Ctrl-C ends
+ * the answer. */
 #include "cli/run.h"
 #include "engine/stream.h"
 
 #include <errno.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 enum { MAX_ANSWER_BYTES = 1 << 28 };
-
-/* ---- Ctrl-C ---- */
-
-static volatile sig_atomic_t interrupts; /* since the answer began */
-
-static void on_interrupt(int signal_number) {
-    interrupts = interrupts + 1;
-    if (interrupts < 2) return;
-    int saved = errno;
-    if (isatty(STDOUT_FILENO) && write(STDOUT_FILENO, "\033[0m\n", 5) < 0) errno = saved;
-    signal(signal_number, SIG_DFL);
-    raise(signal_number);
-}
-
-static void catch_interrupts(struct sigaction *ret_old) {
-    struct sigaction a = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
-    sigemptyset(&a.sa_mask);
-    interrupts = 0;
-    sigaction(SIGINT, &a, ret_old);
-}
 
 /* ---- streaming ---- */
 
@@ -67,10 +44,11 @@ void srn__answer_done(srn__answer *a) {
     srn_tokens_done(&a->tokens);
 }
 
-static int generate(srn__run *r, const srn_tokens *prompt, stream *s, srn_err *err) {
+static int generate(srn__run *r, const srn_tokens *prompt, stream *s, const volatile int *cancel,
+                    srn_err *err) {
     srn_generate_opts o = {.sampling = r->sampling,
                            .max_tokens = (uint32_t)r->max_tokens,
-                           .cancel = &interrupts,
+                           .cancel = cancel,
                            .on_token = on_token,
                            .on_token_ctx = s,
                            .progress = srn_cli_progress};
@@ -92,16 +70,14 @@ int srn__run_answer(srn__run *r, const srn_tokens *prompt, bool thinking, srn__a
     if (!r->chat) /* what continues a text may begin with a space; a message's is the tokenizer's */
         srn_stream_continues(s.text);
     if (s.to_screen) srn__screen_init(&s.screen, thinking);
-    struct sigaction old;
-    catch_interrupts(&old);
-    code = generate(r, prompt, &s, err);
+    code = generate(r, prompt, &s, srn_cli_catch_interrupts(), err);
     srn_stream_end(s.text);
     if (take(&s) && s.to_screen) {
         errno = 0;
         s.failed = !srn__screen_end(&s.screen);
         s.why = errno;
     }
-    sigaction(SIGINT, &old, NULL);
+    srn_cli_release_interrupts();
     srn_stream_free(s.text);
     if (!code && s.no_memory) code = srn_fail_nomem(err, ret->text.len);
     if (!code && s.failed)

@@ -164,11 +164,15 @@ static int run(score *c, const char *model, srn_err *err) {
         return srn_fail(err, SRN_EUSAGE, "give either --tokens FILE.json or --text FILE");
     int code = srn_weights_locate(model, path, sizeof path, err);
     if (!code && c->tokens_path) code = read_token_ids(c, err);
+    const volatile int *cancel = srn_cli_catch_interrupts();
     srn_engine_opts o = {.threads = (uint32_t)c->threads,
                          .n_ctx = (uint32_t)c->ctx,
                          .kv_type = c->kv,
-                         .progress = srn_cli_progress};
+                         .progress = srn_cli_progress,
+                         .cancel = cancel};
     if (!code) code = srn_engine_open(path, &o, &c->e, err);
+    if (!code && *cancel) code = srn_fail(err, SRN_ECANCELLED, "interrupted");
+    srn_cli_release_interrupts();
     if (!code && c->text_path) code = read_text(c, err);
     if (!code) code = srn_session_new(c->e, &c->s, err);
     if (!code && c->logits_path && !(c->logits_file = fopen(c->logits_path, "wb")))
