@@ -311,10 +311,15 @@ def test_other_constraints(client, web):
 
 # ---- log-probabilities ----
 
+def whole(text):
+    """Half a character at the end, which only the tiny model says, is in tokens and not in an answer's text."""
+    return text.rstrip("\ufffd") if TINY else text
+
+
 def test_chat_logprobs(client):
     r = chat(client, logprobs=True, top_logprobs=3, seed=1, temperature=1)
     entries = r.choices[0].logprobs.content
-    assert b"".join(bytes(e.bytes) for e in entries).decode(errors="replace") == r.choices[0].message.content
+    assert whole(b"".join(bytes(e.bytes) for e in entries).decode(errors="replace")) == whole(r.choices[0].message.content)
     assert len(entries) == r.usage.completion_tokens
     for e in entries:
         assert bytes(e.bytes).decode(errors="replace") == e.token and e.logprob <= 0
@@ -372,7 +377,7 @@ def test_prompts_of_completions_in_every_form(client, web):
 def test_token_ids_on_request(web):
     body = {"prompt": "The sea is", "max_tokens": 4, "temperature": 0, "return_token_ids": True}
     choice = web.post("/v1/completions", json=body).json()["choices"][0]
-    assert web.post("/detokenize", json={"tokens": choice["token_ids"]}).json()["content"] == choice["text"]
+    assert whole(web.post("/detokenize", json={"tokens": choice["token_ids"]}).json()["content"]) == whole(choice["text"])
     assert choice["prompt_token_ids"] == web.post("/tokenize", json={"prompt": "The sea is"}).json()["tokens"]
     streamed = [i for e in wire(web, "/v1/completions", **body) for i in e["choices"][0]["token_ids"]]
     assert streamed == choice["token_ids"]
