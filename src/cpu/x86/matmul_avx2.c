@@ -1,5 +1,7 @@
 /* The matrix product for AVX2 with FMA and F16C. Reached through the kernel table; see matmul_x86.h. */
-#include "cpu/x86/gemm_avx2.h"
+#include "cpu/x86/tiles_avx2.h"
+#include "cpu/x86/dot_whole.h"
+#include "cpu/x86/gemm_x86.h"
 #include "cpu/x86/quantize_avx2.h"
 #include "cpu/x86/matmul_x86.h"
 

@@ -2,9 +2,8 @@
  * them, runs inside those; a block's running sums wait in scratch for their tree. Included once by each
  * level's translation unit, after the kernels of that level:
  *   act_group, act_groups(planes)   a group of activations, and how many are one group of a column
- *   FUSED_COLUMNS                   integer columns up to which panels are not expanded
- *   gemm_tile(planes), gemm_family(form, bits, planes)
- *   fused_tile(planes), natives[]
+ *   WIDEST(planes), FUSED_COLUMNS   of tiles_*.h
+ *   gemm_family(form, bits, planes), natives[]
  *   quantize_group(x, planes, act_group *)
  */
 #ifndef SRN_CPU_X86_MATMUL_X86_H
@@ -62,7 +61,7 @@ static void store_panel(const product *pr, uint32_t p, const float *acc, uint32_
 static void panel_fused(const product *pr, const uint8_t *panel, const act_group *const *column, uint32_t n,
                         float *acc) {
     fused_fn *const *family = natives[pr->w->type].fused[pr->planes - 1];
-    uint32_t tile = fused_tile(pr->planes);
+    uint32_t tile = WIDEST(pr->planes);
     for (uint32_t r = 0; r < pr->runs; r++) {
         uint32_t g0 = pr->start[r] / SRN_GROUP, g1 = pr->start[r + 1] / SRN_GROUP;
         for (uint32_t c = 0; c < n; c += tile) {
@@ -89,7 +88,7 @@ typedef struct fetch {
 static void block_gemm(const product *pr, const srn__expanded *e, uint32_t g0, uint32_t n_groups, bool first,
                        const act_group *const *column, uint32_t n, float *acc, fetch next) {
     gemm_fn *const *family = gemm_family(pr->w->form, pr->layout.code_bits, pr->planes);
-    uint32_t tile = gemm_tile(pr->planes), tiles = (n + tile - 1) / tile;
+    uint32_t tile = WIDEST(pr->planes), tiles = (n + tile - 1) / tile;
     uint32_t lines_per_tile = (next.lines + tiles - 1) / tiles;
     for (uint32_t c = 0; c < n; c += tile) {
         uint32_t take = SRN_MIN(tile, n - c);

@@ -1,0 +1,51 @@
+/* The integer products with VNNI: vpdpbusd on planes of bytes. A column with two planes is two integer
+ * columns, whose exact sums meet in fma(256, I1, I2).
+ */
+#ifndef SRN_CPU_X86_DOT_VNNI_H
+#define SRN_CPU_X86_DOT_VNNI_H
+
+#include "cpu/x86/lanes_x86.h"
+
+typedef srn__act_plane act_group;
+SRN__INLINE uint32_t act_groups(uint32_t planes) {
+    return planes;
+}
+/* Integer columns of so many columns. */
+SRN__INLINE int int_columns(int columns, int planes) {
+    return columns * planes;
+}
+
+/* acc[i] += sum over quads q0 to q0+n_quads of w * codes of integer column i. With few columns each has
+ * several chains, for one alone would wait for every product. */
+SRN__INLINE void dot_quads(int n, int planes, int q0, int n_quads, int bits, const group_codes *w,
+                           const act_group *const *a, i32x16 *acc) {
+    (void)bits, (void)planes;
+    const int chains = n == 1 ? n_quads / 2 : n == 2 ? 2 : 1;
+    i32x16 more[4 * 2];
+    SRN__UNROLL for (int j = 0; j < n_quads; j++) {
+        SRN__UNROLL for (int i = 0; i < n; i++) {
+            i32x16 c = lanes_broadcast(a[i]->c + 4 * (q0 + j)),
+                   *sum = j % chains ? &more[j % chains * n + i] : &acc[i];
+            i32x16 start = j && j < chains ? lanes_set1(0) : *sum;
+            *sum = _mm512_dpbusd_epi32(start, quad(w, q0 + j), c);
+        }
+    }
+    SRN__UNROLL for (int i = 0; i < n; i++) {
+        SRN__UNROLL for (int k = 1; k < chains; k++) acc[i] = lanes_add(acc[i], more[k * n + i]);
+    }
+}
+
+/* The sum of column c as a float. */
+SRN__INLINE v16 sum_of_planes(const i32x16 *acc, int planes, int c) {
+    if (planes == 1) return lanes_float(acc[c]);
+    return v16_fma(v16_set1(256.0f), lanes_float(acc[2 * c]), lanes_float(acc[2 * c + 1]));
+}
+/* The sum of both halves, already multiplied by their scales: with planes it fits 32 bits. */
+SRN__INLINE v16 sum_of_halves(const i32x16 *half0, const i32x16 *half1, int planes, int c) {
+    i32x16 sum[2];
+    SRN__UNROLL for (int i = 0; i < planes; i++) sum[i] =
+        lanes_add(half0[c * planes + i], half1[c * planes + i]);
+    return sum_of_planes(sum, planes, 0);
+}
+
+#endif

@@ -1,0 +1,78 @@
+/* The integer products without VNNI: bytes by vpmaddubsw where the sums fit 16 bits ("narrow"), whole codes
+ * by vpmaddwd elsewhere ("wide"). Compiled for AVX2 and AVX-512.
+ */
+#ifndef SRN_CPU_X86_DOT_WHOLE_H
+#define SRN_CPU_X86_DOT_WHOLE_H
+
+#include "cpu/x86/lanes_x86.h"
+
+typedef srn__act_whole act_group;
+SRN__INLINE uint32_t act_groups(uint32_t planes) {
+    (void)planes;
+    return 1;
+}
+SRN__INLINE int int_columns(int columns, int planes) {
+    (void)planes;
+    return columns;
+}
+
+SRN__INLINE void dot_narrow(int n, int q0, int n_quads, int bits, const group_codes *w,
+                            const act_group *const *a, i32x16 *acc) {
+    const i32x16 ones = lanes_set1(0x10001);
+    const int depth = SRN_MIN(srn__narrow_depth(bits), n_quads);
+    SRN__UNROLL for (int j0 = q0; j0 < q0 + n_quads; j0 += depth) {
+#if REGISTERS == 32 /* the codes stay in registers */
+        SRN__UNROLL for (int i = 0; i < n; i++) {
+            i32x16 sum = lanes_madd8(quad(w, j0), lanes_broadcast(a[i]->c + 4 * j0));
+            SRN__UNROLL for (int j = j0 + 1; j < j0 + depth; j++) sum =
+                lanes_add16(sum, lanes_madd8(quad(w, j), lanes_broadcast(a[i]->c + 4 * j)));
+            acc[i] = lanes_add(acc[i], lanes_madd16(sum, ones));
+        }
+#else
+        i32x16 sum[MAX_TILE];
+        SRN__UNROLL for (int j = j0; j < j0 + depth; j++) {
+            i32x16 v = quad(w, j);
+            SRN__UNROLL for (int i = 0; i < n; i++) {
+                i32x16 p = lanes_madd8(v, lanes_broadcast(a[i]->c + 4 * j));
+                sum[i] = here(j == j0 ? p : lanes_add16(sum[i], p));
+            }
+        }
+        SRN__UNROLL for (int i = 0; i < n; i++) acc[i] = lanes_add(acc[i], lanes_madd16(sum[i], ones));
+#endif
+    }
+}
+
+SRN__INLINE void dot_wide(int n, int q0, int n_quads, const group_codes *w, const act_group *const *a,
+                          i32x16 *acc) {
+    const i32x16 even = lanes_set1(0xff00ff);
+    SRN__UNROLL for (int j = q0; j < q0 + n_quads; j++) {
+        i32x16 v = quad(w, j), v02 = lanes_and(v, even), v13 = lanes_upper_bytes(v);
+        SRN__UNROLL for (int i = 0; i < n; i++) {
+            i32x16 p02 = lanes_madd16(v02, lanes_broadcast(a[i]->t[j][0]));
+            i32x16 p13 = lanes_madd16(v13, lanes_broadcast(a[i]->t[j][1]));
+            acc[i] = here(lanes_add(acc[i], lanes_add(p02, p13)));
+        }
+    }
+}
+
+/* acc[i] += sum over quads q0 to q0+n_quads of w * codes of column i; `bits` is what the codes need. */
+SRN__INLINE void dot_quads(int n, int planes, int q0, int n_quads, int bits, const group_codes *w,
+                           const act_group *const *a, i32x16 *acc) {
+    if (planes == 2 || bits == 8)
+        dot_wide(n, q0, n_quads, w, a, acc);
+    else
+        dot_narrow(n, q0, n_quads, bits, w, a, acc);
+}
+
+/* The sum of column c as a float. */
+SRN__INLINE v16 sum_of_planes(const i32x16 *acc, int planes, int c) {
+    (void)planes;
+    return lanes_float(acc[c]);
+}
+/* The sum of both halves, already multiplied by their scales. With whole codes of two planes a half needs 32
+ * bits and their sum 33. */
+SRN__INLINE v16 sum_of_halves(const i32x16 *half0, const i32x16 *half1, int planes, int c) {
+    return planes == 1 ? lanes_float(lanes_add(half0[c], half1[c])) : lanes_long_sum(half0[c], half1[c]);
+}
+
+#endif

@@ -1,0 +1,272 @@
+/* Products of integer codes, 16 rows (the lanes) by a tile of columns, group after group, for every x86
+ * level. `gemm` kernels read expanded groups and serve every type of a form; `fused` kernels unpack a type's
+ * panel in registers, for few columns, where the panel's bytes are what takes the time.
+ *
+ * Columns come as pointers to their activations at the first group. Running sums are stored to acc[column]
+ * (acc_stride floats apart) and, unless this is the first part of a run, loaded from there, so that a run can
+ * be done in parts. Included once by each level's translation unit, after the products of that level
+ * (dot_*.h) and these numbers: MAX_TILE           integer columns of the widest tile WIDEST(planes) columns
+ * of the widest tile FUSED_COLUMNS      integer columns up to which panels are not expanded FETCH_COLUMNS
+ * from so many integer columns on, a group takes longer than its bytes do, and the hardware's prefetchers
+ * fall behind; with fewer, fetching by hand only disturbs them SCALES_FIRST       scales are loaded before
+ * the codes, as they lie in memory; needs 32 registers TILES(KERNEL, ...) KERNEL(..., columns, planes) for
+ * each tile TILE_TABLE(name)   tiles by [planes-1][columns-1]; one that is not there is done by the next
+ * wider one
+ */
+#ifndef SRN_CPU_X86_GEMM_X86_H
+#define SRN_CPU_X86_GEMM_X86_H
+
+#include "cpu/x86/lanes_x86.h"
+
+#define FETCH_AHEAD 3072 /* bytes */
+
+SRN__INLINE bool has_halves(srn_form form) {
+    return form == SRN_FORM_SUB || form == SRN_FORM_SUB_MIN || form == SRN_FORM_SPLIT;
+}
+
+/* -zero * (sum of codes): the start value that takes the weights' offset out again. */
+SRN__INLINE i32x16 start_value(const int32_t *neg_sum, int zero) {
+    return lanes_times_zero(lanes_broadcast(neg_sum), zero);
+}
+
+/* The integer sums of a group, or of its first half and in `other` of its second; a[i] is integer column i's
+ * group. All but codes and activations are constants. */
+SRN__INLINE void group_sums(srn_form form, int bits, int zero, int columns, int planes, const group_codes *w,
+                            const act_group *const *a, i32x16 *sum, i32x16 *other) {
+    const int n = int_columns(columns, planes), quads = has_halves(form) ? SRN__QUADS / 2 : SRN__QUADS;
+    SRN__UNROLL for (int i = 0; i < n; i++) sum[i] =
+        start_value(has_halves(form) ? &a[i]->neg_half[0] : &a[i]->neg_sum, zero);
+    dot_quads(n, planes, 0, quads, bits, w, a, sum);
+    if (!has_halves(form)) return;
+    SRN__UNROLL for (int i = 0; i < n; i++) other[i] = start_value(&a[i]->neg_half[1], zero);
+    dot_quads(n, planes, quads, quads, bits, w, a, other);
+}
+
+/* Column c's sums into its running sum. */
+SRN__INLINE v16 add_sums(srn_form form, int planes, int c, const act_group *g, i32x16 *sum, i32x16 *other,
+                         const scales *s, v16 f) {
+    v16 dx = v16_set1(g->d);
+    if (form != SRN_FORM_SUB && form != SRN_FORM_SUB_MIN) {
+        f = v16_fma(v16_mul(s->d, dx), sum_of_planes(sum, planes, c), f);
+        if (form == SRN_FORM_SCALE_MIN) f = v16_fma(s->m, v16_set1(g->s), f);
+        if (form == SRN_FORM_SPLIT) f = v16_fma(v16_mul(s->m, dx), sum_of_planes(other, planes, c), f);
+        return f;
+    }
+    SRN__UNROLL for (int i = int_columns(c, planes); i < int_columns(c + 1, planes); i++) {
+        sum[i] = lanes_mul(sum[i], s->sc0);
+        other[i] = lanes_mul(other[i], s->sc1);
+    }
+    f = v16_fma(v16_mul(s->d, dx), sum_of_halves(sum, other, planes, c), f);
+    if (form == SRN_FORM_SUB_MIN) {
+        i32x16 min0 = lanes_mul(s->mn0, lanes_set1(g->half[0]));
+        i32x16 min1 = lanes_mul(s->mn1, lanes_set1(g->half[1]));
+        f = v16_fma(v16_mul(s->m, dx), lanes_float(lanes_add(min0, min1)), f);
+    }
+    return f;
+}
+
+/* ---- expanded groups ---- */
+
+typedef void gemm_fn(const srn__expanded *e, uint32_t n_groups, const act_group *const *columns, bool first,
+                     float *acc, size_t acc_stride);
+
+SRN__INLINE void load_expanded(const srn__expanded *e, scales *s) {
+    s->d = v16_load(e->d), s->m = v16_load(e->m);
+    s->sc0 = lanes_load(e->sc[0]), s->sc1 = lanes_load(e->sc[1]);
+    s->mn0 = lanes_load(e->mn[0]), s->mn1 = lanes_load(e->mn[1]);
+}
+
+/* The activations of each integer column at its first group. */
+SRN__INLINE void open_columns(int columns, int planes, const act_group *const *column, const act_group **a) {
+    SRN__UNROLL for (int i = 0; i < int_columns(columns, planes); i++) a[i] =
+        column[i / int_columns(1, planes)] + i % int_columns(1, planes);
+}
+SRN__INLINE void next_group(int columns, int planes, const act_group **a) {
+    SRN__UNROLL for (int i = 0; i < int_columns(columns, planes); i++) a[i] += act_groups((uint32_t)planes);
+}
+
+SRN__INLINE void gemm(srn_form form, int bits, int zero, int columns, int planes, const srn__expanded *e,
+                      uint32_t n_groups, const act_group *const *column, bool first, float *acc,
+                      size_t acc_stride) {
+    v16 f[MAX_TILE];
+    const act_group *a[MAX_TILE];
+    SRN__UNROLL for (int c = 0; c < columns; c++) f[c] =
+        first ? v16_set1(0.0f) : v16_load(acc + (size_t)c * acc_stride);
+    open_columns(columns, planes, column, a);
+    for (uint32_t g = 0; g < n_groups; g++, e++) {
+        group_codes w;
+        scales s;
+        i32x16 sum[MAX_TILE], other[MAX_TILE];
+        expanded_codes(e, &w);
+        if (REGISTERS == 32) load_expanded(e, &s);
+        group_sums(form, bits, zero, columns, planes, &w, a, sum, other);
+        if (REGISTERS == 16) load_expanded(e, &s);
+        SRN__UNROLL for (int c = 0; c < columns; c++) f[c] =
+            add_sums(form, planes, c, a[int_columns(c, planes)], sum, other, &s, f[c]);
+        next_group(columns, planes, a);
+    }
+    SRN__UNROLL for (int c = 0; c < columns; c++) v16_store(acc + (size_t)c * acc_stride, f[c]);
+}
+
+#define GEMM(name, form, bits, zero, columns, planes)                                                        \
+    static void name##_##columns##x##planes(const srn__expanded *e, uint32_t n_groups,                       \
+                                            const act_group *const *column, bool first, float *acc,          \
+                                            size_t acc_stride) {                                             \
+        gemm(form, bits, zero, columns, planes, e, n_groups, column, first, acc, acc_stride);                \
+    }
+#define GEMM_FAMILY(name, form, bits, zero)                                                                  \
+    TILES(GEMM, name, form, bits, zero)                                                                      \
+    static gemm_fn *const name[2][MAX_TILE] = TILE_TABLE(name);
+
+GEMM_FAMILY(gemm_scale2, SRN_FORM_SCALE, 2, 1)
+GEMM_FAMILY(gemm_scale4, SRN_FORM_SCALE, 4, 8)
+GEMM_FAMILY(gemm_scale5, SRN_FORM_SCALE, 5, 16)
+GEMM_FAMILY(gemm_scale7, SRN_FORM_SCALE, 7, 64)
+GEMM_FAMILY(gemm_scale8, SRN_FORM_SCALE, 8, 128)
+GEMM_FAMILY(gemm_min4, SRN_FORM_SCALE_MIN, 4, 0)
+GEMM_FAMILY(gemm_min5, SRN_FORM_SCALE_MIN, 5, 0)
+GEMM_FAMILY(gemm_sub3, SRN_FORM_SUB, 3, 4)
+GEMM_FAMILY(gemm_sub5, SRN_FORM_SUB, 5, 16)
+GEMM_FAMILY(gemm_sub6, SRN_FORM_SUB, 6, 32)
+GEMM_FAMILY(gemm_sub7, SRN_FORM_SUB, 7, 64)
+GEMM_FAMILY(gemm_sub_min, SRN_FORM_SUB_MIN, 2, 0)
+GEMM_FAMILY(gemm_split, SRN_FORM_SPLIT, 5, 16)
+
+/* bits: code_bits of the type */
+static gemm_fn *const *gemm_family(srn_form form, uint32_t bits, uint32_t planes) {
+    switch (form) {
+    case SRN_FORM_SCALE:
+        return (bits == 2   ? gemm_scale2
+                : bits == 4 ? gemm_scale4
+                : bits == 5 ? gemm_scale5
+                : bits == 7 ? gemm_scale7
+                            : gemm_scale8)[planes - 1];
+    case SRN_FORM_SCALE_MIN:
+        return (bits == 4 ? gemm_min4 : gemm_min5)[planes - 1];
+    case SRN_FORM_SUB:
+        return (bits == 3   ? gemm_sub3
+                : bits == 5 ? gemm_sub5
+                : bits == 6 ? gemm_sub6
+                            : gemm_sub7)[planes - 1];
+    case SRN_FORM_SUB_MIN:
+        return gemm_sub_min[planes - 1];
+    default:
+        return gemm_split[planes - 1];
+    }
+}
+
+/* ---- panels of native types ---- */
+
+/* Groups [g0, g1), a whole run, of a panel; columns point at group g0. */
+typedef void fused_fn(const uint8_t *panel, uint32_t g0, uint32_t g1, const act_group *const *columns,
+                      float *acc, size_t acc_stride);
+typedef void expand_fn(const uint8_t *panel, uint32_t g0, uint32_t n, srn__expanded *e);
+
+SRN__INLINE void fused(srn_type type, srn_form form, int columns, int planes, const uint8_t *panel,
+                       uint32_t g0, uint32_t g1, const act_group *const *column, float *acc,
+                       size_t acc_stride) {
+    const srn__x86_type t = srn__x86_type_of(type);
+    v16 f[MAX_TILE];
+    const act_group *a[MAX_TILE];
+    SRN__UNROLL for (int c = 0; c < columns; c++) f[c] = v16_set1(0.0f);
+    open_columns(columns, planes, column, a);
+    for (uint32_t g = g0; g < g1; g++) {
+        group_codes w;
+        scales s;
+        i32x16 sum[MAX_TILE], other[MAX_TILE];
+        if (columns * planes >= FETCH_COLUMNS) {
+            const uintptr_t ahead = (uintptr_t)panel + srn__codes_at(t, g) + FETCH_AHEAD;
+            SRN__UNROLL for (int i = 0; i < t.bits; i++)
+                _mm_prefetch((const void *)(ahead + 64 * (uintptr_t)i), _MM_HINT_T0);
+        }
+        if (REGISTERS == 32) {
+            load_group_scales(type, panel, g, &s);
+            SRN__LOAD_ORDER();
+        }
+        load_codes(type, panel, g, &w);
+        group_sums(form, t.code_bits, t.zero, columns, planes, &w, a, sum, other);
+        if (REGISTERS == 16) load_group_scales(type, panel, g, &s);
+        SRN__UNROLL for (int c = 0; c < columns; c++) f[c] =
+            add_sums(form, planes, c, a[int_columns(c, planes)], sum, other, &s, f[c]);
+        next_group(columns, planes, a);
+    }
+    SRN__UNROLL for (int c = 0; c < columns; c++) v16_store(acc + (size_t)c * acc_stride, f[c]);
+}
+
+SRN__INLINE void expand(srn_type type, srn_form form, const uint8_t *panel, uint32_t g0, uint32_t n,
+                        srn__expanded *e) {
+    for (uint32_t g = g0; g < g0 + n; g++, e++) {
+        group_codes w;
+        scales s;
+        load_group_scales(type, panel, g, &s);
+        if (REGISTERS == 32) SRN__LOAD_ORDER();
+        load_codes(type, panel, g, &w);
+        SRN__UNROLL for (int j = 0; j < SRN__QUADS; j++) lanes_store(e->q[j], quad(&w, j));
+        v16_store(e->d, s.d);
+        if (form != SRN_FORM_SCALE && form != SRN_FORM_SUB) v16_store(e->m, s.m);
+        if (form == SRN_FORM_SUB || form == SRN_FORM_SUB_MIN) {
+            lanes_store(e->sc[0], s.sc0);
+            lanes_store(e->sc[1], s.sc1);
+        }
+        if (form == SRN_FORM_SUB_MIN) {
+            lanes_store(e->mn[0], s.mn0);
+            lanes_store(e->mn[1], s.mn1);
+        }
+    }
+}
+
+#define FUSED(name, type, form, columns, planes)                                                             \
+    static void name##_##columns##x##planes(const uint8_t *panel, uint32_t g0, uint32_t g1,                  \
+                                            const act_group *const *column, float *acc, size_t acc_stride) { \
+        fused(SRN_##type, form, columns, planes, panel, g0, g1, column, acc, acc_stride);                    \
+    }
+#define NATIVE(type, form)                                                                                   \
+    TILES(FUSED, fused_##type, type, form)                                                                   \
+    static void expand_##type(const uint8_t *panel, uint32_t g0, uint32_t n, srn__expanded *e) {             \
+        expand(SRN_##type, form, panel, g0, n, e);                                                           \
+    }
+
+NATIVE(Q4_0, SRN_FORM_SCALE)
+NATIVE(Q4_1, SRN_FORM_SCALE_MIN)
+NATIVE(Q5_0, SRN_FORM_SCALE)
+NATIVE(Q5_1, SRN_FORM_SCALE_MIN)
+NATIVE(Q8_0, SRN_FORM_SCALE)
+NATIVE(Q4_K, SRN_FORM_SCALE_MIN)
+NATIVE(Q5_K, SRN_FORM_SCALE_MIN)
+NATIVE(Q6_K, SRN_FORM_SUB)
+NATIVE(Q1_0, SRN_FORM_SCALE)
+NATIVE(Q2_0, SRN_FORM_SCALE)
+NATIVE(TQ2_0, SRN_FORM_SCALE)
+NATIVE(Q2_K, SRN_FORM_SUB_MIN)
+NATIVE(Q3_K, SRN_FORM_SUB)
+NATIVE(IQ1_S, SRN_FORM_SCALE)
+NATIVE(IQ1_M, SRN_FORM_SUB)
+NATIVE(IQ2_XXS, SRN_FORM_SCALE)
+NATIVE(IQ2_S, SRN_FORM_SUB)
+NATIVE(IQ3_XXS, SRN_FORM_SCALE)
+NATIVE(IQ3_S, SRN_FORM_SCALE)
+NATIVE(IQ4_NL, SRN_FORM_SCALE)
+NATIVE(IQ4_XS, SRN_FORM_SCALE)
+NATIVE(MXFP4, SRN_FORM_SCALE)
+NATIVE(NVFP4, SRN_FORM_SPLIT)
+
+typedef struct native_kernels {
+    fused_fn *fused[2][MAX_TILE]; /* [planes-1][columns-1] */
+    expand_fn *expand;
+} native_kernels;
+
+/* A type and the one whose panels it shares, often itself. */
+#define NATIVE_ROW(id, type) [SRN_##id] = {TILE_TABLE(fused_##type), expand_##type}
+static const native_kernels natives[] = {
+    NATIVE_ROW(Q4_0, Q4_0),     NATIVE_ROW(Q4_1, Q4_1),       NATIVE_ROW(Q5_0, Q5_0),
+    NATIVE_ROW(Q5_1, Q5_1),     NATIVE_ROW(Q8_0, Q8_0),       NATIVE_ROW(Q4_K, Q4_K),
+    NATIVE_ROW(Q5_K, Q5_K),     NATIVE_ROW(Q6_K, Q6_K),       NATIVE_ROW(Q1_0, Q1_0),
+    NATIVE_ROW(Q2_0, Q2_0),     NATIVE_ROW(TQ1_0, TQ2_0),     NATIVE_ROW(TQ2_0, TQ2_0),
+    NATIVE_ROW(Q2_K, Q2_K),     NATIVE_ROW(Q3_K, Q3_K),       NATIVE_ROW(IQ1_S, IQ1_S),
+    NATIVE_ROW(IQ1_M, IQ1_M),   NATIVE_ROW(IQ2_XXS, IQ2_XXS), NATIVE_ROW(IQ2_XS, IQ2_S),
+    NATIVE_ROW(IQ2_S, IQ2_S),   NATIVE_ROW(IQ3_XXS, IQ3_XXS), NATIVE_ROW(IQ3_S, IQ3_S),
+    NATIVE_ROW(IQ4_NL, IQ4_NL), NATIVE_ROW(IQ4_XS, IQ4_XS),   NATIVE_ROW(MXFP4, MXFP4),
+    NATIVE_ROW(NVFP4, NVFP4),
+};
+
+#endif
