@@ -54,7 +54,11 @@ uint32_t srn_weights_version(const srn_weights *w);
 /* Takes the pages that hold bytes [begin, end) of a part's file out of the process, which stay in the
  * system's cache and readable: who reads them again fetches them from there. Any thread, beside readers. */
 void srn_weights_drop_pages(const srn_weights *w, uint32_t part, uint64_t begin, uint64_t end);
-/* The same for everything but the metadata. */
+/* Says that nobody will read bytes [begin, end) of a part again. A model that lies in memory only
+ * (srn_out_memory) gives back the whole pages in it, which read as zeros afterwards; a file stays as it is.
+ */
+void srn_weights_forget(const srn_weights *w, uint32_t part, uint64_t begin, uint64_t end);
+/* As srn_weights_drop_pages, for everything but the metadata. */
 void srn_weights_drop_tensors(const srn_weights *w);
 
 /* ---- metadata ---- */

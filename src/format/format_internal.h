@@ -61,12 +61,16 @@ const srn_meta *srn__gguf_find(const srn__gguf *g, srn_str key);
 /* Always fails: says what the bytes seem to be, since they are not GGUF, and what to do. */
 int srn__not_gguf(const uint8_t *p, size_t len, const char *name, srn_err *err);
 
+/* By its seals a file of srn_out_memory is known from all others, whose bytes nobody may throw away. */
+#define SRN__MEMORY_SEALS (F_SEAL_GROW | F_SEAL_SHRINK)
+
 typedef struct srn__part {
     char *path;         /* owned; the name given to srn_gguf_parse for an image in memory */
     const uint8_t *map; /* len bytes */
     size_t len;
     int fd;         /* -1 for an image in memory, which is not unmapped */
     struct stat st; /* of fd, when it was opened */
+    bool in_memory; /* made by srn_out_memory */
     srn__gguf gguf;
 } srn__part;
 

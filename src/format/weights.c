@@ -27,6 +27,20 @@ static void part_done(srn__part *p) {
     *p = (srn__part){.fd = -1};
 }
 
+/* A model in memory is opened for writing, which giving pages back needs. */
+static void part_know_memory(srn__part *p) {
+    if (fcntl(p->fd, F_GET_SEALS) != SRN__MEMORY_SEALS) return;
+    int fd = open(p->path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+    struct stat st;
+    if (fd >= 0 && fstat(fd, &st) == 0 && st.st_dev == p->st.st_dev && st.st_ino == p->st.st_ino) {
+        close(p->fd);
+        p->fd = fd;
+        p->in_memory = true;
+    } else if (fd >= 0) {
+        close(fd);
+    }
+}
+
 static int part_map(srn__part *p, srn_err *err) {
     p->fd = open(p->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a fifo without a writer must not block */
     if (p->fd < 0 || fstat(p->fd, &p->st))
@@ -40,6 +54,7 @@ static int part_map(srn__part *p, srn_err *err) {
     if ((uint64_t)p->st.st_size > SIZE_MAX / 2)
         return srn_fail(err, SRN_ELIMIT, "%s: too large to map on this machine", p->path);
     p->len = (size_t)p->st.st_size;
+    part_know_memory(p);
     if (p->len == 0) return SRN_OK; /* the parser says so */
     void *map = mmap(NULL, p->len, PROT_READ, MAP_SHARED, p->fd, 0);
     if (map == MAP_FAILED)
@@ -315,6 +330,15 @@ void srn_weights_drop_pages(const srn_weights *w, uint32_t part, uint64_t begin,
     begin &= ~(page - 1);
     end = SRN_MIN(end, (uint64_t)p->len);
     if (p->fd >= 0 && begin < end) madvise((void *)(p->map + begin), (size_t)(end - begin), MADV_DONTNEED);
+}
+
+void srn_weights_forget(const srn_weights *w, uint32_t part, uint64_t begin, uint64_t end) {
+    const srn__part *p = &w->parts[part];
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    begin = srn_align_up(begin, page);
+    end &= ~(page - 1);
+    if (p->in_memory && begin < end)
+        fallocate(p->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)begin, (off_t)(end - begin));
 }
 
 void srn_weights_drop_tensors(const srn_weights *w) {
