@@ -1,18 +1,22 @@
 /* serin bench: how fast this machine runs a model, and how fast it could. The options, and which of the three
  * measurements they ask for: the tests of a model, the machine alone, or many requests at once. Main thread.
- * Refuses tests of nothing, lists that are none, and options that belong to another measurement.
+ * A model may be made for the call (--shape). Refuses tests of nothing, lists that are none, and options that
+ * belong to another measurement.
  */
 #include "cli/bench.h"
 
 #include <stdlib.h>
 
 #include "cli/cli.h"
+#include "cli/synth.h"
 #include "format/format.h"
 
 typedef struct asked {
     srn_bench_parallel parallel; /* n 0: not asked for */
     int64_t pp, tg, reps, threads;
     const char *batch, *depth, *kv, *format;
+    const char *made;     /* what to call the model that was made, or NULL */
+    srn__synth_ask synth; /* shape NULL: no model is made */
     bool json, machine;
 } asked;
 
@@ -62,6 +66,7 @@ static int run_parallel(const asked *a, const char *model, srn_bench_format form
     if (code) return code;
     srn__bench_cpu(cpu, sizeof cpu);
     p.path = path;
+    p.name = a->made ? a->made : path;
     p.cpu = cpu;
     p.kv = a->kv;
     p.threads = a->threads;
@@ -73,6 +78,7 @@ static int run_parallel(const asked *a, const char *model, srn_bench_format form
 
 static int run_model(const asked *a, const char *model, srn_bench_format format, srn_err *err) {
     srn_bench_asked b = {.model = model,
+                         .made = a->made,
                          .pp = (uint32_t)a->pp,
                          .tg = (uint32_t)a->tg,
                          .threads = (uint32_t)a->threads,
@@ -85,10 +91,32 @@ static int run_model(const asked *a, const char *model, srn_bench_format format,
     return code ? code : srn__bench_model(&b, format, err);
 }
 
-static int run(const asked *a, const char *model, srn_err *err) {
+static int run_all(asked *a, const char *model, srn_bench_format format, srn_err *err) {
+    return a->parallel.n ? run_parallel(a, model, format, err) : run_model(a, model, format, err);
+}
+
+/* A model of random weights, in memory only. */
+static int run_made(asked *a, srn_bench_format format, srn_err *err) {
+    srn_out *out = NULL;
+    char name[256];
+    a->synth.threads = (uint32_t)SRN_MIN(a->threads, 64);
+    int code = srn__synth_in_memory(&a->synth, &out, err);
+    if (code) return code;
+    snprintf(name, sizeof name, "%.100s %.20s (random weights)", a->synth.shape, a->synth.quant);
+    a->made = name;
+    code = run_all(a, srn_out_path(out), format, err);
+    srn_out_free(out);
+    return code;
+}
+
+static int run(asked *a, const char *model, srn_err *err) {
     srn_bench_format format;
     int code = read_format(a, &format, err);
     if (code) return code;
+    if (a->synth.shape && (model || a->machine))
+        return srn_fail(err, SRN_EUSAGE, "--shape makes the model: leave %s out, or leave --shape out",
+                        model ? "MODEL" : "--machine");
+    if (a->synth.shape) return run_made(a, format, err);
     if (a->machine && model)
         return srn_fail(err, SRN_EUSAGE,
                         "--machine measures the machine alone: leave '%s' out, or leave --machine out",
@@ -96,12 +124,17 @@ static int run(const asked *a, const char *model, srn_err *err) {
     if (a->machine) return srn__bench_machine((uint32_t)a->threads, (size_t)a->reps, format, err);
     if (!model)
         return srn_fail(err, SRN_EUSAGE,
-                        "MODEL is missing: give a model, or --machine; `serin bench --help` tells more");
-    return a->parallel.n ? run_parallel(a, model, format, err) : run_model(a, model, format, err);
+                        "MODEL is missing: give a model, --shape or --machine; `serin bench --help` tells "
+                        "more");
+    return run_all(a, model, format, err);
 }
 
 int srn__cmd_bench(int argc, char **argv) {
-    asked a = {.pp = 512, .tg = 128, .reps = 3, .parallel = {.prompt = 130, .output = 64}};
+    asked a = {.pp = 512,
+               .tg = 128,
+               .reps = 3,
+               .parallel = {.prompt = 130, .output = 64},
+               .synth = {.quant = "Q4_K_M", .seed = 1}};
     srn_bench_parallel *p = &a.parallel;
     const srn_opt opts[] = {
         {"pp", 0, SRN_OPT_INT, &a.pp, 0, 1 << 24, "N", "tokens of the prefill test; 0 leaves it out (512)"},
@@ -114,6 +147,9 @@ int srn__cmd_bench(int argc, char **argv) {
         {"threads", 't', SRN_OPT_INT, &a.threads, 1, 1024, "N", "threads (all CPUs)"},
         {"format", 'o', SRN_OPT_STR, &a.format, 0, 0, "F", "table, md (Markdown) or json"},
         {"json", 0, SRN_OPT_FLAG, &a.json, 0, 0, NULL, "the same as --format json"},
+        {"shape", 's', SRN_OPT_STR, &a.synth.shape, 0, 0, "NAME|FILE",
+         "make a model of random weights, in memory (`serin synth --list`)"},
+        {"quant", 'q', SRN_OPT_STR, &a.synth.quant, 0, 0, "TYPE", "and its quantisation (Q4_K_M)"},
         {"machine", 0, SRN_OPT_FLAG, &a.machine, 0, 0, NULL, "the machine's limits alone, without a model"},
         {"parallel", 'p', SRN_OPT_INT, &p->n, 1, 512, "N", "so many requests at once, as a server has them"},
         {"prompt", 0, SRN_OPT_INT, &p->prompt, 1, 1 << 24, "N", "tokens of each of their prompts (130)"},
@@ -126,6 +162,7 @@ int srn__cmd_bench(int argc, char **argv) {
     };
     const srn_cli_spec spec = {
         .usage = "serin bench MODEL [--pp N] [--tg N] [--batch N,N] [--depth N,N] [--reps R] [--json]\n"
+                 "       serin bench --shape NAME [--quant TYPE] ...\n"
                  "       serin bench --machine [--json]\n"
                  "       serin bench MODEL --parallel N [--prompt N] [--output N] [--long-prompt N] [--json]",
         .about =
@@ -139,6 +176,7 @@ int srn__cmd_bench(int argc, char **argv) {
                     "  serin bench model.gguf --pp 4096 --tg 0 --threads 8\n"
                     "  serin bench smollm2 --batch 1,4,16 --depth 0,4096 -o md\n"
                     "  SERIN_CPU=avx2 serin bench smollm2 --reps 10 --json\n"
+                    "  serin bench --shape llama-3.1-8b --quant Q4_K_M\n"
                     "  serin bench --machine\n"
                     "  serin bench smollm2 --parallel 16 --prompt 130 --output 64\n"
                     "  serin bench smollm2 --parallel 8 --output 2000 --long-prompt 6000\n",

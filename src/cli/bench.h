@@ -62,6 +62,7 @@ void srn__bench_cpu(char *out, size_t cap);
 
 typedef struct srn_bench_asked {
     const char *model; /* as it was given */
+    const char *made;  /* what to call a model of random weights, whose file has no name; or NULL */
     uint32_t pp, tg, threads;
     size_t reps;
     srn_bench_list batch, depth;
@@ -79,7 +80,8 @@ typedef struct srn_bench_result {
 } srn_bench_result;
 
 typedef struct srn_bench_report {
-    char path[4096], weights_id[65], cpu[128];
+    char path[4096], cpu[128];
+    char weights_id[65]; /* only for JSON, and not of a model that was made for this call */
     srn_bench_machine machine;
     srn_engine_info engine;
     const srn__info *info;
@@ -97,6 +99,7 @@ int srn__bench_print(const srn_bench_report *r, srn_bench_format format, srn_err
 /* serin bench MODEL --parallel N: N requests at once through the scheduler, as a server has them. */
 typedef struct srn_bench_parallel {
     const char *path;       /* of the model */
+    const char *name;       /* what to call it */
     const char *kv;         /* type of the cache, or NULL */
     const char *cpu;        /* the processor's name */
     int64_t threads;        /* 0: all */

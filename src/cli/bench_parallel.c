@@ -193,7 +193,7 @@ static int print_json(load *l, double seconds, srn_err *err) {
     const srn_bench_parallel *b = l->b;
     srn_engine_info info = srn_engine_get_info(l->e);
     json_t *o = json_pack("{s:{s:s, s:i}, s:s, s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:o, s:o}", "machine",
-                          "cpu", b->cpu, "threads", (int)info.threads, "model", b->path, "engine",
+                          "cpu", b->cpu, "threads", (int)info.threads, "model", b->name, "engine",
                           info.engine_id, "parallel", (json_int_t)b->n, "requests", (json_int_t)l->n_done,
                           "prompt_tokens", (json_int_t)b->prompt, "output_tokens", (json_int_t)l->n_tokens,
                           "seconds", seconds, "tok_per_s", (double)l->n_tokens / seconds, "ttft_ms",
@@ -230,7 +230,7 @@ static void print_row(const char *name, values *a) {
 static void print_table(load *l, double seconds) {
     const srn_bench_parallel *b = l->b;
     srn_engine_info info = srn_engine_get_info(l->e);
-    printf("%s, %s, %" PRIu32 " threads, %s\n", b->path, info.engine_id, info.threads, b->cpu);
+    printf("%s, %s, %" PRIu32 " threads, %s\n", b->name, info.engine_id, info.threads, b->cpu);
     printf("%" PRId64 " at once, %" PRIu32 " requests of %" PRId64 " tokens, %" PRIu64
            " tokens of answers in %.2f s: %.1f tokens per second\n",
            b->n, l->n_done, b->prompt, l->n_tokens, seconds, (double)l->n_tokens / seconds);

@@ -27,11 +27,11 @@ static int print_json(const srn_bench_report *r, srn_err *err) {
     const srn_engine_info *e = &r->engine;
     json_t *results = json_array();
     for (size_t i = 0; i < r->n; i++) json_array_append_new(results, result_json(&r->results[i]));
-    json_t *model = json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:s, s:i, s:s}", "path", r->path,
+    json_t *model = json_pack("{s:s, s:s, s:s, s:s?, s:I, s:I, s:s, s:i, s:s}", "path", r->path,
                               "architecture", e->architecture, "quantisation", r->info->quantisation,
-                              "weights_id", r->weights_id, "parameters", (json_int_t)r->info->parameters,
-                              "weights_bytes", (json_int_t)e->weights_bytes, "engine", e->engine_id,
-                              "numerics", SRN_NUMERICS_ID, "kv", r->kv);
+                              "weights_id", r->weights_id[0] ? r->weights_id : NULL, "parameters",
+                              (json_int_t)r->info->parameters, "weights_bytes", (json_int_t)e->weights_bytes,
+                              "engine", e->engine_id, "numerics", SRN_NUMERICS_ID, "kv", r->kv);
     json_t *o = json_pack("{s:o, s:o, s:i, s:o}", "machine", machine_json(&r->machine), "model", model,
                           "reps", (int)r->reps, "results", results);
     if (!o) return srn_fail(err, SRN_EINVAL, "the result cannot be written as JSON: the path is not UTF-8");

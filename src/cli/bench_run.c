@@ -159,6 +159,7 @@ static int open_engine(bench *b, srn_err *err) {
                          .progress = srn_cli_progress};
     int code = srn_weights_locate(a->model, b->r.path, sizeof b->r.path, err);
     if (!code) code = srn_engine_open(b->r.path, &o, &b->e, err);
+    if (a->made) snprintf(b->r.path, sizeof b->r.path, "%s", a->made);
     if (code == SRN_EINVAL)
         srn_fail_prefix(err, code, "--depth and the larger of --pp and --tg together are the context");
     return code;
@@ -221,7 +222,7 @@ static int report(bench *b, srn_bench_format format, srn_err *err) {
                                      .huge_share = srn_probe_huge_share(b->probe),
                                      .limits = srn__bench_turns_middle(&b->turns)};
     int code = SRN_OK;
-    if (format == SRN_BENCH_JSON)
+    if (format == SRN_BENCH_JSON && !b->a->made)
         code = srn_weights_id(srn_engine_weights(b->e), false, srn_cli_progress, NULL, r->weights_id, err);
     return code ? code : srn__bench_print(r, format, err);
 }
