@@ -61,8 +61,11 @@ void srn_cli_put_result(srn_str s) {
 
 /* ---- failures ---- */
 
+static void erase_bar(void);
+
 int srn_cli_error(const char *command, const srn_err *err) {
     fflush(stdout);
+    erase_bar();
     fprintf(stderr, "serin %s: ", command);
     srn_cli_put_text(stderr, srn_str_of(err->text[0] ? err->text : srn_err_name(err->code)), SIZE_MAX, false);
     fputc('\n', stderr);
@@ -97,6 +100,12 @@ static struct {
     const char *what; /* compared by address: a new word or a smaller `done` starts a new bar */
     uint64_t started_us, drawn_us, done;
 } bar;
+
+/* Of work that failed before its end. */
+static void erase_bar(void) {
+    if (bar.what && bar.drawn_us) fputs("\r\033[K", stderr);
+    bar.what = NULL;
+}
 
 static void format_bytes(char *out, size_t cap, double bytes) {
     static const char *const units[] = {"B", "kB", "MB", "GB", "TB"};

@@ -477,6 +477,7 @@ def test_ctrl_c_while_weights_load_ends_with_130(env, smol):
     code, out, terminal = interrupt_at(env, b"packing weights", [smol, "-p", "Count to one thousand.", "-n", "4000"])
     assert code == 130
     assert b"interrupted" in terminal
+    assert b"\x1b[Kserin run: " not in terminal or b"\r\x1b[Kserin run: " in terminal  # no bar before the sentence
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
