@@ -171,7 +171,9 @@ typedef struct srn__expanded {
 
 size_t srn__x86_panel_bytes(srn_type type, uint32_t cols);
 void srn__x86_pack(const srn_packed *w, uint32_t p0, uint32_t p1);
-/* The same bytes, quicker. */
+/* The scales of one block of a row, whose first group is i in its record. */
+void srn__x86_put_scales(srn_type type, uint8_t *record, uint32_t i, uint32_t row, const uint8_t *block);
+/* The bytes of srn__x86_pack, quicker. */
 void srn__x86_pack_avx2(const srn_packed *w, uint32_t p0, uint32_t p1);
 
 /* ---- activations ---- */

@@ -86,7 +86,7 @@ static void stored_of(srn_type type, stored *s) {
     for (int i = 15; table && i >= 0; i--) s->of[table[i] + 128] = (uint8_t)i; /* the first place counts */
 }
 
-/* ---- scales: one block of a row, whose first group is i in its record ---- */
+/* ---- scales of one block of a row, whose first group is i in its record ---- */
 
 static void put_half(uint8_t *dst, uint32_t row, const uint8_t *half) {
     memcpy(dst + 2 * row, half, 2);
@@ -153,7 +153,7 @@ static void put_shared_d(srn_type type, uint8_t *record, uint32_t i, uint32_t ro
     put_half(record + i / (srn__x86_type_of(type).record_groups / 2u) * 32, row, block + at);
 }
 
-static void put_scales(srn_type type, uint8_t *record, uint32_t i, uint32_t row, const uint8_t *block) {
+void srn__x86_put_scales(srn_type type, uint8_t *record, uint32_t i, uint32_t row, const uint8_t *block) {
     switch (type) {
     case SRN_Q4_1:
     case SRN_Q5_1:
@@ -229,8 +229,8 @@ static void pack_codes_row(const srn_packed *w, const stored *store, const uint8
         }
         for (uint32_t b = 0; b < n / block_groups; b++) {
             uint32_t first = g + b * block_groups;
-            put_scales(w->type, panel + srn__record_at(t, first), first % t.record_groups, row,
-                       src + (size_t)b * info->block_bytes);
+            srn__x86_put_scales(w->type, panel + srn__record_at(t, first), first % t.record_groups, row,
+                                src + (size_t)b * info->block_bytes);
         }
     }
 }

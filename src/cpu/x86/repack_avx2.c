@@ -105,7 +105,7 @@ SRN__INLINE void transpose_bits(v8 v[SRN__QUADS]) {
 
 typedef void pack_record(const uint8_t *src, size_t stride, uint32_t groups, uint8_t *dst);
 
-/* Q4_0: a block's byte i holds elements i and 16+i, as a panel's nibbles do. */
+/* Q4_0 and IQ4_NL: a block's byte i holds elements i and 16+i, as a panel's nibbles do. */
 static void record_q4_0(const uint8_t *src, size_t stride, uint32_t groups, uint8_t *dst) {
     for (uint32_t g = 0; g < groups; g++, src += 18) {
         quads q;
@@ -267,11 +267,93 @@ static void record_q6_k(const uint8_t *src, size_t stride, uint32_t groups, uint
     }
 }
 
+/* Q2_K: 16 scale bytes, qs[64], d, dmin. 32 bytes of qs hold 4 groups, group k in bits 2k and 2k+1. */
+static void record_q2_k(const uint8_t *src, size_t stride, uint32_t groups, uint8_t *dst) {
+    (void)groups;
+    put_scale_bytes(src, stride, dst);
+    put_halves(dst + 256, src + 80, stride);
+    put_halves(dst + 288, src + 82, stride);
+    for (uint32_t half = 0; half < 2; half++) {
+        quads q;
+        load_quads(src + 16 + 32 * half, stride, 8, &q);
+        SRN__UNROLL for (uint32_t k = 0; k < 4; k++) put_upper_pairs(&q, k, dst + 320 + 128 * (4 * half + k));
+    }
+}
+
+/* A group of Q3_K from the quads of 32 bytes with its lower two bits at 2k, and of 32 with its third at g. */
+SRN__INLINE void put_3_bits(const quads *low, uint32_t k, const quads *third, uint32_t g, uint8_t *dst) {
+    v8 out[3][2];
+    SRN__UNROLL for (uint32_t half = 0; half < 2; half++) {
+        v8 u[SRN__QUADS];
+        SRN__UNROLL for (uint32_t j = 0; j < SRN__QUADS; j++) {
+            v8 t = third->v[j][half];
+            t = g >= 2 ? bytes_srl(t, (int)g - 2, 4) : bytes_sll(t, 2 - (int)g, 4);
+            u[j] = _mm256_or_si256(bytes_srl(low->v[j][half], (int)(2 * k), 3), t);
+        }
+        SRN__UNROLL for (uint32_t i = 0; i < 3; i++) out[i][half] =
+            _mm256_or_si256(u[2 * i], bytes_sll(u[2 * i + 1], 3, 0x38));
+        out[0][half] = _mm256_or_si256(out[0][half], bytes_sll(u[6], 6, 0xc0));
+        out[1][half] = _mm256_or_si256(out[1][half], bytes_sll(u[7], 6, 0xc0));
+        out[2][half] = _mm256_or_si256(out[2][half], bytes_sll(u[6], 4, 0x40));
+        out[2][half] = _mm256_or_si256(out[2][half], bytes_sll(u[7], 5, 0x80));
+    }
+    SRN__UNROLL for (uint32_t i = 0; i < 3; i++) store(dst + 64 * i, out[i]);
+}
+
+SRN__INLINE void scales_by_row(srn_type type, const uint8_t *src, size_t stride, uint8_t *dst) {
+    for (uint32_t r = 0; r < SRN_PANEL; r++) srn__x86_put_scales(type, dst, 0, r, src + r * stride);
+}
+
+/* Q3_K: third bits [32], bit g of byte e of group g; qs[64] as Q2_K's; scales and d. */
+static void record_q3_k(const uint8_t *src, size_t stride, uint32_t groups, uint8_t *dst) {
+    (void)groups;
+    scales_by_row(SRN_Q3_K, src, stride, dst);
+    quads third, q;
+    load_quads(src, stride, 8, &third);
+    for (uint32_t half = 0; half < 2; half++) {
+        load_quads(src + 32 + 32 * half, stride, 8, &q);
+        for (uint32_t k = 0; k < 4; k++)
+            put_3_bits(&q, k, &third, 4 * half + k, dst + 320 + 192 * (4 * half + k));
+    }
+}
+
+/* IQ4_XS: d and scales in 8 bytes, then 16 bytes a group, as IQ4_NL's. */
+static void record_iq4_xs(const uint8_t *src, size_t stride, uint32_t groups, uint8_t *dst) {
+    scales_by_row(SRN_IQ4_XS, src, stride, dst);
+    for (uint32_t g = 0; g < groups; g++) {
+        quads q;
+        load_quads(src + 8 + 16 * g, stride, 4, &q);
+        SRN__UNROLL for (uint32_t j = 0; j < 4; j++) store(dst + 192 + 256 * g + 64 * j, q.v[j]);
+    }
+}
+
+/* Nibbles of 8, minus zero, become 0, the other zero. */
+SRN__INLINE v8 one_zero(v8 a) {
+    v8 low = bytes_and(a, 0x0f), high = bytes_and(a, 0xf0);
+    low = _mm256_andnot_si256(_mm256_cmpeq_epi8(low, _mm256_set1_epi8(8)), low);
+    high = _mm256_andnot_si256(_mm256_cmpeq_epi8(high, _mm256_set1_epi8((char)0x80)), high);
+    return _mm256_or_si256(low, high);
+}
+
+/* MXFP4: a byte of scale, then nibbles as Q4_0's. */
+static void record_mxfp4(const uint8_t *src, size_t stride, uint32_t groups, uint8_t *dst) {
+    for (uint32_t g = 0; g < groups; g++, src += 17) {
+        quads q;
+        load_quads(src + 1, stride, 4, &q);
+        for (uint32_t r = 0; r < SRN_PANEL; r++) dst[16 * g + r] = src[r * stride];
+        SRN__UNROLL for (uint32_t j = 0; j < 4; j++) {
+            v8 u[2] = {one_zero(q.v[j][0]), one_zero(q.v[j][1])};
+            store(dst + 64 + 256 * g + 64 * j, u);
+        }
+    }
+}
+
 /* ---- panels ---- */
 
 static pack_record *record_of(srn_type type) {
     switch (type) {
     case SRN_Q4_0:
+    case SRN_IQ4_NL:
         return record_q4_0;
     case SRN_Q4_1:
         return record_q4_1;
@@ -281,6 +363,14 @@ static pack_record *record_of(srn_type type) {
         return record_q5_1;
     case SRN_Q8_0:
         return record_q8_0;
+    case SRN_Q2_K:
+        return record_q2_k;
+    case SRN_Q3_K:
+        return record_q3_k;
+    case SRN_IQ4_XS:
+        return record_iq4_xs;
+    case SRN_MXFP4:
+        return record_mxfp4;
     case SRN_Q4_K:
         return record_q4_k;
     case SRN_Q5_K:
