@@ -36,7 +36,8 @@ typedef struct client {
     int chunked, chunk_gap;
     char size_line[32];
     double started, first, last;
-    long tokens;
+    long tokens;  /* pieces of text; a server may put several tokens into one */
+    long counted; /* tokens by the server's own count, 0 where it gives none */
 } client;
 
 typedef struct list {
@@ -107,7 +108,7 @@ static void make_request(client *c, unsigned number, int n) {
                                words[next_random(&seed) % (sizeof words / sizeof *words)]);
     at += (size_t)snprintf(body + at, cap - at,
                            "\",\"max_tokens\":%d,\"stream\":true,\"temperature\":0,\"ignore_eos\":true,"
-                           "\"cache_prompt\":false}",
+                           "\"cache_prompt\":false,\"stream_options\":{\"include_usage\":true}}",
                            c->background ? 1 : n_tokens);
     c->n_request = (size_t)snprintf(
         c->request, cap + 512,
@@ -149,7 +150,12 @@ static void token(client *c) {
         if (background_state < 2) add(background_state == 1 ? &busy : &quiet, t - c->last);
     }
     c->last = t;
-    total_tokens++;
+}
+
+/* The chunk that has no choices has the usage. */
+static void usage(client *c) {
+    const char *key = "\"completion_tokens\":", *at = strstr(c->line, key);
+    if (at) c->counted = strtol(at + strlen(key), NULL, 10);
 }
 
 static void end_line(client *c) {
@@ -161,6 +167,8 @@ static void end_line(client *c) {
     } else if (strncmp(c->line, "data: {", 7) == 0 && strstr(c->line, "\"text\":") &&
                !strstr(c->line, "\"choices\":[]")) {
         token(c);
+    } else if (strncmp(c->line, "data: {", 7) == 0) {
+        usage(c);
     }
     c->n_line = 0;
 }
@@ -194,7 +202,9 @@ static void feed(client *c, const char *p, size_t n) {
 static void finish(client *c) {
     close(c->fd);
     free(c->request);
-    failed += c->status != 200 || c->tokens < (c->background ? 1 : n_tokens * 9 / 10);
+    long tokens = c->counted ? c->counted : c->tokens;
+    failed += c->status != 200 || tokens < (c->background ? 1 : n_tokens * 9 / 10);
+    if (!c->background) total_tokens += tokens;
     c->fd = -1;
     c->busy = 0;
     if (c->background) background_state = 2;
