@@ -1,5 +1,6 @@
 /* The probe: every loop does the work that it says it did, at every level of this machine, with any number of
- * threads and any size of buffer; what cannot be measured is refused. Speeds are not judged here. */
+ * threads and any size of buffer; what cannot be measured is refused. Speeds are not judged here.
+ * ThreadSanitizer watches, for the probe has an srn_pool of its own. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
