@@ -174,71 +174,102 @@ V16_FN void score_tile(srn_kv_type type, uint32_t n, tile *t, const seg *sg, uin
 
 /* Lanes of group g that lie in [lo, hi). */
 V16_FN v16_lanes group_lanes(uint32_t g, uint32_t lo, uint32_t hi) {
-    uint32_t a = lo > g * 16 ? lo - g * 16 : 0, b = hi < g * 16 + 16 ? hi - g * 16 : 16;
-    return v16_range(a, b);
+    uint32_t a = lo > g * 16 ? lo - g * 16 : 0, b = hi > g * 16 ? hi - g * 16 : 0;
+    return v16_range(SRN_MIN(a, 16u), SRN_MIN(b, 16u));
 }
 V16_FN bool all_lanes(uint32_t g, uint32_t lo, uint32_t hi) {
     return g * 16 >= lo && g * 16 + 16 <= hi;
 }
 
-/* Dot products s to scores, over [lo, hi): their maximum, or false when one is not finite. Lanes outside
- * become -infinity. */
-V16_FN bool scale_scores(float scale, float softcap, bool capped, float *s, uint32_t lo, uint32_t hi,
+/* Pairs whose exponentials are computed together. */
+#if defined(__AVX512F__)
+#define TOGETHER 4
+#else
+#define TOGETHER 2
+#endif
+
+/* Dot products of n pairs from p0 on to scores: in ret_max their greatest; false when one is not finite.
+ * Positions that a pair does not see become -infinity. */
+V16_FN bool scale_scores(float scale, float softcap, bool capped, tile *t, uint32_t p0, uint32_t n,
                          float *ret_max) {
-    v16 least = v16_set1(srn_f32_bits(0xff800000u)), max = least, magnitude = v16_set1(0.0f);
-    v16 factor = v16_set1(scale), cap = v16_set1(softcap);
-    for (uint32_t g = lo / 16; g < (hi + 15) / 16; g++) {
-        v16 x = v16_mul(v16_load(s + g * 16), factor);
-        bool all = all_lanes(g, lo, hi);
-        if (!all) x = v16_select(group_lanes(g, lo, hi), x, v16_set1(0.0f));
-        magnitude = v16_greater_magnitude(magnitude, x);
-        if (capped) x = v16_mul(cap, v16_tanh(v16_div(x, cap)));
-        if (!all) x = v16_select(group_lanes(g, lo, hi), x, least);
-        max = v16_max(x, max);
-        v16_store(s + g * 16, x);
+    v16 least = v16_set1(srn_f32_bits(0xff800000u)), factor = v16_set1(scale), cap = v16_set1(softcap);
+    v16 max[TOGETHER], magnitude = v16_set1(0.0f), x[TOGETHER];
+    V16_UNROLL for (uint32_t p = 0; p < n; p++) max[p] = least;
+    for (uint32_t g = t->any_lo / 16; g < (t->any_hi + 15) / 16; g++) {
+        bool all = all_lanes(g, t->all_lo, t->all_hi);
+        V16_UNROLL for (uint32_t p = 0; p < n; p++) x[p] = v16_mul(v16_load(t->s[p0 + p] + g * 16), factor);
+        if (!all)
+            V16_UNROLL for (uint32_t p = 0; p < n; p++) x[p] =
+                v16_select(group_lanes(g, t->lo[p0 + p], t->hi[p0 + p]), x[p], v16_set1(0.0f));
+        V16_UNROLL for (uint32_t p = 0; p < n; p++) {
+            magnitude = v16_greater_magnitude(magnitude, x[p]);
+            if (capped) x[p] = v16_mul(cap, v16_tanh(v16_div(x[p], cap)));
+        }
+        if (!all)
+            V16_UNROLL for (uint32_t p = 0; p < n; p++) x[p] =
+                v16_select(group_lanes(g, t->lo[p0 + p], t->hi[p0 + p]), x[p], least);
+        V16_UNROLL for (uint32_t p = 0; p < n; p++) {
+            max[p] = v16_max(x[p], max[p]);
+            v16_store(t->s[p0 + p] + g * 16, x[p]);
+        }
     }
-    *ret_max = v16_greatest(max);
+    V16_UNROLL for (uint32_t p = 0; p < n; p++) ret_max[p] = v16_greatest(max[p]);
     return v16_not_finite(magnitude) == 0;
 }
 
-/* Scores to exp(score - max); returns their sum. Lanes outside [lo, hi) add +0 to sums that are not -0. */
-V16_FN float exp_scores(float *s, uint32_t lo, uint32_t hi, float max) {
-    v16 sum = v16_set1(0.0f), m = v16_set1(max);
-    for (uint32_t g = lo / 16; g < (hi + 15) / 16; g++) {
-        v16 e = v16_exp(v16_sub(v16_load(s + g * 16), m));
-        if (!all_lanes(g, lo, hi)) e = v16_select(group_lanes(g, lo, hi), e, v16_set1(0.0f));
-        sum = v16_add(sum, e);
-        v16_store(s + g * 16, e);
+/* Scores to exp(score - max), and their sums. A position that a pair does not see adds +0 to a sum that is
+ * not -0. */
+V16_FN void exp_scores(tile *t, uint32_t p0, uint32_t n, const float *max, float *ret_sum) {
+    v16 sum[TOGETHER], m[TOGETHER], x[TOGETHER];
+    V16_UNROLL for (uint32_t p = 0; p < n; p++) sum[p] = v16_set1(0.0f), m[p] = v16_set1(max[p]);
+    for (uint32_t g = t->any_lo / 16; g < (t->any_hi + 15) / 16; g++) {
+        V16_UNROLL for (uint32_t p = 0; p < n; p++) x[p] = v16_sub(v16_load(t->s[p0 + p] + g * 16), m[p]);
+        v16_exps(x, n);
+        if (!all_lanes(g, t->all_lo, t->all_hi))
+            V16_UNROLL for (uint32_t p = 0; p < n; p++) x[p] =
+                v16_select(group_lanes(g, t->lo[p0 + p], t->hi[p0 + p]), x[p], v16_set1(0.0f));
+        V16_UNROLL for (uint32_t p = 0; p < n; p++) {
+            sum[p] = v16_add(sum[p], x[p]);
+            v16_store(t->s[p0 + p] + g * 16, x[p]);
+        }
     }
-    return v16_tree(sum);
+    V16_UNROLL for (uint32_t p = 0; p < n; p++) ret_sum[p] = v16_tree(sum[p]);
+}
+
+/* Both of n pairs. Where a pair sees nothing its numbers mean nothing. */
+V16_FN bool softmax_pairs(const srn_attn *a, tile *t, uint32_t p0, uint32_t n, float *max, float *sum) {
+    bool finite = a->softcap > 0 ? scale_scores(a->scale, a->softcap, true, t, p0, n, max)
+                                 : scale_scores(a->scale, 0, false, t, p0, n, max);
+    exp_scores(t, p0, n, max, sum);
+    return finite;
 }
 
 /* Softmax of every pair of a tile, and how its results join those of the segments before: max[n] and sum[n]
  * are the pairs' running ones, sum is 0 before the first segment. */
 static bool softmax_tile(const srn_attn *a, tile *t, float *max, float *sum) {
-    for (uint32_t p = 0; p < t->n; p++) {
+    float m[PAIRS], s[PAIRS];
+    bool finite = true;
+    uint32_t p = 0;
+    for (; p + TOGETHER <= t->n; p += TOGETHER) finite &= softmax_pairs(a, t, p, TOGETHER, m + p, s + p);
+    if (TOGETHER > 2 && t->n - p >= 2) finite &= softmax_pairs(a, t, p, 2, m + p, s + p), p += 2;
+    if (p < t->n) finite &= softmax_pairs(a, t, p, 1, m + p, s + p);
+    for (p = 0; p < t->n; p++) {
         t->how[p] = SEES_NOTHING;
         if (t->lo[p] >= t->hi[p]) continue;
-        float m, s;
-        bool finite = a->softcap > 0
-                          ? scale_scores(a->scale, a->softcap, true, t->s[p], t->lo[p], t->hi[p], &m)
-                          : scale_scores(a->scale, 0, false, t->s[p], t->lo[p], t->hi[p], &m);
-        if (!finite) return false;
-        s = exp_scores(t->s[p], t->lo[p], t->hi[p], m);
         if (sum[p] == 0) {
             t->how[p] = FIRST_SEGMENT;
-            max[p] = m;
-            sum[p] = s;
+            max[p] = m[p];
+            sum[p] = s[p];
             continue;
         }
-        float top = m > max[p] ? m : max[p];
+        float top = m[p] > max[p] ? m[p] : max[p];
         t->how[p] = MERGE;
         t->keep[p] = srn_expf(max[p] - top);
-        t->take[p] = srn_expf(m - top);
-        sum[p] = fmaf(s, t->take[p], sum[p] * t->keep[p]);
+        t->take[p] = srn_expf(m[p] - top);
+        sum[p] = fmaf(s[p], t->take[p], sum[p] * t->keep[p]);
         max[p] = top;
     }
-    return true;
+    return finite;
 }
 
 /* ---- values ---- */

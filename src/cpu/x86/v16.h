@@ -1,6 +1,6 @@
 /* Sixteen binary32 lanes: one AVX-512 register, or two AVX2 registers. The vector kernels are written once in
  * these operations and compiled for both, which also keeps the sixteen partial sums of docs/numerics.md the
- * same. Every operation is IEEE's, lane by lane; v16_exp and v16_tanh are num.h's functions, operation by
+ * same. Every operation is IEEE's, lane by lane; v16_exps and v16_tanh are num.h's functions, operation by
  * operation. Only for files compiled for AVX2 or AVX-512 (src/cpu/x86).
  */
 #ifndef SRN_CPU_X86_V16_H
@@ -115,9 +115,8 @@ V16_FN v16 v16_greater_magnitude(v16 a, v16 b) {
 V16_FN v16 v16_select(v16_lanes m, v16 a, v16 b) { /* lane l of a where bit l is set, else of b */
     return _mm512_mask_blend_ps(m, b, a);
 }
-/* srn_expf */
-V16_FN v16 v16_exp(v16 x) {
-    return srn_exp16(x);
+V16_FN void v16_exps(v16 *x, uint32_t count) {
+    srn_exp16s(x, count);
 }
 V16_FN __m256 v16_half(v16 a, int i) {
     return i ? _mm512_extractf32x8_ps(a, 1) : _mm512_castps512_ps256(a);
@@ -232,8 +231,11 @@ V16_FN v16 v16_select(v16_lanes m, v16 a, v16 b) {
     return (v16){_mm256_blendv_ps(b.lo, a.lo, v16_half_mask(m)),
                  _mm256_blendv_ps(b.hi, a.hi, v16_half_mask((unsigned)m >> 8))};
 }
-V16_FN v16 v16_exp(v16 x) {
-    return (v16){srn_exp8(x.lo), srn_exp8(x.hi)};
+V16_FN void v16_exps(v16 *x, uint32_t count) {
+    __m256 h[SRN_EXP_MOST];
+    V16_UNROLL for (uint32_t i = 0; i < count; i++) h[2 * i] = x[i].lo, h[2 * i + 1] = x[i].hi;
+    srn_exp8s(h, 2 * count);
+    V16_UNROLL for (uint32_t i = 0; i < count; i++) x[i] = (v16){h[2 * i], h[2 * i + 1]};
 }
 V16_FN __m256 v16_half(v16 a, int i) {
     return i ? a.hi : a.lo;
@@ -260,6 +262,12 @@ V16_FN float v16_greatest(v16 a) {
     __m128 q = _mm_max_ps(_mm256_castps256_ps128(e), _mm256_extractf128_ps(e, 1));
     q = _mm_max_ps(q, _mm_movehl_ps(q, q));
     return _mm_cvtss_f32(_mm_max_ss(q, _mm_movehdup_ps(q)));
+}
+/* srn_expf; v16_exps of at most V16_EXPS vectors, which is quicker than one after the other. */
+#define V16_EXPS (SRN_EXP_MOST / 2)
+V16_FN v16 v16_exp(v16 x) {
+    v16_exps(&x, 1);
+    return x;
 }
 /* srn_tanhf */
 V16_FN v16 v16_tanh(v16 x) {

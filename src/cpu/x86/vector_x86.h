@@ -31,27 +31,37 @@ static void add(float *y, const float *x, uint32_t n) {
     for (uint32_t i = whole; i < n; i++) y[i] = y[i] + x[i];
 }
 
-V16_FN v16 v16_silu(v16 x) {
-    return v16_div(x, v16_add(v16_set1(1.0f), v16_exp(v16_neg(x))));
+/* y = act(gate) * up of n vectors from i on; their exponentials together (v16_exps). */
+V16_FN void act_mul_some(bool silu, uint32_t n, const float *gate, const float *up, float *y) {
+    v16 x[V16_EXPS], e[V16_EXPS], one = v16_set1(1.0f);
+    V16_UNROLL for (uint32_t i = 0; i < n; i++) x[i] = v16_load(gate + i * 16);
+    V16_UNROLL for (uint32_t i = 0; i < n; i++) {
+        v16 cubic = v16_mul(v16_mul(v16_set1(SRN_GELU_B), x[i]), x[i]);
+        e[i] = silu ? v16_neg(x[i]) : v16_mul(v16_set1(SRN_GELU_A), v16_fma(cubic, x[i], x[i]));
+    }
+    v16_exps(e, n);
+    V16_UNROLL for (uint32_t i = 0; i < n; i++)
+        v16_store(y + i * 16, v16_mul(v16_div(x[i], v16_add(one, e[i])), v16_load(up + i * 16)));
 }
-V16_FN v16 v16_gelu(v16 x) {
-    v16 cubic = v16_mul(v16_mul(v16_set1(SRN_GELU_B), x), x);
-    v16 u = v16_fma(cubic, x, x);
-    return v16_div(x, v16_add(v16_set1(1.0f), v16_exp(v16_mul(v16_set1(SRN_GELU_A), u))));
+
+V16_FN void act_mul_of(bool silu, const float *gate, const float *up, uint32_t n, float *y) {
+    uint32_t i = 0, rest = n % 16;
+    for (; i + 16 * V16_EXPS <= n; i += 16 * V16_EXPS) act_mul_some(silu, V16_EXPS, gate + i, up + i, y + i);
+    for (; i + 16 <= n; i += 16) act_mul_some(silu, 1, gate + i, up + i, y + i);
+    if (rest) {
+        float g[16], u[16];
+        v16_store(g, v16_load_part(gate + i, rest));
+        v16_store(u, v16_load_part(up + i, rest));
+        act_mul_some(silu, 1, g, u, g);
+        memcpy(y + i, g, rest * sizeof *y);
+    }
 }
 
 static void act_mul(srn_act_kind kind, const float *gate, const float *up, uint32_t n, float *y) {
-    uint32_t whole = n & ~15u, rest = n % 16;
     if (kind == SRN_ACT_SILU)
-        for (uint32_t i = 0; i < whole; i += 16)
-            v16_store(y + i, v16_mul(v16_silu(v16_load(gate + i)), v16_load(up + i)));
+        act_mul_of(true, gate, up, n, y);
     else
-        for (uint32_t i = 0; i < whole; i += 16)
-            v16_store(y + i, v16_mul(v16_gelu(v16_load(gate + i)), v16_load(up + i)));
-    if (rest) {
-        v16 g = v16_load_part(gate + whole, rest), u = v16_load_part(up + whole, rest);
-        v16_store_part(y + whole, v16_mul(kind == SRN_ACT_SILU ? v16_silu(g) : v16_gelu(g), u), rest);
-    }
+        act_mul_of(false, gate, up, n, y);
 }
 
 static void rope_pair(float *pa, float *pb, float c, float s) {
