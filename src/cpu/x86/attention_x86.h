@@ -375,6 +375,49 @@ static tile_fn *const score_fns[][PAIRS] = {TILE_ROW(scores, F16), TILE_ROW(scor
 static tile_fn *const value_fns[][PAIRS] = {TILE_ROW(values, F16), TILE_ROW(values, F32),
                                             TILE_ROW(values, Q8_0)};
 
+/* ---- a segment of type q8_0 as f32 ---- */
+
+/* Tiles from which on a segment is worth expanding: each then saves the conversions. */
+#define EXPANDED_TILES 3
+
+/* Positions of pieces [g0, g1) of K to k, [d][16] each, and of V to v, [d_v] each. */
+static void expand_q8(const seg *sg, uint32_t g0, uint32_t g1, uint32_t d_k, uint32_t d_v, float *k,
+                      float *v) {
+    uint32_t whole = d_v & ~15u, part = d_v % 16;
+    for (uint32_t g = g0; g < g1; g++) {
+        const uint8_t *at = sg->k[g];
+        float *to = k + (size_t)g * 16 * d_k;
+        for (uint32_t d = 0; d < d_k;) {
+            v16 scale = load_scales(at);
+            at += 32;
+            for (uint32_t end = SRN_MIN(d_k, d + SRN_KV_GROUP); d < end; d++, at += 16, to += 16)
+                v16_store(to, v16_mul(load_codes(at), scale));
+        }
+        float scales[16];
+        const uint8_t *codes = sg->v[g] + srn__q8_groups(d_v) * 32;
+        to = v + (size_t)g * 16 * d_v;
+        for (uint32_t d = 0; d < d_v; d += 16) {
+            if (d % SRN_KV_GROUP == 0) v16_store(scales, load_scales(sg->v[g] + d / SRN_KV_GROUP * 32));
+            for (uint32_t j = 0; j < 16 && d < whole; j++)
+                v16_store(to + j * d_v + d, v16_mul(load_codes(codes + j * d_v + d), v16_set1(scales[j])));
+            for (uint32_t j = 0; j < 16 && d >= whole; j++)
+                v16_store_part(to + j * d_v + d,
+                               v16_mul(load_codes_part(codes + j * d_v + d, part), v16_set1(scales[j])),
+                               part);
+        }
+    }
+}
+
+/* The segment's pieces as f32 in room, and where they are. */
+static void expand_segment(const srn_attn *a, uint32_t from, uint32_t to, float *room, seg *sg) {
+    uint32_t g0 = from / 16, g1 = (to + 15) / 16;
+    float *k = room, *v = room + (size_t)SRN_SEGMENT * a->d_k;
+    expand_q8(sg, g0, g1, a->d_k, a->d_v, k, v);
+    for (uint32_t g = g0; g < g1; g++) sg->k[g] = (const uint8_t *)(k + (size_t)g * 16 * a->d_k);
+    sg->block_shift = 8;
+    sg->v[0] = sg->after_v[0] = (const uint8_t *)v;
+}
+
 /* ---- a batch of pairs ---- */
 
 typedef struct batch {
@@ -382,6 +425,7 @@ typedef struct batch {
     float *q;          /* tile by tile, PAIRS * d_k floats apart: [d_k][PAIRS] */
     float *o;          /* [n][o_stride] */
     size_t o_stride;
+    float *expanded; /* room for K and V of a segment as f32 */
     float max[BATCH], sum[BATCH];
 } batch;
 
@@ -469,7 +513,7 @@ static bool tile_range(const srn_attn *a, tile *t, uint32_t pair, uint32_t base)
     return any_lo < any_hi;
 }
 
-static bool batch_segment(const srn_attn *a, batch *b, const seg *sg) {
+static bool batch_segment(const srn_attn *a, srn_kv_type type, batch *b, const seg *sg) {
     tile t;
     t.o_stride = b->o_stride;
     for (uint32_t i = 0; i < tile_count(b->n); i++) {
@@ -478,9 +522,9 @@ static bool batch_segment(const srn_attn *a, batch *b, const seg *sg) {
         t.q = b->q + (size_t)i * PAIRS * a->d_k;
         t.o = b->o + start * b->o_stride;
         if (!tile_range(a, &t, b->first + start, sg->base)) continue;
-        score_fns[a->kv_type][t.n - 1](&t, sg, a->d_k);
+        score_fns[type][t.n - 1](&t, sg, a->d_k);
         if (!softmax_tile(a, &t, b->max + start, b->sum + start)) return false;
-        value_fns[a->kv_type][t.n - 1](&t, sg, a->d_v);
+        value_fns[type][t.n - 1](&t, sg, a->d_v);
     }
     return true;
 }
@@ -490,8 +534,13 @@ static bool batch_segment(const srn_attn *a, batch *b, const seg *sg) {
 static bool run_segment(const srn_attn *a, batch *b, uint32_t base, uint32_t from, uint32_t to,
                         uint32_t end) {
     seg sg;
+    srn_kv_type type = a->kv_type;
     find_segment(a, base, from, to, end, &sg);
-    return batch_segment(a, b, &sg);
+    if (type == SRN_KV_Q8_0 && tile_count(b->n) >= EXPANDED_TILES) {
+        expand_segment(a, from, to, b->expanded, &sg);
+        type = SRN_KV_F32;
+    }
+    return batch_segment(a, type, b, &sg);
 }
 
 /* Segments [seg0, seg1), each into its records. */
@@ -540,6 +589,7 @@ static bool attention(const srn_attn *a, void *scratch) {
     uint32_t total = a->n_queries * a->n_heads;
     batch b = {.q = scratch, .o = (float *)scratch + (size_t)BATCH * a->d_k};
     b.o_stride = (size_t)srn_align_up(a->d_v, 16);
+    b.expanded = b.o + BATCH * b.o_stride;
     for (; b.first < total; b.first += BATCH) {
         b.n = SRN_MIN(total - b.first, BATCH);
         memset(b.sum, 0, sizeof b.sum);

@@ -26,7 +26,7 @@ bool srn__attention_avx512(const srn_attn *a, void *scratch);
 void srn__attn_merge_avx2(uint32_t d_v, uint32_t n, float *part, size_t part_stride, float *out);
 void srn__attn_merge_avx512(uint32_t d_v, uint32_t n, float *part, size_t part_stride, float *out);
 static inline size_t srn__attn_scratch_bytes_x86(uint32_t d_k, uint32_t d_v) {
-    return SRN__ATTN_BATCH * (d_k + (size_t)srn_align_up(d_v, 16)) * sizeof(float);
+    return (SRN__ATTN_BATCH + SRN_SEGMENT) * (d_k + (size_t)srn_align_up(d_v, 16)) * sizeof(float);
 }
 
 /* A set of lanes, bit l for lane l. */
