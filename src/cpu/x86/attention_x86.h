@@ -250,9 +250,15 @@ static bool softmax_tile(const srn_attn *a, tile *t, float *max, float *sum) {
     float m[PAIRS], s[PAIRS];
     bool finite = true;
     uint32_t p = 0;
-    for (; p + TOGETHER <= t->n; p += TOGETHER) finite &= softmax_pairs(a, t, p, TOGETHER, m + p, s + p);
-    if (TOGETHER > 2 && t->n - p >= 2) finite &= softmax_pairs(a, t, p, 2, m + p, s + p), p += 2;
-    if (p < t->n) finite &= softmax_pairs(a, t, p, 1, m + p, s + p);
+    for (uint32_t left; (left = t->n - p) > 0;) /* 6 are 3 and 3, 5 are 3 and 2 */
+        if (TOGETHER == 4 && left == 4)
+            finite &= softmax_pairs(a, t, p, TOGETHER, m + p, s + p), p += TOGETHER;
+        else if (TOGETHER == 4 && left >= 3)
+            finite &= softmax_pairs(a, t, p, TOGETHER - 1, m + p, s + p), p += TOGETHER - 1;
+        else if (left >= 2)
+            finite &= softmax_pairs(a, t, p, 2, m + p, s + p), p += 2;
+        else
+            finite &= softmax_pairs(a, t, p, 1, m + p, s + p), p += 1;
     for (p = 0; p < t->n; p++) {
         t->how[p] = SEES_NOTHING;
         if (t->lo[p] >= t->hi[p]) continue;
@@ -471,22 +477,24 @@ static size_t piece_bytes(srn_kv_type type, uint32_t d) {
 static void find_segment(const srn_attn *a, uint32_t base, uint32_t from, uint32_t to, uint32_t end,
                          seg *sg) {
     size_t k_bytes = piece_bytes(a->kv_type, a->d_k), v_bytes = piece_bytes(a->kv_type, a->d_v);
-    uint32_t first = from / 16, last = (to - 1) / 16, per_block = a->block_len / 16; /* pieces */
-    uint32_t v_pieces = a->kv_type == SRN_KV_Q8_0 ? 1 : per_block;                   /* of sg->v */
+    uint32_t shift = (uint32_t)__builtin_ctz(a->block_len), per_block = a->block_len / 16; /* pieces */
+    uint32_t first = from / 16, last = (to - 1) / 16, v_shift = a->kv_type == SRN_KV_Q8_0 ? 0 : shift - 4;
+    uint32_t v_mask = (1u << v_shift) - 1; /* pieces of a block of sg->v, less 1 */
+    const uint32_t *blocks = a->blocks + (base >> shift);
     sg->base = base;
-    sg->block_shift = (uint32_t)__builtin_ctz(16 * v_pieces);
+    sg->block_shift = 4 + v_shift;
     for (uint32_t g = first; g <= last; g++) {
-        size_t block = a->blocks[(base + g * 16) / a->block_len], at = g % per_block;
+        size_t block = blocks[g >> (shift - 4)], at = g & (per_block - 1);
         sg->k[g] = sg->after_k[g] = a->k + block * a->k_block_stride + at * k_bytes;
-        sg->v[g / v_pieces] = a->v + block * a->v_block_stride + (at - at % v_pieces) * v_bytes;
+        sg->v[g >> v_shift] = a->v + block * a->v_block_stride + (at & ~(size_t)v_mask) * v_bytes;
     }
     for (uint32_t g = last + 1; g <= last + MAX_WIDTH; g++) {
         uint32_t vg = SRN_MIN(first + g - last - 1, last);
-        sg->after_k[g] = sg->v[vg / v_pieces] + vg % v_pieces * v_bytes;
+        sg->after_k[g] = sg->v[vg >> v_shift] + (vg & v_mask) * v_bytes;
     }
-    uint32_t last_block = last / v_pieces, next = base + SRN_SEGMENT, ahead = per_block / v_pieces;
-    const uint8_t *next_k = next < end ? a->k + a->blocks[next / a->block_len] * a->k_block_stride : a->soon;
-    for (uint32_t b = first / v_pieces; b <= last_block; b++) /* a block of the cache ahead */
+    uint32_t last_block = last >> v_shift, next = base + SRN_SEGMENT, ahead = per_block >> v_shift;
+    const uint8_t *next_k = next < end ? a->k + a->blocks[next >> shift] * a->k_block_stride : a->soon;
+    for (uint32_t b = first >> v_shift; b <= last_block; b++) /* a block of the cache ahead */
         sg->after_v[b] = b + ahead <= last_block ? sg->v[b + ahead]
                          : next_k                ? next_k + (b + ahead - last_block - 1) * k_bytes
                                                  : sg->v[b];
