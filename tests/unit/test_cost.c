@@ -130,9 +130,32 @@ static void experts_that_nobody_chose_are_not_read(void **state) {
     close_model(&o);
 }
 
+static void codes_of_q_k_v_and_the_head_count_twice(void **state) {
+    (void)state;
+    enum { E = 64, F = 96, V = 160 };
+    srn_tensor codes = {.type = SRN_Q4_0}, floats = {.type = SRN_F16};
+    srn_mat square = {.t = &codes, .rows = E, .cols = E, .parts = 1};
+    srn_mat up = {.t = &codes, .rows = F, .cols = E, .parts = 1}, down = {&codes, 0, E, F, 1};
+    srn_mat head = {.t = &codes, .rows = V, .cols = E, .parts = 1};
+    srn_layer l = {
+        .q = &square, .k = &square, .v = &square, .o = &square, .gate = &up, .up = &up, .down = &down};
+    srn_model m = {
+        .hp = {.n_layer = 1, .n_head = 2, .n_head_kv = 2, .d_k = 32, .d_v = 32}, .layers = &l, .head = &head};
+    srn_cost c = cost(&m, SRN_KV_F16, (srn_cost_step){1, 0, 3, 1});
+    assert_true(c.int8_macs == 3.0 * (7 * E * E + 3 * E * F) + 2 * V * E);
+    assert_true(c.f32_macs == (1 + 2 + 3) * 2 * 64);
+    assert_true(c.weights_bytes == (4 * E * E + 3 * E * F + V * E) * 18.0 / 32);
+    srn_mat plain = {.t = &floats, .rows = E, .cols = E, .parts = 1};
+    l.q = &plain; /* without codes there are no planes */
+    srn_cost f = cost(&m, SRN_KV_F16, (srn_cost_step){1, 0, 3, 1});
+    assert_true(c.int8_macs - f.int8_macs == 3.0 * 2 * E * E);
+    assert_true(f.f32_macs - c.f32_macs == 3.0 * E * E);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_dense_model_reads_its_matrices_and_its_cache),
+        cmocka_unit_test(codes_of_q_k_v_and_the_head_count_twice),
         cmocka_unit_test(sequences_share_weights_and_not_caches),
         cmocka_unit_test(a_window_ends_what_is_read),
         cmocka_unit_test(experts_that_nobody_chose_are_not_read),
