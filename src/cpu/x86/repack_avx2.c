@@ -1,7 +1,7 @@
-/* Packing of panels with AVX2: the bytes that pack.c makes, for the types whose blocks can be moved as they
- * are. Sixteen rows are read side by side and their dwords transposed, so that a lane is a row; what differs
- * between the file's bits and the panel's is then done to whole vectors. Called while a model is loaded, on
- * any thread. Panels with fewer than 16 rows, and types that are not here, are pack.c's.
+/* Packing of panels with AVX2: the bytes that pack.c makes, quicker. Sixteen rows are read side by side and
+ * their dwords transposed, so that a lane is a row; what differs between the file's bits and the panel's is
+ * then done to whole vectors. Codes of types with grids are looked up first. Called while a model is loaded,
+ * on any thread. Panels with fewer than 16 rows, and types that are not here, are pack.c's.
  */
 #include <immintrin.h>
 
@@ -280,24 +280,32 @@ static void record_q2_k(const uint8_t *src, size_t stride, uint32_t groups, uint
     }
 }
 
-/* A group of Q3_K from the quads of 32 bytes with its lower two bits at 2k, and of 32 with its third at g. */
-SRN__INLINE void put_3_bits(const quads *low, uint32_t k, const quads *third, uint32_t g, uint8_t *dst) {
+/* Codes of 3 bits, a byte each. */
+SRN__INLINE void put_3_bits(const quads *q, uint8_t *dst) {
     v8 out[3][2];
     SRN__UNROLL for (uint32_t half = 0; half < 2; half++) {
-        v8 u[SRN__QUADS];
+        v8 six = q->v[6][half], seven = q->v[7][half];
+        SRN__UNROLL for (uint32_t i = 0; i < 3; i++) out[i][half] =
+            _mm256_or_si256(q->v[2 * i][half], bytes_sll(q->v[2 * i + 1][half], 3, 0x38));
+        out[0][half] = _mm256_or_si256(out[0][half], bytes_sll(six, 6, 0xc0));
+        out[1][half] = _mm256_or_si256(out[1][half], bytes_sll(seven, 6, 0xc0));
+        out[2][half] = _mm256_or_si256(out[2][half], bytes_sll(six, 4, 0x40));
+        out[2][half] = _mm256_or_si256(out[2][half], bytes_sll(seven, 5, 0x80));
+    }
+    SRN__UNROLL for (uint32_t i = 0; i < 3; i++) store(dst + 64 * i, out[i]);
+}
+
+/* A group of Q3_K from the quads of 32 bytes with its lower two bits at 2k, and of 32 with its third at g. */
+SRN__INLINE void put_q3_k(const quads *low, uint32_t k, const quads *third, uint32_t g, uint8_t *dst) {
+    quads u;
+    SRN__UNROLL for (uint32_t half = 0; half < 2; half++) {
         SRN__UNROLL for (uint32_t j = 0; j < SRN__QUADS; j++) {
             v8 t = third->v[j][half];
             t = g >= 2 ? bytes_srl(t, (int)g - 2, 4) : bytes_sll(t, 2 - (int)g, 4);
-            u[j] = _mm256_or_si256(bytes_srl(low->v[j][half], (int)(2 * k), 3), t);
+            u.v[j][half] = _mm256_or_si256(bytes_srl(low->v[j][half], (int)(2 * k), 3), t);
         }
-        SRN__UNROLL for (uint32_t i = 0; i < 3; i++) out[i][half] =
-            _mm256_or_si256(u[2 * i], bytes_sll(u[2 * i + 1], 3, 0x38));
-        out[0][half] = _mm256_or_si256(out[0][half], bytes_sll(u[6], 6, 0xc0));
-        out[1][half] = _mm256_or_si256(out[1][half], bytes_sll(u[7], 6, 0xc0));
-        out[2][half] = _mm256_or_si256(out[2][half], bytes_sll(u[6], 4, 0x40));
-        out[2][half] = _mm256_or_si256(out[2][half], bytes_sll(u[7], 5, 0x80));
     }
-    SRN__UNROLL for (uint32_t i = 0; i < 3; i++) store(dst + 64 * i, out[i]);
+    put_3_bits(&u, dst);
 }
 
 SRN__INLINE void scales_by_row(srn_type type, const uint8_t *src, size_t stride, uint8_t *dst) {
@@ -313,7 +321,7 @@ static void record_q3_k(const uint8_t *src, size_t stride, uint32_t groups, uint
     for (uint32_t half = 0; half < 2; half++) {
         load_quads(src + 32 + 32 * half, stride, 8, &q);
         for (uint32_t k = 0; k < 4; k++)
-            put_3_bits(&q, k, &third, 4 * half + k, dst + 320 + 192 * (4 * half + k));
+            put_q3_k(&q, k, &third, 4 * half + k, dst + 320 + 192 * (4 * half + k));
     }
 }
 
@@ -346,6 +354,194 @@ static void record_mxfp4(const uint8_t *src, size_t stride, uint32_t groups, uin
             store(dst + 64 + 256 * g + 64 * j, u);
         }
     }
+}
+
+/* ---- types of grids ---- */
+
+/* What a type's indices and sign bits become: stored codes of 8 weights (IQ3: of 4), a byte each. The bytes
+ * of a point and of its signs have no bit in common. */
+typedef struct grid {
+    uint64_t points[2048], signs[256];
+} grid;
+
+/* Where index c of a block has its lower byte (of IQ2_XS all 9 bits), and its other bits: `high` bits each,
+ * packed from byte high_at, with `in` of them in `step` bytes. */
+typedef struct grid_type {
+    uint16_t indices;  /* points of the grid */
+    uint8_t per_block; /* points of a block: 32, or 64 of 4 weights */
+    uint8_t sign;      /* what a negative weight's code has more; 0: none */
+    uint8_t low_at, high_at, high, in, step;
+} grid_type;
+
+SRN__INLINE grid_type grid_type_of(srn_type type) {
+    switch (type) {
+    case SRN_IQ1_S:
+        return (grid_type){2048, 32, 0, 2, 34, 3, 4, 2};
+    case SRN_IQ1_M:
+        return (grid_type){2048, 32, 0, 0, 32, 4, 2, 1};
+    case SRN_IQ2_XXS:
+        return (grid_type){256, 32, 4, 2, 0, 0, 0, 0};
+    case SRN_IQ2_XS:
+        return (grid_type){512, 32, 4, 2, 0, 0, 0, 0};
+    case SRN_IQ2_S:
+        return (grid_type){1024, 32, 4, 2, 66, 2, 4, 1};
+    case SRN_IQ3_XXS:
+        return (grid_type){256, 64, 8, 2, 0, 0, 0, 0};
+    default: /* IQ3_S */
+        return (grid_type){512, 64, 8, 2, 66, 1, 8, 1};
+    }
+}
+
+SRN__INLINE uint32_t load_16(const uint8_t *p) {
+    uint16_t v;
+    memcpy(&v, p, 2);
+    return v;
+}
+SRN__INLINE uint32_t load_32(const uint8_t *p) {
+    uint32_t v;
+    memcpy(&v, p, 4);
+    return v;
+}
+
+/* Byte of index c in a block: of IQ2_XXS the second half of every 8 bytes is signs. */
+SRN__INLINE uint32_t low_at(srn_type type, uint32_t c) {
+    return type == SRN_IQ2_XXS  ? 2 + 8 * (c / 4) + c % 4
+           : type == SRN_IQ2_XS ? 2 + 2 * c
+                                : grid_type_of(type).low_at + c;
+}
+
+SRN__INLINE uint32_t index_at(srn_type type, const uint8_t *block, uint32_t c) {
+    const grid_type t = grid_type_of(type);
+    if (type == SRN_IQ2_XS) return load_16(block + low_at(type, c)) & 511;
+    uint32_t index = block[low_at(type, c)];
+    if (!t.high) return index;
+    const uint8_t *p = block + t.high_at + c / t.in * t.step;
+    uint32_t word = t.step == 2 ? load_16(p) : p[0];
+    return index | (word >> c % t.in * t.high & (t.indices / 256u - 1)) << 8;
+}
+
+static void put_index(srn_type type, uint8_t *block, uint32_t c, uint32_t index) {
+    const grid_type t = grid_type_of(type);
+    block[low_at(type, c)] = (uint8_t)index;
+    if (type == SRN_IQ2_XS) block[low_at(type, c) + 1] = (uint8_t)(index >> 8);
+    if (!t.high) return;
+    uint32_t shift = c % t.in * t.high;
+    uint8_t *p = block + t.high_at + c / t.in * t.step;
+    uint32_t word = (index >> 8) << shift;
+    for (uint32_t i = 0; i < t.step; i++) p[i] = (uint8_t)(p[i] | word >> 8 * i);
+}
+
+/* The 8 sign bits of weights 8c to 8c+7 of a block, or 7 whose eighth makes their number even. */
+SRN__INLINE uint32_t signs_at(srn_type type, const uint8_t *block, uint32_t c) {
+    switch (type) {
+    case SRN_IQ2_XXS:
+        return load_32(block + 6 + 8 * (c / 4)) >> 7 * (c % 4) & 127;
+    case SRN_IQ2_XS:
+        return load_16(block + 2 + 2 * c) >> 9;
+    case SRN_IQ3_XXS:
+        return load_32(block + 66 + 4 * (c / 4)) >> 7 * (c % 4) & 127;
+    case SRN_IQ2_S:
+        return block[34 + c];
+    default: /* IQ3_S */
+        return block[74 + c];
+    }
+}
+
+/* The points are learned from the decoder, which has the grids: blocks that hold every index in turn. */
+static void grid_of(srn_type type, grid *g) {
+    const grid_type t = grid_type_of(type);
+    const int8_t *table = srn__code_table(type);
+    uint32_t weights = 256u / t.per_block, stored_bits = srn__x86_type_of(type).bits;
+    for (uint32_t first = 0; first < t.indices; first += t.per_block) {
+        uint8_t block[256] = {0}, codes[256];
+        srn_group decoded[8];
+        for (uint32_t c = 0; c < t.per_block; c++) put_index(type, block, c, first + c);
+        srn_group_decode(type, block, decoded, 256);
+        for (uint32_t i = 0; i < 256; i++) {
+            uint32_t place = 0;
+            while (place < 15 && table[place] != decoded[i / 32].q[i % 32]) place++;
+            codes[i] = (uint8_t)(place & ((1u << stored_bits) - 1));
+        }
+        for (uint32_t c = 0; c < t.per_block; c++) {
+            g->points[first + c] = 0;
+            memcpy(&g->points[first + c], codes + weights * c, weights);
+        }
+    }
+    bool even = type == SRN_IQ2_XXS || type == SRN_IQ2_XS || type == SRN_IQ3_XXS;
+    for (uint32_t s = 0; s < 256; s++) {
+        uint32_t bits = even ? (s & 127) | (uint32_t)__builtin_parity(s & 127) << 7 : s;
+        uint8_t bytes[8];
+        for (uint32_t j = 0; j < 8; j++) bytes[j] = (bits >> j & 1) ? t.sign : 0;
+        memcpy(&g->signs[s], bytes, 8);
+    }
+}
+
+/* Stored codes of one block of a row. */
+SRN__INLINE void grid_codes(srn_type type, const grid *g, const uint8_t *block, uint64_t codes[32]) {
+    const grid_type t = grid_type_of(type);
+    for (uint32_t c = 0; c < 32; c++) {
+        uint64_t v;
+        if (t.per_block == 32)
+            v = g->points[index_at(type, block, c)];
+        else
+            v = g->points[index_at(type, block, 2 * c)] | g->points[index_at(type, block, 2 * c + 1)] << 32;
+        codes[c] = t.sign ? v | g->signs[signs_at(type, block, c)] : v;
+    }
+}
+
+SRN__INLINE void pack_grid(srn_type type, const srn_packed *w, const grid *g, const uint8_t *raw,
+                           uint8_t *panel) {
+    const srn__x86_type t = srn__x86_type_of(type);
+    uint32_t block_bytes = srn_type_get((uint32_t)type)->block_bytes;
+    for (uint32_t b = 0; b < w->cols / 256; b++) {
+        uint64_t codes[SRN_PANEL][32];
+        const uint8_t *src = raw + (size_t)b * block_bytes;
+        uint8_t *dst = panel + srn__record_at(t, 8 * b);
+        scales_by_row(type, src, w->row_bytes, dst);
+        for (uint32_t r = 0; r < SRN_PANEL; r++) grid_codes(type, g, src + r * w->row_bytes, codes[r]);
+        for (uint32_t k = 0; k < 8; k++) {
+            quads q;
+            uint8_t *at = dst + t.scale_bytes + k * srn__code_bytes(t.bits);
+            load_quads((const uint8_t *)codes[0] + 32 * k, sizeof codes[0], 8, &q);
+            if (t.bits == 2)
+                put_upper_pairs(&q, 0, at);
+            else if (t.bits == 3)
+                put_3_bits(&q, at);
+            else
+                put_nibbles(&q, false, at);
+        }
+    }
+}
+
+#define GRID_TYPES(X)                                                                                        \
+    X(IQ1_S)                                                                                                 \
+    X(IQ1_M) X(IQ2_XXS) X(IQ2_XS) X(IQ2_S) X(IQ3_XXS) X(IQ3_S)
+
+typedef void pack_grid_fn(const srn_packed *w, const grid *g, const uint8_t *raw, uint8_t *panel);
+
+#define DEFINE_PACK_GRID(TYPE)                                                                               \
+    static void pack_##TYPE(const srn_packed *w, const grid *g, const uint8_t *raw, uint8_t *panel) {        \
+        pack_grid(SRN_##TYPE, w, g, raw, panel);                                                             \
+    }
+GRID_TYPES(DEFINE_PACK_GRID)
+
+static pack_grid_fn *grid_packer_of(srn_type type) {
+    switch (type) {
+#define CASE_PACK_GRID(TYPE)                                                                                 \
+    case SRN_##TYPE:                                                                                         \
+        return pack_##TYPE;
+        GRID_TYPES(CASE_PACK_GRID)
+    default:
+        return NULL;
+    }
+}
+
+/* Whole panels [p0, p1). Out of line, for the tables are large. */
+static void pack_grid_panels(const srn_packed *w, pack_grid_fn *pack, uint32_t p0, uint32_t p1) {
+    grid g;
+    grid_of(w->type, &g);
+    for (uint32_t p = p0; p < p1; p++)
+        pack(w, &g, w->raw + (size_t)p * SRN_PANEL * w->row_bytes, w->panels + p * w->panel_bytes);
 }
 
 /* ---- panels ---- */
@@ -436,8 +632,10 @@ static void pack_panel(const srn_packed *w, pack_record *record, uint32_t p) {
 
 void srn__x86_pack_avx2(const srn_packed *w, uint32_t p0, uint32_t p1) {
     pack_record *record = record_of(w->type);
-    bool here = record || w->type == SRN_F32 || w->type == SRN_F16 || w->type == SRN_BF16;
+    pack_grid_fn *packer = grid_packer_of(w->type);
+    bool here = record || packer || w->type == SRN_F32 || w->type == SRN_F16 || w->type == SRN_BF16;
     uint32_t whole = here ? SRN_MIN(p1, w->rows / SRN_PANEL) : p0;
-    for (uint32_t p = p0; p < whole; p++) pack_panel(w, record, p);
+    if (packer && p0 < whole) pack_grid_panels(w, packer, p0, whole);
+    for (uint32_t p = p0; p < whole && !packer; p++) pack_panel(w, record, p);
     if (SRN_MAX(p0, whole) < p1) srn__x86_pack(w, SRN_MAX(p0, whole), p1);
 }
