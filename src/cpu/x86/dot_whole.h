@@ -69,10 +69,64 @@ SRN__INLINE v16 sum_of_planes(const i32x16 *acc, int planes, int c) {
     (void)planes;
     return lanes_float(acc[c]);
 }
-/* The sum of both halves, already multiplied by their scales. With whole codes of two planes a half needs 32
- * bits and their sum 33. */
-SRN__INLINE v16 sum_of_halves(const i32x16 *half0, const i32x16 *half1, int planes, int c) {
-    return planes == 1 ? lanes_float(lanes_add(half0[c], half1[c])) : lanes_long_sum(half0[c], half1[c]);
+/* With one plane and codes of up to 6 bits a half's sum of w - zero fits 16 bits: 8 * 32 * 127 = 32512. (On
+ * the way there it may not, but wraps.) The product that adds its pairs multiplies by the sub-scale. */
+SRN__INLINE void dot_scaled(int n, int half, int zero, const group_codes *w, const act_group *const *a,
+                            i32x16 sc, i32x16 *acc) {
+    const i32x16 by = lanes_twice16(sc);
+#if REGISTERS == 32 /* as in dot_narrow */
+    SRN__UNROLL for (int i = 0; i < n; i++) {
+        i32x16 part = lanes_times_zero16(lanes_broadcast(a[i]->neg_pairs[half]), zero);
+        SRN__UNROLL for (int j = 4 * half; j < 4 * half + 4; j++) part =
+            lanes_add16(part, lanes_madd8(quad(w, j), lanes_broadcast(a[i]->c + 4 * j)));
+        part = lanes_madd16(part, by);
+        acc[i] = half ? lanes_add(acc[i], part) : part;
+    }
+#else
+    i32x16 part[MAX_TILE];
+    SRN__UNROLL for (int i = 0; i < n; i++) part[i] =
+        lanes_times_zero16(lanes_broadcast(a[i]->neg_pairs[half]), zero);
+    SRN__UNROLL for (int j = 4 * half; j < 4 * half + 4; j++) {
+        i32x16 v = quad(w, j);
+        SRN__UNROLL for (int i = 0; i < n; i++) part[i] =
+            here(lanes_add16(part[i], lanes_madd8(v, lanes_broadcast(a[i]->c + 4 * j))));
+    }
+    SRN__UNROLL for (int i = 0; i < n; i++) {
+        part[i] = lanes_madd16(part[i], by);
+        acc[i] = half ? lanes_add(acc[i], part[i]) : part[i];
+    }
+#endif
+}
+
+SRN__INLINE bool scales_fit(int planes, int bits) {
+    return planes == 1 && bits <= 6;
+}
+
+/* sum[i] = sc0 * (sum over the first half) + sc1 * (over the second) of w - zero and the codes of column i;
+ * where that may not fit 32 bits, its two parts in sum and other. */
+SRN__INLINE void dot_halves(int n, int planes, int bits, int zero, const group_codes *w,
+                            const act_group *const *a, i32x16 sc0, i32x16 sc1, i32x16 *sum, i32x16 *other) {
+    if (scales_fit(planes, bits)) {
+        dot_scaled(n, 0, zero, w, a, sc0, sum);
+        dot_scaled(n, 1, zero, w, a, sc1, sum);
+        return;
+    }
+    SRN__UNROLL for (int i = 0; i < n; i++) sum[i] = start_value(&a[i]->neg_half[0], zero);
+    dot_quads(n, planes, 0, 4, bits, w, a, sum);
+    SRN__UNROLL for (int i = 0; i < n; i++) sum[i] = lanes_mul(sum[i], sc0);
+    SRN__UNROLL for (int i = 0; i < n; i++) other[i] = start_value(&a[i]->neg_half[1], zero);
+    dot_quads(n, planes, 4, 4, bits, w, a, other);
+    SRN__UNROLL for (int i = 0; i < n; i++) {
+        other[i] = lanes_mul(other[i], sc1);
+        if (planes == 1) sum[i] = lanes_add(sum[i], other[i]);
+    }
+}
+SRN__INLINE v16 sum_of_halves(const i32x16 *sum, const i32x16 *other, int planes, int c) {
+    return planes == 1 ? lanes_float(sum[c]) : lanes_long_sum(sum[c], other[c]);
+}
+/* The sum of the column's codes over half h. */
+SRN__INLINE i32x16 half_sum(const act_group *a, int h) {
+    return lanes_set1(-a->neg_half[h]);
 }
 
 #endif

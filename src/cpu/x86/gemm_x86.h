@@ -20,46 +20,39 @@
 
 #define FETCH_AHEAD 3072 /* bytes */
 
-SRN__INLINE bool has_halves(srn_form form) {
-    return form == SRN_FORM_SUB || form == SRN_FORM_SUB_MIN || form == SRN_FORM_SPLIT;
+SRN__INLINE bool has_sub_scales(srn_form form) {
+    return form == SRN_FORM_SUB || form == SRN_FORM_SUB_MIN;
 }
 
-/* -zero * (sum of codes): the start value that takes the weights' offset out again. */
-SRN__INLINE i32x16 start_value(const int32_t *neg_sum, int zero) {
-    return lanes_times_zero(lanes_broadcast(neg_sum), zero);
-}
-
-/* The integer sums of a group, or of its first half and in `other` of its second; a[i] is integer column i's
- * group. All but codes and activations are constants. */
+/* The integer sums of a group, multiplied by the sub-scales of forms that have them; of SPLIT the first
+ * half's, and in `other` the second's. a[i] is integer column i's group. All but codes, activations and
+ * sub-scales are constants. */
 SRN__INLINE void group_sums(srn_form form, int bits, int zero, int columns, int planes, const group_codes *w,
-                            const act_group *const *a, i32x16 *sum, i32x16 *other) {
-    const int n = int_columns(columns, planes), quads = has_halves(form) ? SRN__QUADS / 2 : SRN__QUADS;
+                            const act_group *const *a, const scales *sub, i32x16 *sum, i32x16 *other) {
+    const int n = int_columns(columns, planes);
+    if (has_sub_scales(form)) {
+        dot_halves(n, planes, bits, zero, w, a, sub->sc0, sub->sc1, sum, other);
+        return;
+    }
+    const bool split = form == SRN_FORM_SPLIT;
     SRN__UNROLL for (int i = 0; i < n; i++) sum[i] =
-        start_value(has_halves(form) ? &a[i]->neg_half[0] : &a[i]->neg_sum, zero);
-    dot_quads(n, planes, 0, quads, bits, w, a, sum);
-    if (!has_halves(form)) return;
+        start_value(split ? &a[i]->neg_half[0] : &a[i]->neg_sum, zero);
+    dot_quads(n, planes, 0, split ? 4 : 8, bits, w, a, sum);
+    if (!split) return;
     SRN__UNROLL for (int i = 0; i < n; i++) other[i] = start_value(&a[i]->neg_half[1], zero);
-    dot_quads(n, planes, quads, quads, bits, w, a, other);
+    dot_quads(n, planes, 4, 4, bits, w, a, other);
 }
 
 /* Column c's sums into its running sum. */
-SRN__INLINE v16 add_sums(srn_form form, int planes, int c, const act_group *g, i32x16 *sum, i32x16 *other,
-                         const scales *s, v16 f) {
+SRN__INLINE v16 add_sums(srn_form form, int planes, int c, const act_group *g, const i32x16 *sum,
+                         const i32x16 *other, const scales *s, v16 f) {
     v16 dx = v16_set1(g->d);
-    if (form != SRN_FORM_SUB && form != SRN_FORM_SUB_MIN) {
-        f = v16_fma(v16_mul(s->d, dx), sum_of_planes(sum, planes, c), f);
-        if (form == SRN_FORM_SCALE_MIN) f = v16_fma(s->m, v16_set1(g->s), f);
-        if (form == SRN_FORM_SPLIT) f = v16_fma(v16_mul(s->m, dx), sum_of_planes(other, planes, c), f);
-        return f;
-    }
-    SRN__UNROLL for (int i = int_columns(c, planes); i < int_columns(c + 1, planes); i++) {
-        sum[i] = lanes_mul(sum[i], s->sc0);
-        other[i] = lanes_mul(other[i], s->sc1);
-    }
-    f = v16_fma(v16_mul(s->d, dx), sum_of_halves(sum, other, planes, c), f);
+    v16 first = has_sub_scales(form) ? sum_of_halves(sum, other, planes, c) : sum_of_planes(sum, planes, c);
+    f = v16_fma(v16_mul(s->d, dx), first, f);
+    if (form == SRN_FORM_SCALE_MIN) f = v16_fma(s->m, v16_set1(g->s), f);
+    if (form == SRN_FORM_SPLIT) f = v16_fma(v16_mul(s->m, dx), sum_of_planes(other, planes, c), f);
     if (form == SRN_FORM_SUB_MIN) {
-        i32x16 min0 = lanes_mul(s->mn0, lanes_set1(g->half[0]));
-        i32x16 min1 = lanes_mul(s->mn1, lanes_set1(g->half[1]));
+        i32x16 min0 = lanes_mul(s->mn0, half_sum(g, 0)), min1 = lanes_mul(s->mn1, half_sum(g, 1));
         f = v16_fma(v16_mul(s->m, dx), lanes_float(lanes_add(min0, min1)), f);
     }
     return f;
@@ -98,8 +91,8 @@ SRN__INLINE void gemm(srn_form form, int bits, int zero, int columns, int planes
         scales s;
         i32x16 sum[MAX_TILE], other[MAX_TILE];
         expanded_codes(e, &w);
-        if (REGISTERS == 32) load_expanded(e, &s);
-        group_sums(form, bits, zero, columns, planes, &w, a, sum, other);
+        load_expanded(e, &s);
+        group_sums(form, bits, zero, columns, planes, &w, a, &s, sum, other);
         if (REGISTERS == 16) load_expanded(e, &s);
         SRN__UNROLL for (int c = 0; c < columns; c++) f[c] =
             add_sums(form, planes, c, a[int_columns(c, planes)], sum, other, &s, f[c]);
@@ -179,12 +172,10 @@ SRN__INLINE void fused(srn_type type, srn_form form, int columns, int planes, co
             SRN__UNROLL for (int i = 0; i < t.bits; i++)
                 _mm_prefetch((const void *)(ahead + 64 * (uintptr_t)i), _MM_HINT_T0);
         }
-        if (REGISTERS == 32) {
-            load_group_scales(type, panel, g, &s);
-            SRN__LOAD_ORDER();
-        }
+        load_group_scales(type, panel, g, &s);
+        if (REGISTERS == 32) SRN__LOAD_ORDER();
         load_codes(type, panel, g, &w);
-        group_sums(form, t.code_bits, t.zero, columns, planes, &w, a, sum, other);
+        group_sums(form, t.code_bits, t.zero, columns, planes, &w, a, &s, sum, other);
         if (REGISTERS == 16) load_group_scales(type, panel, g, &s);
         SRN__UNROLL for (int c = 0; c < columns; c++) f[c] =
             add_sums(form, planes, c, a[int_columns(c, planes)], sum, other, &s, f[c]);

@@ -204,4 +204,34 @@ SRN__INLINE i32x16 lanes_times_zero(i32x16 a, int zero) {
     }
 }
 
+/* The same of 16-bit elements, for the zeros of forms with two sub-scales. */
+SRN__INLINE i32x16 lanes_times_zero16(i32x16 a, int zero) {
+#define TIMES_4_16(v)  LANES(slli_epi16)(v, 2)
+#define TIMES_16_16(v) LANES(slli_epi16)(v, 4)
+#define TIMES_32_16(v) LANES(slli_epi16)(v, 5)
+    switch (zero) {
+    case 0:
+        return lanes_set1(0);
+    case 4:
+        return LANES_1(TIMES_4_16, a);
+    case 16:
+        return LANES_1(TIMES_16_16, a);
+    default:
+        return LANES_1(TIMES_32_16, a);
+    }
+}
+/* The lower 16 bits of each lane twice. */
+SRN__INLINE i32x16 lanes_twice16(i32x16 a) {
+    static const uint8_t order[64] __attribute__((aligned(64))) = {
+        0,  1,  0,  1,  4, 5, 4,  5,  8,  9,  8, 9, 12, 13, 12, 13, 0,  1,  0,  1, 4, 5,
+        4,  5,  8,  9,  8, 9, 12, 13, 12, 13, 0, 1, 0,  1,  4,  5,  4,  5,  8,  9, 8, 9,
+        12, 13, 12, 13, 0, 1, 0,  1,  4,  5,  4, 5, 8,  9,  8,  9,  12, 13, 12, 13};
+    const i32x16 by = lanes_load(order);
+    return LANES_2(LANES(shuffle_epi8), a, by);
+}
+/* -zero * (sum of codes): the start value that takes the weights' offset out again. */
+SRN__INLINE i32x16 start_value(const int32_t *neg_sum, int zero) {
+    return lanes_times_zero(lanes_broadcast(neg_sum), zero);
+}
+
 #endif

@@ -196,7 +196,8 @@ typedef struct srn__act_plane {
 typedef struct srn__act_whole {
     int8_t c[SRN_GROUP]; /* with one plane: the codes */
     float d, s;
-    int32_t neg_sum, neg_half[2], half[2]; /* of the whole codes t */
+    int32_t neg_sum, neg_half[2]; /* minus the sums of the whole codes t */
+    int16_t neg_pairs[2][2]; /* the same of each half's elements 0 and 1, 2 and 3 of all quads; one plane */
     int32_t unused;
     int16_t t[SRN__QUADS][2][2]; /* per quad: elements 0 and 2, then 1 and 3 */
 } srn__act_whole;

@@ -48,15 +48,16 @@ static bool quantize_group(const float *x, uint32_t planes, srn__act_whole *a) {
         __m256i q = _mm256_shufflelo_epi16(_mm256_shufflehi_epi16(p, 0xD8), 0xD8);
         _mm256_storeu_si256((void *)a->t[4 * i], q);
     }
-    if (planes == 1)
+    if (planes == 1) {
         for (int i = 0; i < SRN_GROUP; i++) a->c[i] = (int8_t)codes[i];
-    a->half[0] = sum_of_8(_mm256_add_epi32(t[0], t[1]));
-    a->half[1] = sum_of_8(_mm256_add_epi32(t[2], t[3]));
-    a->neg_half[0] = -a->half[0];
-    a->neg_half[1] = -a->half[1];
-    a->neg_sum = -a->half[0] - a->half[1];
+        for (int i = 0; i < SRN_GROUP; i++) a->neg_pairs[i / 16][i / 2 % 2] -= codes[i];
+    }
+    int32_t half0 = sum_of_8(_mm256_add_epi32(t[0], t[1])), half1 = sum_of_8(_mm256_add_epi32(t[2], t[3]));
+    a->neg_half[0] = -half0;
+    a->neg_half[1] = -half1;
+    a->neg_sum = -half0 - half1;
     a->d = amax / limit;
-    a->s = a->d * (float)(a->half[0] + a->half[1]);
+    a->s = a->d * (float)(half0 + half1);
     return true;
 }
 
