@@ -219,7 +219,7 @@ static inline size_t srn__act_stride(size_t n) {
 
 #define SRN__MAX_TILE      8   /* columns of the widest tile of any level */
 #define SRN__EXPAND_GROUPS 16  /* groups that are expanded at a time: they stay in L1 */
-#define SRN__COLUMN_BLOCK  128 /* columns whose partial results wait for their tree */
+#define SRN__COLUMN_BLOCK  128 /* columns that an expansion serves, whose sums wait for their tree */
 
 typedef struct srn__x86_scratch {
     srn__expanded e[SRN__EXPAND_GROUPS];
@@ -229,12 +229,6 @@ typedef struct srn__x86_scratch {
 static inline size_t srn__x86_scratch_bytes(uint32_t k) {
     (void)k;
     return sizeof(srn__x86_scratch);
-}
-
-/* Columns that are done together, so that their activations stay in L2. */
-static inline uint32_t srn__x86_column_block(uint32_t k) {
-    uint32_t n = (1u << 18) / SRN_MAX(k, 1u) / 8 * 8;
-    return n < 32 ? 32 : n > SRN__COLUMN_BLOCK ? SRN__COLUMN_BLOCK : n;
 }
 
 #endif

@@ -1,6 +1,6 @@
-/* The product of a range of panels, for every x86 level: columns go in blocks that stay in L2, panels inside
- * them, runs inside those; a block's running sums wait in scratch for their tree. Included once by each
- * level's translation unit, after the kernels of that level:
+/* The product of a range of panels, for every x86 level: columns go in blocks, panels inside them, runs
+ * inside those; a block's running sums wait in scratch for their tree. Included once by each level's
+ * translation unit, after the kernels of that level:
  *   act_group, act_groups(planes)   a group of activations, and how many are one group of a column
  *   WIDEST(planes), FUSED_COLUMNS   of tiles_*.h
  *   gemm_family(form, bits, planes), natives[]
@@ -176,9 +176,8 @@ static void matmul(const srn_packed *w, uint32_t p0, uint32_t p1, const srn_act 
     if (!is_float) pr.layout = srn__x86_type_of(w->type);
     uint32_t unit = srn_type_get((uint32_t)w->type)->block_elems;
     for (uint32_t r = 0; r <= pr.runs; r++) pr.start[r] = srn__run_start(w->cols, unit, r, pr.runs);
-    uint32_t block = srn__x86_column_block(w->cols);
-    for (uint32_t c = 0; c < n_cols; c += block) {
-        uint32_t n = SRN_MIN(block, n_cols - c);
+    for (uint32_t c = 0; c < n_cols; c += SRN__COLUMN_BLOCK) {
+        uint32_t n = SRN_MIN(SRN__COLUMN_BLOCK, n_cols - c);
         if (is_float)
             block_floats(&pr, p0, p1, a, cols, n, c, y + c * y_stride, y_stride, scratch);
         else
