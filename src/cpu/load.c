@@ -115,7 +115,8 @@ static void pack_panels(packer *t, const srn_mat *mat, const srn_packed *w, uint
     uint64_t base = mat->t->offset + (uint64_t)(w->raw - (const uint8_t *)mat->t->data);
     uint64_t begin = base + (uint64_t)p0 * SRN_PANEL * w->row_bytes;
     uint64_t end = base + SRN_MIN((uint64_t)p1 * SRN_PANEL, (uint64_t)w->rows) * w->row_bytes;
-    srn_weights_forget(t->c->m->weights, t->part, begin, end);
+    /* rows of the embedding are looked up in the file's form */
+    if (mat != t->c->m->embd) srn_weights_forget(t->c->m->weights, t->part, begin, end);
     t->begin = SRN_MIN(t->begin, begin);
     t->end = SRN_MAX(t->end, end);
     t->read += (size_t)(end - begin);
