@@ -96,8 +96,9 @@ static int report(const request *r, const srn_shape *shape, const srn_mix *mix, 
     uint64_t params = srn_synth_params(s), bytes = srn_synth_file_bytes(s);
     if (!r->json) {
         srn_cli_put_text(stdout, srn_str_of(r->path), SIZE_MAX, false);
-        printf("  %s %s, %.2f billion random weights, %.1f MB\n", shape->name, mix->name,
-               (double)params / 1e9, (double)bytes / 1e6);
+        bool small = params < 1000000000;
+        printf("  %s %s, %.2f %s random weights, %.1f MB\n", shape->name, mix->name,
+               (double)params / (small ? 1e6 : 1e9), small ? "million" : "billion", (double)bytes / 1e6);
         if (!runs_here(shape))
             fprintf(stderr,
                     "serin synth: this version of serin cannot run '%s' models; another engine can, and the "

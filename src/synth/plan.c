@@ -160,6 +160,7 @@ int srn__plan_tensors(srn_synth *s, srn_err *err) {
         t->n = t->ne[0] * t->ne[1] * t->ne[2];
         t->key = srn_hash(s->opts.seed, srn_str_of(t->name));
         t->first_chunk = s->n_chunks;
+        if (t->fill == SRN__FILL_POOL) s->pools[t->pool].n_drawn += t->n;
         uint64_t per_chunk = (uint64_t)SRN__UNIT_WEIGHTS * SRN__CHUNK_UNITS;
         s->n_chunks += (t->n + per_chunk - 1) / per_chunk;
         s->n_params += t->fill == SRN__FILL_ROPE_FACTORS ? 0 : t->n;

@@ -28,8 +28,13 @@ static void gaussians(uint64_t key, float std, float *x, size_t n) {
     }
 }
 
-size_t srn__pool_weights(srn_type type) {
-    return srn_type_get((uint32_t)type)->form == SRN_FORM_FLOAT ? (size_t)1 << 18 : (size_t)1 << 20;
+/* As many as are drawn, between 16 thousand and a million, or a quarter of that where blocks are plain
+ * floats: what a processor's cache holds. */
+size_t srn__pool_weights(const srn__pool_blocks *p) {
+    bool plain = srn_type_get((uint32_t)p->type)->form == SRN_FORM_FLOAT;
+    size_t n = 1u << 14, most = plain ? 1u << 18 : 1u << 20;
+    while (n < most && n < p->n_drawn) n *= 2;
+    return n;
 }
 
 int srn__pool_alloc(srn__pool_blocks *p, srn_err *err) {
@@ -38,7 +43,7 @@ int srn__pool_alloc(srn__pool_blocks *p, srn_err *err) {
         return srn_fail(err, SRN_EUNSUP, "weights of type %s cannot be made", t->name);
     p->block_bytes = t->block_bytes;
     p->unit_blocks = SRN__UNIT_WEIGHTS / t->block_elems;
-    p->n_blocks = (uint32_t)(srn__pool_weights(p->type) / t->block_elems);
+    p->n_blocks = (uint32_t)(srn__pool_weights(p) / t->block_elems);
     p->blocks = srn_aligned_calloc(p->n_blocks, p->block_bytes);
     return p->blocks ? SRN_OK : srn_fail_nomem(err, (size_t)p->n_blocks * p->block_bytes);
 }

@@ -102,8 +102,8 @@ static void fill_pools(job *j) {
         uint64_t part = atomic_fetch_add(&j->next_part, 1);
         if (part >= j->n_parts || stopped(j)) return;
         size_t i = 0;
-        for (; part >= srn__pool_weights(j->s->pools[i].type) / SRN__POOL_PART; i++)
-            part -= srn__pool_weights(j->s->pools[i].type) / SRN__POOL_PART;
+        for (; part >= srn__pool_weights(&j->s->pools[i]) / SRN__POOL_PART; i++)
+            part -= srn__pool_weights(&j->s->pools[i]) / SRN__POOL_PART;
         srn__pool_fill(&j->s->pools[i], j->s->opts.seed, (uint32_t)part);
     }
 }
@@ -182,7 +182,7 @@ int srn_synth_fill(const srn_synth *s, srn_out *out, srn_err *err) {
     for (size_t i = 0; i < s->n_pools; i++) {
         int code = s->pools[i].blocks ? SRN_OK : srn__pool_alloc(&s->pools[i], err);
         if (code) return code;
-        j.n_parts += srn__pool_weights(s->pools[i].type) / SRN__POOL_PART;
+        j.n_parts += srn__pool_weights(&s->pools[i]) / SRN__POOL_PART;
     }
     int code = srn_out_write(out, 0, s->head_bytes.data, s->head_bytes.len, err);
     if (!code) code = run(&j, count_threads(s->opts.threads), err);

@@ -65,6 +65,7 @@ typedef struct srn__pool_blocks {
     srn_type type;
     float std;
     uint8_t *blocks;
+    uint64_t n_drawn;                            /* weights that tensors draw */
     uint32_t n_blocks, block_bytes, unit_blocks; /* a unit: what one draw gives, 256 weights */
 } srn__pool_blocks;
 
@@ -94,7 +95,7 @@ void srn__normal_pair(uint64_t draw, float ret[2]);
 
 /* pool.c: weights in a pool; memory for it; filling part `part` of SRN__POOL_PART weights, which parts are
  * filled by which thread is all the same. */
-size_t srn__pool_weights(srn_type type);
+size_t srn__pool_weights(const srn__pool_blocks *p);
 int srn__pool_alloc(srn__pool_blocks *p, srn_err *err);
 void srn__pool_fill(srn__pool_blocks *p, uint64_t seed, uint32_t part);
 /* The values of a tensor's chunk, in `out` of SRN__CHUNK_BYTES; returns the bytes and where they go, from the
