@@ -231,4 +231,10 @@ static inline size_t srn__x86_scratch_bytes(uint32_t k) {
     return sizeof(srn__x86_scratch);
 }
 
+/* Bytes need no unpacking. While 64 columns stay in L2, panels of such codes are read as they are, for so
+ * many columns at a time; longer ones had to be read from memory too often. */
+static inline bool srn__x86_reads_bytes(uint32_t bits, uint32_t k, uint32_t planes) {
+    return bits == 8 && k * planes <= 4096;
+}
+
 #endif

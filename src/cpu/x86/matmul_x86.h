@@ -18,6 +18,7 @@ typedef struct product {
     const srn_packed *w;
     srn__x86_type layout;
     uint32_t planes, groups, runs;
+    bool bytes;                       /* panels are read as they are */
     uint32_t start[SRN_MAX_RUNS + 1]; /* elements */
 } product;
 
@@ -148,7 +149,7 @@ static void block_codes(const product *pr, uint32_t p0, uint32_t p1, const srn_a
     const act_group *column[SRN__COLUMN_BLOCK];
     for (uint32_t c = 0; c < n; c++) column[c] = act_column(a, cols ? cols[first + c] : first + c);
     for (uint32_t p = p0; p < p1; p++) {
-        if (n * pr->planes <= FUSED_COLUMNS)
+        if (pr->bytes || n * pr->planes <= FUSED_COLUMNS)
             panel_fused(pr, pr->w->panels + p * pr->w->panel_bytes, column, n, &scratch->acc[0][0][0]);
         else
             panel_expanded(pr, p, column, n, y, y_stride, scratch);
@@ -176,8 +177,10 @@ static void matmul(const srn_packed *w, uint32_t p0, uint32_t p1, const srn_act 
     if (!is_float) pr.layout = srn__x86_type_of(w->type);
     uint32_t unit = srn_type_get((uint32_t)w->type)->block_elems;
     for (uint32_t r = 0; r <= pr.runs; r++) pr.start[r] = srn__run_start(w->cols, unit, r, pr.runs);
-    for (uint32_t c = 0; c < n_cols; c += SRN__COLUMN_BLOCK) {
-        uint32_t n = SRN_MIN(SRN__COLUMN_BLOCK, n_cols - c);
+    pr.bytes = !is_float && srn__x86_reads_bytes(pr.layout.bits, w->cols, a->planes);
+    uint32_t block = pr.bytes ? SRN__COLUMN_BLOCK / 2 : SRN__COLUMN_BLOCK;
+    for (uint32_t c = 0; c < n_cols; c += block) {
+        uint32_t n = SRN_MIN(block, n_cols - c);
         if (is_float)
             block_floats(&pr, p0, p1, a, cols, n, c, y + c * y_stride, y_stride, scratch);
         else
