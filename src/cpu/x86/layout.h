@@ -169,6 +169,33 @@ typedef struct srn__expanded {
     int32_t mn[2][SRN_PANEL];
 } srn__expanded;
 
+/* ---- panels of floats ---- */
+
+#define SRN__FLOAT_SET 4 /* runs whose lines alternate, at most */
+
+typedef struct srn__float_panel {
+    uint32_t runs, set;               /* runs of the row, and of a set */
+    uint32_t line;                    /* elements of a line: 1 or 2 */
+    uint32_t even;                    /* elements of every run that alternate */
+    uint32_t start[SRN_MAX_RUNS + 1]; /* first element of each run */
+} srn__float_panel;
+
+static inline srn__float_panel srn__float_panel_of(srn_type type, uint32_t cols) {
+    srn__float_panel f = {.runs = srn__run_count(cols), .line = type == SRN_F16 || type == SRN_BF16 ? 2 : 1};
+    f.set = SRN_MIN(f.runs, SRN__FLOAT_SET);
+    f.even = cols;
+    for (uint32_t r = 0; r <= f.runs; r++) f.start[r] = srn__run_start(cols, 1, r, f.runs);
+    for (uint32_t r = 0; r < f.runs; r++) f.even = SRN_MIN(f.even, f.start[r + 1] - f.start[r]);
+    f.even = f.even / f.line * f.line;
+    return f;
+}
+/* The place, in elements from the panel's beginning, of element k, which is in run r. */
+static inline size_t srn__float_at(const srn__float_panel *f, uint32_t r, uint32_t k) {
+    uint32_t i = r % f->set, base = f->start[r - i], at = k - f->start[r];
+    if (at >= f->even) return (size_t)k + (size_t)f->even * (f->set - 1 - i);
+    return (size_t)base + (at / f->line * f->set + i) * f->line + at % f->line;
+}
+
 size_t srn__x86_panel_bytes(srn_type type, uint32_t cols);
 void srn__x86_pack(const srn_packed *w, uint32_t p0, uint32_t p1);
 /* The scales of one block of a row, whose first group is i in its record. */

@@ -159,12 +159,12 @@ static void block_codes(const product *pr, uint32_t p0, uint32_t p1, const srn_a
 
 static void block_floats(const product *pr, uint32_t p0, uint32_t p1, const srn_act *a, const uint32_t *cols,
                          uint32_t n, uint32_t first, float *y, size_t y_stride, srn__x86_scratch *scratch) {
+    const srn__float_panel layout = srn__float_panel_of(pr->w->type, pr->w->cols);
     const float *x[SRN__COLUMN_BLOCK];
     for (uint32_t c = 0; c < n; c++) x[c] = a->x + (cols ? cols[first + c] : first + c) * a->x_stride;
     for (uint32_t p = p0; p < p1; p++) {
         float *acc = &scratch->acc[0][0][0];
-        float_panel(pr->w->type, pr->w->panels + p * pr->w->panel_bytes, pr->start, pr->runs, x, n, acc,
-                    ACC_STRIDE);
+        float_panel(pr->w->type, pr->w->panels + p * pr->w->panel_bytes, &layout, x, n, acc, ACC_STRIDE);
         store_panel(pr, p, acc, n, y, y_stride);
     }
 }

@@ -236,17 +236,19 @@ static void pack_codes_row(const srn_packed *w, const stored *store, const uint8
 }
 
 static void pack_floats_row(const srn_packed *w, const uint8_t *raw, uint32_t row, uint8_t *panel) {
+    const srn__float_panel f = srn__float_panel_of(w->type, w->cols);
     uint32_t size = float_bytes(w->type), from = srn_type_get((uint32_t)w->type)->block_bytes;
-    for (uint32_t k = 0; k < w->cols; k++) {
-        uint8_t *dst = panel + ((size_t)k * SRN_PANEL + row) * size;
-        if (from == size) {
-            memcpy(dst, raw + (size_t)k * size, size);
-        } else {
-            float f;
-            srn_dequant(w->type, raw + (size_t)k * from, &f, 1);
-            memcpy(dst, &f, size);
+    for (uint32_t r = 0; r < f.runs; r++)
+        for (uint32_t k = f.start[r]; k < f.start[r + 1]; k++) {
+            uint8_t *dst = panel + (srn__float_at(&f, r, k) * SRN_PANEL + row) * size;
+            if (from == size) {
+                memcpy(dst, raw + (size_t)k * size, size);
+            } else {
+                float v;
+                srn_dequant(w->type, raw + (size_t)k * from, &v, 1);
+                memcpy(dst, &v, size);
+            }
         }
-    }
 }
 
 void srn__x86_pack(const srn_packed *w, uint32_t p0, uint32_t p1) {

@@ -587,36 +587,44 @@ static void pack_codes(const srn_packed *w, pack_record *record, const uint8_t *
                SRN_MIN(groups - g, (uint32_t)t.record_groups), panel + srn__record_at(t, g));
 }
 
-/* [16][k] of 4 bytes becomes [k][16]. */
+/* [16][k] of 4 bytes. A run is a multiple of 4 elements, but for the last. */
 static void pack_dwords(const srn_packed *w, const uint8_t *raw, uint8_t *panel) {
-    uint32_t k = 0;
-    for (; k + 4 <= w->cols; k += 4) {
-        quads q;
-        load_quads(raw + 4 * (size_t)k, w->row_bytes, 4, &q);
-        SRN__UNROLL for (uint32_t j = 0; j < 4; j++) store(panel + 64 * ((size_t)k + j), q.v[j]);
-    }
-    for (; k < w->cols; k++) {
-        v8 v[2];
-        load_dwords(raw + 4 * (size_t)k, w->row_bytes, v);
-        store(panel + 64 * (size_t)k, v);
+    const srn__float_panel f = srn__float_panel_of(w->type, w->cols);
+    for (uint32_t r = 0; r < f.runs; r++) {
+        uint32_t k = f.start[r], end = f.start[r + 1];
+        for (; k + 4 <= end; k += 4) {
+            quads q;
+            load_quads(raw + 4 * (size_t)k, w->row_bytes, 4, &q);
+            SRN__UNROLL for (uint32_t j = 0; j < 4; j++)
+                store(panel + 64 * srn__float_at(&f, r, k + j), q.v[j]);
+        }
+        for (; k < end; k++) {
+            v8 v[2];
+            load_dwords(raw + 4 * (size_t)k, w->row_bytes, v);
+            store(panel + 64 * srn__float_at(&f, r, k), v);
+        }
     }
 }
 
-/* [16][k] of 2 bytes becomes [k][16]. A dword is columns k and k+1 of a row. */
+/* [16][k] of 2 bytes. A dword is columns k and k+1 of a row. */
 static void pack_words(const srn_packed *w, const uint8_t *raw, uint8_t *panel) {
-    uint32_t k = 0;
-    for (; k + 8 <= w->cols; k += 8) {
-        quads q;
-        load_quads(raw + 2 * (size_t)k, w->row_bytes, 4, &q);
-        SRN__UNROLL for (uint32_t j = 0; j < 4; j++) {
-            v8 a = q.v[j][0], b = q.v[j][1], low = _mm256_set1_epi32(0xffff);
-            v8 even = _mm256_packus_epi32(_mm256_and_si256(a, low), _mm256_and_si256(b, low));
-            v8 odd = _mm256_packus_epi32(_mm256_srli_epi32(a, 16), _mm256_srli_epi32(b, 16));
-            v8 u[2] = {_mm256_permute4x64_epi64(even, 0xd8), _mm256_permute4x64_epi64(odd, 0xd8)};
-            store(panel + 32 * ((size_t)k + 2 * j), u);
+    const srn__float_panel f = srn__float_panel_of(w->type, w->cols);
+    for (uint32_t r = 0; r < f.runs; r++) {
+        uint32_t k = f.start[r], end = f.start[r + 1];
+        for (; k + 8 <= end; k += 8) {
+            quads q;
+            load_quads(raw + 2 * (size_t)k, w->row_bytes, 4, &q);
+            SRN__UNROLL for (uint32_t j = 0; j < 4; j++) {
+                v8 a = q.v[j][0], b = q.v[j][1], low = _mm256_set1_epi32(0xffff);
+                v8 even = _mm256_packus_epi32(_mm256_and_si256(a, low), _mm256_and_si256(b, low));
+                v8 odd = _mm256_packus_epi32(_mm256_srli_epi32(a, 16), _mm256_srli_epi32(b, 16));
+                v8 u[2] = {_mm256_permute4x64_epi64(even, 0xd8), _mm256_permute4x64_epi64(odd, 0xd8)};
+                store(panel + 32 * srn__float_at(&f, r, k + 2 * j), u);
+            }
         }
+        for (; k < end; k++)
+            put_halves(panel + 32 * srn__float_at(&f, r, k), raw + 2 * (size_t)k, w->row_bytes);
     }
-    for (; k < w->cols; k++) put_halves(panel + 32 * (size_t)k, raw + 2 * (size_t)k, w->row_bytes);
 }
 
 static void pack_panel(const srn_packed *w, pack_record *record, uint32_t p) {
