@@ -18,14 +18,17 @@ if(SERIN_SANITIZE)
   target_link_options(serin_flags INTERFACE -fsanitize=${SERIN_SANITIZE})
 endif()
 
-# Files in x86/ are compiled for that architecture only.
+# Files in x86/ and arm/ are compiled for that architecture only.
 set(SERIN_X86 OFF)
+set(SERIN_ARM OFF)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   set(SERIN_X86 ON)
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
+  set(SERIN_ARM ON)
 endif()
 
-# A file named *_avx2.c, *_avx512.c or *_avx512vnni.c is compiled for that ISA; it is reached only through a
-# kernel table that checked the CPU first.
+# A file named *_avx2.c, *_avx512.c, *_avx512vnni.c, *_dotprod.c or *_i8mm.c is compiled for that ISA; it is
+# reached only through a kernel table that checked the CPU first. NEON is what every arm64 compiler assumes.
 function(serin_isa_flags)
   set(avx2 -mavx2 -mfma -mf16c)
   set(avx512 ${avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl)
@@ -36,6 +39,10 @@ function(serin_isa_flags)
       set_source_files_properties(${f} PROPERTIES COMPILE_OPTIONS "${avx512};-mavx512vnni")
     elseif(f MATCHES "_avx512\\.c$")
       set_source_files_properties(${f} PROPERTIES COMPILE_OPTIONS "${avx512}")
+    elseif(f MATCHES "_dotprod\\.c$")
+      set_source_files_properties(${f} PROPERTIES COMPILE_OPTIONS "-march=armv8.2-a+dotprod")
+    elseif(f MATCHES "_i8mm\\.c$")
+      set_source_files_properties(${f} PROPERTIES COMPILE_OPTIONS "-march=armv8.2-a+dotprod+i8mm")
     endif()
   endforeach()
 endfunction()

@@ -135,7 +135,7 @@ static inline size_t srn__attn_record(uint32_t d_v) {
 /* ---- the kernel table ---- */
 
 typedef struct srn_kernels {
-    const char *name; /* "ref", "avx2", "avx512", "avx512vnni" */
+    const char *name; /* a level, as kernels.c has them */
 
     /* Bytes of one packed panel of a matrix with this many columns; 0: the table reads the raw rows. */
     size_t (*panel_bytes)(srn_type type, uint32_t cols);
@@ -179,11 +179,15 @@ typedef struct srn_kernels {
     void (*attn_merge)(uint32_t d_v, uint32_t n, float *part, size_t part_stride, float *out);
 } srn_kernels;
 
-/* Each fills in what it has over what is there already: ref, then avx2, avx512, avx512vnni. */
+/* Each fills in what it has over what is there already: ref, then avx2, avx512, avx512vnni,
+ * or on arm64 neon, dotprod, i8mm. */
 void srn__kernels_ref(srn_kernels *k);
 void srn__kernels_avx2(srn_kernels *k);
 void srn__kernels_avx512(srn_kernels *k);
 void srn__kernels_avx512vnni(srn_kernels *k);
+void srn__kernels_neon(srn_kernels *k);
+void srn__kernels_dotprod(srn_kernels *k);
+void srn__kernels_i8mm(srn_kernels *k);
 
 /* The parts of a table: matrix products (pack to matmul), and what works on vectors (rms_norm to attention).
  * Each table calls its own two. */
@@ -194,12 +198,16 @@ void srn__kernels_avx2_vector(srn_kernels *k);
 void srn__kernels_avx512_matmul(srn_kernels *k);
 void srn__kernels_avx512_vector(srn_kernels *k);
 void srn__kernels_avx512vnni_matmul(srn_kernels *k);
+void srn__kernels_neon_matmul(srn_kernels *k);
+void srn__kernels_neon_vector(srn_kernels *k);
+void srn__kernels_dotprod_matmul(srn_kernels *k);
+void srn__kernels_i8mm_matmul(srn_kernels *k);
 /* The reference of attention: SIMD tables fall back on it for shapes that they do not have. */
 size_t srn__attn_scratch_bytes_ref(uint32_t d_k, uint32_t d_v);
 bool srn__attention_ref(const srn_attn *a, void *scratch);
 void srn__attn_merge_ref(uint32_t d_v, uint32_t n, float *part, size_t part_stride, float *out);
 
-/* The table for this CPU, up to `limit` ("ref", "avx2", "avx512", "avx512vnni"; NULL for the best). A level
+/* The table for this CPU, up to `limit` (a level's name; NULL for the best). A level
  * that the CPU lacks is SRN_EUNSUP, an unknown one SRN_EINVAL. */
 int srn__kernels_select(const char *limit, srn_kernels *ret, srn_err *err);
 /* Names of the levels that this CPU can run, lowest first, NULL-terminated. */

@@ -6,29 +6,55 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
 #endif
 
-enum { LEVEL_REF, LEVEL_AVX2, LEVEL_AVX512, LEVEL_AVX512VNNI, N_LEVELS };
+enum { N_LEVELS = 4 };
 
-static const struct {
+typedef struct level {
     const char *name;
     void (*fill)(srn_kernels *k);
-} levels[N_LEVELS] = {
-    [LEVEL_REF] = {"ref", srn__kernels_ref},
-#if defined(__x86_64__)
-    [LEVEL_AVX2] = {"avx2", srn__kernels_avx2},
-    [LEVEL_AVX512] = {"avx512", srn__kernels_avx512},
-    [LEVEL_AVX512VNNI] = {"avx512vnni", srn__kernels_avx512vnni},
-#endif
-};
+} level;
 
-/* The names of the levels up to each level. */
+#if defined(__x86_64__)
+enum { LEVEL_REF, LEVEL_AVX2, LEVEL_AVX512, LEVEL_AVX512VNNI };
+static const level levels[N_LEVELS] = {
+    {"ref", srn__kernels_ref},
+    {"avx2", srn__kernels_avx2},
+    {"avx512", srn__kernels_avx512},
+    {"avx512vnni", srn__kernels_avx512vnni},
+};
+#elif defined(__aarch64__)
+enum { LEVEL_REF, LEVEL_NEON, LEVEL_DOTPROD, LEVEL_I8MM };
+static const level levels[N_LEVELS] = {
+    {"ref", srn__kernels_ref},
+    {"neon", srn__kernels_neon},
+    {"dotprod", srn__kernels_dotprod},
+    {"i8mm", srn__kernels_i8mm},
+};
+#else
+enum { LEVEL_REF };
+static const level levels[N_LEVELS] = {{"ref", srn__kernels_ref}};
+#endif
+
+/* The names of the levels up to each level, and those of all architectures. */
+#if defined(__aarch64__)
+static const char *const names_up_to[N_LEVELS][N_LEVELS + 1] = {
+    {"ref"},
+    {"ref", "neon"},
+    {"ref", "neon", "dotprod"},
+    {"ref", "neon", "dotprod", "i8mm"},
+};
+#else
 static const char *const names_up_to[N_LEVELS][N_LEVELS + 1] = {
     {"ref"},
     {"ref", "avx2"},
     {"ref", "avx2", "avx512"},
     {"ref", "avx2", "avx512", "avx512vnni"},
 };
+#endif
+static const char *const all_names[] = {"ref", "avx2", "avx512", "avx512vnni", "neon", "dotprod", "i8mm"};
 
 #if defined(__x86_64__)
 /* Register states that the operating system saves (XCR0): SSE and AVX; opmask and the upper ZMM parts. */
@@ -54,26 +80,43 @@ static int best_level(void) {
     if ((b & need512) != need512 || (xcr0 & XCR0_AVX512) != XCR0_AVX512) return LEVEL_AVX2;
     return c & bit_AVX512VNNI ? LEVEL_AVX512VNNI : LEVEL_AVX512;
 }
+#elif defined(__aarch64__)
+/* Bits of the kernel's interface, which headers may not have. */
+#define HAS_ASIMDDP 0x100000u /* of AT_HWCAP */
+#define HAS_I8MM    0x2000u   /* of AT_HWCAP2 */
+
+static int best_level(void) {
+    if (!(getauxval(AT_HWCAP) & HAS_ASIMDDP)) return LEVEL_NEON;
+    return getauxval(AT_HWCAP2) & HAS_I8MM ? LEVEL_I8MM : LEVEL_DOTPROD;
+}
 #else
 static int best_level(void) {
     return LEVEL_REF;
 }
 #endif
 
+static bool is_level(const char *name) {
+    for (size_t i = 0; i < SRN_LEN(all_names); i++)
+        if (strcmp(all_names[i], name) == 0) return true;
+    return false;
+}
+
 int srn__kernels_select(const char *limit, srn_kernels *ret, srn_err *err) {
     int best = best_level(), last = best;
     if (limit) {
-        for (last = 0; last < N_LEVELS && strcmp(names_up_to[N_LEVELS - 1][last], limit) != 0;) last++;
-        if (last == N_LEVELS)
-            return srn_fail(err, SRN_EINVAL, "unknown CPU level \"%s\": use ref, avx2, avx512 or avx512vnni",
-                            limit);
+        if (!is_level(limit))
+            return srn_fail(
+                err, SRN_EINVAL,
+                "unknown CPU level \"%s\": use ref, avx2, avx512 or avx512vnni, or on arm64 neon, "
+                "dotprod or i8mm",
+                limit);
+        for (last = 0; last <= best && strcmp(levels[last].name, limit) != 0;) last++;
         if (last > best)
             return srn_fail(err, SRN_EUNSUP, "this CPU cannot run the level \"%s\": its best is \"%s\"",
-                            limit, names_up_to[best][best]);
+                            limit, levels[best].name);
     }
     srn_kernels k = {0};
-    for (int i = 0; i <= last; i++)
-        if (levels[i].fill) levels[i].fill(&k);
+    for (int i = 0; i <= last; i++) levels[i].fill(&k);
     *ret = k;
     return 0;
 }

@@ -95,7 +95,7 @@ V16_FN size_t row_bytes_of(srn_kv_type type, uint32_t d) {
 #define FETCHES_AHEAD(n) ((n) <= 4)
 
 V16_FN void fetch(const uint8_t *p, size_t bytes) {
-    for (size_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *)p + i, _MM_HINT_T1);
+    for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + i, 0, 2);
 }
 
 /* Dot products of n pairs with groups g to g+width-1. */

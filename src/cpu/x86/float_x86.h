@@ -13,25 +13,14 @@ enum { WEIGHT_F32, WEIGHT_F16, WEIGHT_BF16, N_WEIGHT_KINDS };
 /* Chains that are interleaved: what the registers hold. */
 #if defined(__AVX512F__)
 #define FLOAT_CHAINS 8
-SRN__INLINE v16 load_bf16(const uint8_t *p) {
-    __m512i h = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)p));
-    return _mm512_castsi512_ps(_mm512_slli_epi32(h, 16));
-}
 #else
 #define FLOAT_CHAINS 4
-SRN__INLINE __m256 load_bf16_half(const uint8_t *p) {
-    __m256i h = _mm256_cvtepu16_epi32(_mm_loadu_si128((const void *)p));
-    return _mm256_castsi256_ps(_mm256_slli_epi32(h, 16));
-}
-SRN__INLINE v16 load_bf16(const uint8_t *p) {
-    return (v16){load_bf16_half(p), load_bf16_half(p + 16)};
-}
 #endif
 
 SRN__INLINE v16 load_weights(int kind, const uint8_t *panel, size_t k) {
     if (kind == WEIGHT_F32) return v16_load((const float *)(const void *)(panel + k * 64));
     if (kind == WEIGHT_F16) return v16_load_f16((const uint16_t *)(const void *)(panel + k * 32));
-    return load_bf16(panel + k * 32);
+    return v16_load_upper((const uint16_t *)(const void *)(panel + k * 32));
 }
 
 /* Runs [run, run+n_runs), columns at x; results to acc[c][run]. */

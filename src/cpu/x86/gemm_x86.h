@@ -170,7 +170,7 @@ SRN__INLINE void fused(srn_type type, srn_form form, int columns, int planes, co
         if (columns * planes >= FETCH_COLUMNS) {
             const uintptr_t ahead = (uintptr_t)panel + srn__codes_at(t, g) + FETCH_AHEAD;
             SRN__UNROLL for (int i = 0; i < t.bits; i++)
-                _mm_prefetch((const void *)(ahead + 64 * (uintptr_t)i), _MM_HINT_T0);
+                __builtin_prefetch((const void *)(ahead + 64 * (uintptr_t)i), 0, 3);
         }
         load_group_scales(type, panel, g, &s);
         if (REGISTERS == 32) SRN__LOAD_ORDER();

@@ -8,7 +8,11 @@
 #include "cpu/x86/layout.h"
 #include "cpu/x86/v16.h"
 
-#if defined(__AVX512F__)
+#if defined(__aarch64__)
+
+#include "cpu/arm/lanes_neon.h"
+
+#elif defined(__AVX512F__)
 
 #include "cpu/x86/unpack_avx512.h"
 
@@ -146,7 +150,9 @@ SRN__INLINE void load_group_scales(srn_type type, const uint8_t *panel, uint32_t
 
 #endif
 
-/* ---- the same for both ---- */
+/* ---- the same for both x86 forms ---- */
+
+#if defined(__x86_64__)
 
 SRN__INLINE i32x16 lanes_broadcast(const void *p) {
     int32_t x;
@@ -233,5 +239,7 @@ SRN__INLINE i32x16 lanes_twice16(i32x16 a) {
 SRN__INLINE i32x16 start_value(const int32_t *neg_sum, int zero) {
     return lanes_times_zero(lanes_broadcast(neg_sum), zero);
 }
+
+#endif
 
 #endif

@@ -96,7 +96,7 @@ static void block_gemm(const product *pr, const srn__expanded *e, uint32_t g0, u
         const act_group *at[SRN__MAX_TILE]; /* filled as in panel_fused */
         for (uint32_t i = 0; i < tile; i++)
             at[i] = column[c + SRN_MIN(i, take - 1)] + (size_t)g0 * act_groups(pr->planes);
-        for (uint32_t i = 0; i < lines_per_tile; i++, next.at += 64) _mm_prefetch(next.at, _MM_HINT_T1);
+        for (uint32_t i = 0; i < lines_per_tile; i++, next.at += 64) __builtin_prefetch(next.at, 0, 2);
         for (uint32_t i = 0; i < take && next.y; i++) __builtin_prefetch(next.y + (c + i) * next.y_stride, 1);
         family[take - 1](e, n_groups, at, first, acc + c * ACC_STRIDE, ACC_STRIDE);
     }
@@ -190,7 +190,11 @@ static void matmul(const srn_packed *w, uint32_t p0, uint32_t p1, const srn_act 
 
 static void fill_matmul(srn_kernels *k) {
     k->panel_bytes = srn__x86_panel_bytes;
+#if defined(__x86_64__)
     k->pack = srn__x86_pack_avx2;
+#else
+    k->pack = srn__x86_pack;
+#endif
     k->act_bytes = act_bytes;
     k->quantize = quantize;
     k->scratch_bytes = srn__x86_scratch_bytes;

@@ -6,10 +6,13 @@
 #ifndef SRN_CPU_X86_V16_H
 #define SRN_CPU_X86_V16_H
 
+#if defined(__x86_64__)
 #include "base/x86/exp.h"
-#include "cpu/cpu_internal.h"
 
 #include <immintrin.h>
+#endif
+
+#include "cpu/cpu_internal.h"
 
 #define V16_FN static inline __attribute__((always_inline, unused))
 #if defined(__clang__)
@@ -23,8 +26,10 @@
 #define SRN__ATTN_BATCH 48
 bool srn__attention_avx2(const srn_attn *a, void *scratch);
 bool srn__attention_avx512(const srn_attn *a, void *scratch);
+bool srn__attention_neon(const srn_attn *a, void *scratch);
 void srn__attn_merge_avx2(uint32_t d_v, uint32_t n, float *part, size_t part_stride, float *out);
 void srn__attn_merge_avx512(uint32_t d_v, uint32_t n, float *part, size_t part_stride, float *out);
+void srn__attn_merge_neon(uint32_t d_v, uint32_t n, float *part, size_t part_stride, float *out);
 static inline size_t srn__attn_scratch_bytes_x86(uint32_t d_k, uint32_t d_v) {
     return (SRN__ATTN_BATCH + SRN_SEGMENT) * (d_k + (size_t)srn_align_up(d_v, 16)) * sizeof(float);
 }
@@ -32,7 +37,11 @@ static inline size_t srn__attn_scratch_bytes_x86(uint32_t d_k, uint32_t d_v) {
 /* A set of lanes, bit l for lane l. */
 typedef uint16_t v16_lanes;
 
-#if defined(__AVX512F__)
+#if defined(__aarch64__)
+
+#include "cpu/arm/v16_neon.h"
+
+#elif defined(__AVX512F__)
 
 typedef __m512 v16;
 
@@ -243,12 +252,13 @@ V16_FN __m256 v16_half(v16 a, int i) {
 
 #endif
 
-/* ---- what follows is the same for both ---- */
+/* ---- what follows is the same for all ---- */
 
 /* Lanes a to b-1 of 16. */
 V16_FN v16_lanes v16_range(uint32_t a, uint32_t b) {
     return (v16_lanes)(((1u << b) - 1) & ~((1u << a) - 1));
 }
+#if defined(__x86_64__)
 /* The fixed tree over 16 partial sums: 8, 4, 2, 1. */
 V16_FN float v16_tree(v16 a) {
     __m256 e = _mm256_add_ps(v16_half(a, 0), v16_half(a, 1));
@@ -263,6 +273,7 @@ V16_FN float v16_greatest(v16 a) {
     q = _mm_max_ps(q, _mm_movehl_ps(q, q));
     return _mm_cvtss_f32(_mm_max_ss(q, _mm_movehdup_ps(q)));
 }
+#endif
 /* srn_expf; v16_exps of at most V16_EXPS vectors, which is quicker than one after the other. */
 #define V16_EXPS (SRN_EXP_MOST / 2)
 V16_FN v16 v16_exp(v16 x) {

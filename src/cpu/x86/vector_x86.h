@@ -81,16 +81,26 @@ static void rope_apart(float *x, const float *cos, const float *sin, uint32_t ha
     for (uint32_t i = whole; i < half; i++) rope_pair(x + i, x + half + i, cos[i], sin[i]);
 }
 
-/* Pairs (2i, 2i+1), four at a time: even lanes are a*c - b*s, odd lanes a*s + b*c. */
+/* Pairs (2i, 2i+1), four at a time: even lanes become a*c - b*s, odd lanes a*s + b*c. */
+V16_FN void rope_four(float *x, const float *cos, const float *sin) {
+#if defined(__aarch64__)
+    float32x4x2_t ab = vld2q_f32(x), r;
+    float32x4_t c = vld1q_f32(cos), s = vld1q_f32(sin);
+    r.val[0] = vfmaq_f32(vnegq_f32(vmulq_f32(ab.val[1], s)), ab.val[0], c);
+    r.val[1] = vfmaq_f32(vmulq_f32(ab.val[1], c), ab.val[0], s);
+    vst2q_f32(x, r);
+#else
+    __m128 c = _mm_loadu_ps(cos), s = _mm_loadu_ps(sin);
+    __m256 cs = _mm256_set_m128(_mm_unpackhi_ps(c, s), _mm_unpacklo_ps(c, s));
+    __m256 sc = _mm256_permute_ps(cs, 0xb1), ab = _mm256_loadu_ps(x);
+    __m256 a = _mm256_moveldup_ps(ab), b = _mm256_movehdup_ps(ab);
+    _mm256_storeu_ps(x, _mm256_fmaddsub_ps(a, cs, _mm256_mul_ps(b, sc)));
+#endif
+}
+
 static void rope_adjacent(float *x, const float *cos, const float *sin, uint32_t half) {
     uint32_t whole = half & ~3u;
-    for (uint32_t i = 0; i < whole; i += 4) {
-        __m128 c = _mm_loadu_ps(cos + i), s = _mm_loadu_ps(sin + i);
-        __m256 cs = _mm256_set_m128(_mm_unpackhi_ps(c, s), _mm_unpacklo_ps(c, s));
-        __m256 sc = _mm256_permute_ps(cs, 0xb1), ab = _mm256_loadu_ps(x + 2 * (size_t)i);
-        __m256 a = _mm256_moveldup_ps(ab), b = _mm256_movehdup_ps(ab);
-        _mm256_storeu_ps(x + 2 * (size_t)i, _mm256_fmaddsub_ps(a, cs, _mm256_mul_ps(b, sc)));
-    }
+    for (uint32_t i = 0; i < whole; i += 4) rope_four(x + 2 * (size_t)i, cos + i, sin + i);
     for (uint32_t i = whole; i < half; i++)
         rope_pair(x + 2 * (size_t)i, x + 2 * (size_t)i + 1, cos[i], sin[i]);
 }

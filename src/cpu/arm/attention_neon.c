@@ -1,0 +1,10 @@
+/* Attention for arm64; see cpu/x86/attention_x86.h. */
+#include "cpu/x86/attention_x86.h"
+
+bool srn__attention_neon(const srn_attn *a, void *scratch) {
+    return attention(a, scratch);
+}
+
+void srn__attn_merge_neon(uint32_t d_v, uint32_t n, float *part, size_t part_stride, float *out) {
+    attn_merge(d_v, n, part, part_stride, out);
+}
