@@ -94,7 +94,8 @@ SRN__INLINE void unpack_nibbles(const uint8_t *src, int bits, __m512i w[SRN__QUA
         w[j + 4] = _mm512_and_si512(shift_right(v, 4), nibble);
     }
     const __m512i bit4 = _mm512_set1_epi8(16), bits45 = _mm512_set1_epi8(48);
-    SRN__UNROLL for (int j = 0; j < SRN__QUADS && bits > 4; j++) w[j] =
+    if (bits == 4) return;
+    SRN__UNROLL for (int j = 0; j < SRN__QUADS; j++) w[j] =
         bits == 5 ? and_or(shift_right(high[0], j - 4), bit4, w[j])
                   : and_or(shift_right(high[j / 4], 2 * (j % 4) - 4), bits45, w[j]);
 }
