@@ -35,7 +35,8 @@ extern "C" {
     X(ECANCELLED, 10, "cancelled")                                                                           \
     X(EUSAGE, 11, "wrong usage")                                                                             \
     X(EBUSY, 12, "no room for more work now")                                                                \
-    X(ETIMEOUT, 13, "a deadline passed")
+    X(ETIMEOUT, 13, "a deadline passed")                                                                     \
+    X(EEXIST, 14, "is there already")
 
 #define SRN_ERR_ENUM(name, number, text) SRN_##name = -(number),
 enum { SRN_OK = 0, SRN_ERRORS(SRN_ERR_ENUM) };

@@ -46,7 +46,23 @@ typedef struct srn_config_route {
     uint32_t max_tokens; /* 0: the general limit */
     uint32_t timeout_ms;
     int32_t priority;
+    const char *ledger;  /* "buffered" or "required"; NULL: the general mode */
+    const char *content; /* "none", "hash", "full" or "encrypted"; NULL: the general policy */
+    bool require_prompt; /* only calls that name a registered prompt */
+    bool local_only;     /* nothing of it leaves this machine, not by traces either */
 } srn_config_route;
+
+/* The record of calls (docs/ledger.md). */
+typedef struct srn_config_ledger {
+    const char *where;    /* a folder or "postgresql://..."; "off": none; NULL: the default folder */
+    const char *keys;     /* folder of its keys; NULL: "keys" in the folder */
+    const char *mode;     /* "buffered" (the default) or "required" */
+    const char *content;  /* "none", "hash" (the default), "full" or "encrypted" */
+    uint32_t queue;       /* records that may wait to be committed; 10,000 */
+    uint32_t patience_ms; /* how long one waits for room before it is lost; 30 s */
+    uint64_t retention_ms, max_bytes; /* 0: everything is kept */
+    bool keep_weights;                /* replaced model files are kept as long as their calls */
+} srn_config_ledger;
 
 /* Where a text of the file stands; found by the text's address. */
 typedef struct srn_config_place {
@@ -74,6 +90,7 @@ typedef struct srn_config {
     srn_config_route *routes;
     uint32_t n_routes;
     srn_config_limits limits;
+    srn_config_ledger ledger;
 } srn_config;
 
 void srn_config_init(srn_config *c); /* the defaults */
