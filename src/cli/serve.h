@@ -9,7 +9,8 @@
 #include "serve/serve.h"
 
 typedef struct srn__serve_flags {
-    const char *listen, *config, *keys, *tls_cert, *tls_key, *kv, *speculate, *default_model;
+    const char *listen, *config, *keys, *tls_cert, *tls_key, *kv, *speculate, *default_model, *ledger,
+        *ledger_keys, *ledger_mode, *ledger_content;
     int64_t ctx, parallel, threads, cache_tokens, grace;
     srn_str_list aliases, hosts, cors, limits, models;
     bool lazy, allow_open, metrics_open, json, check_config;

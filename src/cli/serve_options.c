@@ -14,6 +14,7 @@ static const char examples[] =
     "  serin serve smollm2 --listen 0.0.0.0:8080 --keys keys.txt --tls-cert cert.pem --tls-key key.pem\n"
     "  serin serve ./model.gguf --alias gpt-4o-mini --ctx 8192 --parallel 32 --kv q8_0\n"
     "  serin serve smollm2 --model big=./large.gguf --lazy   # each is loaded by its first request\n"
+    "  serin serve smollm2 --ledger /var/lib/serin --ledger-mode required --ledger-content full\n"
     "  serin serve --config serin.yaml --check-config\n"
     "  curl http://127.0.0.1:8080/v1/chat/completions \\\n"
     "    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello!\"}]}'\n";
@@ -46,6 +47,13 @@ static int parse_flags(int argc, char **argv, srn__serve_flags *f, const char **
          "allowed Host header (not the address to listen on)"},
         {"cors", 0, SRN_OPT_LIST, &f->cors, 0, 0, "ORIGIN", "allowed origin of web pages; may be repeated"},
         {"metrics-open", 0, SRN_OPT_FLAG, &f->metrics_open, 0, 0, NULL, "/metrics needs no key"},
+        {"ledger", 0, SRN_OPT_STR, &f->ledger, 0, 0, "WHERE",
+         "record of calls: a folder, postgresql://... or off"},
+        {"ledger-keys", 0, SRN_OPT_STR, &f->ledger_keys, 0, 0, "DIR", "its keys (keys in the folder)"},
+        {"ledger-mode", 0, SRN_OPT_STR, &f->ledger_mode, 0, 0, "MODE",
+         "buffered, or required: no answer without its record"},
+        {"ledger-content", 0, SRN_OPT_STR, &f->ledger_content, 0, 0, "POLICY",
+         "of prompts and answers: none, hash, full or encrypted"},
         {"limit", 0, SRN_OPT_LIST, &f->limits, 0, 0, "NAME=VALUE",
          "a limit as in serin.yaml, e.g. body=1MiB"},
         {"grace", 0, SRN_OPT_INT, &f->grace, 0, 3600, "SECONDS", "for running answers at the stop (30)"},
@@ -219,6 +227,10 @@ static int lay_flags(const srn__serve_flags *f, srn_config *c, const char *const
     if (f->tls_cert) c->tls_cert = f->tls_cert;
     if (f->tls_key) c->tls_key = f->tls_key;
     if (f->default_model) c->default_model = f->default_model;
+    if (f->ledger) c->ledger.where = f->ledger;
+    if (f->ledger_keys) c->ledger.keys = f->ledger_keys;
+    if (f->ledger_mode) c->ledger.mode = f->ledger_mode;
+    if (f->ledger_content) c->ledger.content = f->ledger_content;
     if (f->hosts.n) c->hosts = f->hosts.items, c->n_hosts = (uint32_t)f->hosts.n;
     if (f->cors.n) c->cors = f->cors.items, c->n_cors = (uint32_t)f->cors.n;
     c->allow_open = c->allow_open || f->allow_open;

@@ -71,9 +71,54 @@ static int check_models(const srn_config *c, srn_err *err) {
     return SRN_OK;
 }
 
+static bool is_off(const srn_config_ledger *l) {
+    return l->where && strcmp(l->where, "off") == 0;
+}
+
+static bool is_one_of(const char *text, const char *const *names, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(text, names[i]) == 0) return true;
+    return false;
+}
+
+/* Of the ledger, or (route) of one of its routes; either may be NULL. */
+static int check_recording(const srn_config *c, const char *route, const char *mode, const char *content,
+                           srn_err *err) {
+    static const char *const modes[] = {"buffered", "required"}, *const policies[] = {"none", "hash", "full",
+                                                                                      "encrypted"};
+    char where[96] = "ledger";
+    if (route) snprintf(where, sizeof where, "routes: '%s'", route);
+    if (mode && !is_one_of(mode, modes, SRN_LEN(modes)))
+        return srn_config_fail(c, mode, err, "%s: %s: '%s' is not known; use buffered or required", where,
+                               route ? "ledger" : "mode", mode);
+    if (content && !is_one_of(content, policies, SRN_LEN(policies)))
+        return srn_config_fail(c, content, err,
+                               "%s: content: '%s' is not known; use none, hash, full or encrypted", where,
+                               content);
+    if (route && mode && strcmp(mode, "required") == 0 && is_off(&c->ledger))
+        return srn_config_fail(c, mode, err, "%s: ledger: required, and there is no ledger (ledger: off)",
+                               where);
+    return SRN_OK;
+}
+
+static int check_ledger(const srn_config *c, srn_err *err) {
+    const srn_config_ledger *l = &c->ledger;
+    bool server = l->where &&
+                  (strncmp(l->where, "postgresql://", 13) == 0 || strncmp(l->where, "postgres://", 11) == 0);
+    if (server && !l->keys)
+        return srn_config_fail(c, l->where, err,
+                               "ledger: the keys of a ledger in PostgreSQL are kept in a folder of this "
+                               "machine; name it with ledger: {keys: FOLDER} or --ledger-keys FOLDER");
+    if (is_off(l) && l->mode && strcmp(l->mode, "required") == 0)
+        return srn_config_fail(c, l->mode, err, "ledger: mode: required, and there is no ledger (off)");
+    return check_recording(c, NULL, l->mode, l->content, err);
+}
+
 static int check_routes(const srn_config *c, srn_err *err) {
     for (uint32_t i = 0; i < c->n_routes; i++) {
         const srn_config_route *r = &c->routes[i];
+        int code = check_recording(c, r->name, r->ledger, r->content, err);
+        if (code) return code;
         for (uint32_t k = 0; k < i; k++)
             if (strcmp(r->name, c->routes[k].name) == 0)
                 return srn_config_fail(c, r->name, err, "routes: the name '%s' is used twice", r->name);
@@ -116,6 +161,7 @@ static int check_listen(const srn_config *c, srn_err *err) {
 int srn_config_check(const srn_config *c, srn_err *err) {
     int code = check_models(c, err);
     if (!code) code = check_routes(c, err);
+    if (!code) code = check_ledger(c, err);
     if (!code && !c->tls_cert != !c->tls_key)
         code =
             srn_config_fail(c, c->tls_cert ? c->tls_cert : c->tls_key, err,

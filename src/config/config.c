@@ -9,7 +9,8 @@
 #define MAX_FILE_BYTES (1u << 20)
 #define ARENA_BYTES    (16u << 20)
 
-typedef enum kind { TEXT, BOOL, U32, U64, BYTES, MS, I32, TEXTS } kind;
+/* MS and DAYS are milliseconds, in 32 and in 64 bits. */
+typedef enum kind { TEXT, BOOL, U32, U64, BYTES, MS, DAYS, I32, TEXTS } kind;
 
 /* A key of a mapping; its value goes to the struct's byte `at`. */
 typedef struct field {
@@ -67,6 +68,17 @@ static const field limit_fields[] = {
     F(srn_config_limits, "request_timeout", MS, request_timeout_ms, 0, 86400000),
     F(srn_config_limits, "idle_timeout", MS, idle_timeout_ms, 1000, 3600000),
 };
+static const field ledger_fields[] = {
+    F(srn_config_ledger, "where", TEXT, where, 1, 4095),
+    F(srn_config_ledger, "keys", TEXT, keys, 1, 4095),
+    F(srn_config_ledger, "mode", TEXT, mode, 1, 16),
+    F(srn_config_ledger, "content", TEXT, content, 1, 16),
+    F(srn_config_ledger, "queue", U32, queue, 1, 1000000),
+    F(srn_config_ledger, "patience", MS, patience_ms, 1, 3600000),
+    F(srn_config_ledger, "retention", DAYS, retention_ms, 3600000, 100ull * 365 * 86400000),
+    F(srn_config_ledger, "max_size", BYTES, max_bytes, 1u << 20, 1ull << 60),
+    F(srn_config_ledger, "keep_weights", BOOL, keep_weights, 0, 0),
+};
 static const field match_fields[] = {
     F(srn_config_route, "endpoint", TEXT, endpoint, 1, 127),
     F(srn_config_route, "key", TEXT, key, 1, 127),
@@ -79,6 +91,10 @@ static const field route_fields[] = {
     F(srn_config_route, "max_tokens", U32, max_tokens, 1, UINT32_MAX),
     F(srn_config_route, "timeout", MS, timeout_ms, 1, 86400000),
     F(srn_config_route, "priority", I32, priority, 0, 0),
+    F(srn_config_route, "ledger", TEXT, ledger, 1, 16),
+    F(srn_config_route, "content", TEXT, content, 1, 16),
+    F(srn_config_route, "require_prompt", BOOL, require_prompt, 0, 0),
+    F(srn_config_route, "local_only", BOOL, local_only, 0, 0),
 };
 
 /* The member after a list of texts is its length, in every struct above. */
@@ -102,6 +118,8 @@ void srn_config_init(srn_config *c) {
                                     .header_timeout_ms = 10000,
                                     .body_timeout_ms = 60000,
                                     .idle_timeout_ms = 75000};
+    c->ledger =
+        (srn_config_ledger){.mode = "buffered", .content = "hash", .queue = 10000, .patience_ms = 30000};
     srn_arena_init(&c->arena, ARENA_BYTES);
 }
 
@@ -143,12 +161,12 @@ static bool number_of(srn_str s, const char *const *suffixes, const uint64_t *fa
 }
 
 static bool read_number(srn_str s, kind k, uint64_t *ret) {
-    static const char *const none[] = {""}, *const bytes[] = {"", "B", "KiB", "MiB", "GiB"},
-                             *const times[] = {"ms", "s", "min", "h"};
-    static const uint64_t one[] = {1}, byte_factors[] = {1, 1, 1u << 10, 1u << 20, 1u << 30},
-                          time_factors[] = {1, 1000, 60000, 3600000};
+    static const char *const none[] = {""}, *const bytes[] = {"", "B", "KiB", "MiB", "GiB", "TiB"},
+                             *const times[] = {"ms", "s", "min", "h", "d"};
+    static const uint64_t one[] = {1}, byte_factors[] = {1, 1, 1u << 10, 1u << 20, 1u << 30, 1ull << 40},
+                          time_factors[] = {1, 1000, 60000, 3600000, 86400000};
     if (k == BYTES) return number_of(s, bytes, byte_factors, SRN_LEN(bytes), ret);
-    if (k == MS) return number_of(s, times, time_factors, SRN_LEN(times), ret);
+    if (k == MS || k == DAYS) return number_of(s, times, time_factors, SRN_LEN(times), ret);
     return number_of(s, none, one, 1, ret);
 }
 
@@ -167,18 +185,19 @@ static int read_amount(const reader *r, const field *f, const srn__node *n, void
     static const char *const what[] = {[U32] = "a whole number",
                                        [U64] = "a whole number",
                                        [BYTES] = "bytes like 65536, 64 KiB or 8 MiB",
-                                       [MS] = "a time like 250ms, 30s or 5min"};
+                                       [MS] = "a time like 250ms, 30s or 5min",
+                                       [DAYS] = "a time like 12h or 90d"};
     uint64_t v;
     if (!read_number(n->text, f->kind, &v))
         return fail_at(r, n, "%s: needs %s, not '%.40s'", f->key, what[f->kind], n->text.ptr);
     if (v < f->min || v > f->max)
         return fail_at(r, n, "%s: must be from %llu to %llu%s, not %llu", f->key, (unsigned long long)f->min,
                        (unsigned long long)f->max,
-                       f->kind == MS      ? " ms"
-                       : f->kind == BYTES ? " bytes"
-                                          : "",
+                       f->kind == MS || f->kind == DAYS ? " ms"
+                       : f->kind == BYTES               ? " bytes"
+                                                        : "",
                        (unsigned long long)v);
-    if (f->kind == U64 || f->kind == BYTES)
+    if (f->kind == U64 || f->kind == BYTES || f->kind == DAYS)
         *(uint64_t *)to = v;
     else
         *(uint32_t *)to = (uint32_t)v;
@@ -289,6 +308,13 @@ static int read_models(const reader *r, const srn__node *list) {
     return SRN_OK;
 }
 
+/* The mapping's keys; its name alone says where, or "off". */
+static int read_ledger(const reader *r, const srn__node *n) {
+    static const field where = F(srn_config_ledger, "ledger", TEXT, where, 1, 4095);
+    if (n->kind == SRN__SCALAR) return read_field(r, &where, n, &r->c->ledger);
+    return read_map(r, n, "ledger", ledger_fields, SRN_LEN(ledger_fields), &r->c->ledger);
+}
+
 static int read_header(const reader *r, const srn__node *n, srn_config_route *route) {
     if (n->kind != SRN__MAP || n->n != 1 || n->first->kind != SRN__SCALAR)
         return fail_at(r, n, "routes.match.header: needs one header and its value: {X-Name: value}");
@@ -340,9 +366,10 @@ static int read_top(const reader *r, const srn__node *n) {
     if (strcmp(n->key, "tls") == 0) return read_map(r, n, "tls", tls_fields, SRN_LEN(tls_fields), r->c);
     if (strcmp(n->key, "limits") == 0)
         return read_map(r, n, "limits", limit_fields, SRN_LEN(limit_fields), &r->c->limits);
+    if (strcmp(n->key, "ledger") == 0) return read_ledger(r, n);
     if (strcmp(n->key, "models") == 0) return read_models(r, n);
     if (strcmp(n->key, "routes") == 0) return read_routes(r, n);
-    return unknown_key(r, n, "", top_fields, SRN_LEN(top_fields), "tls, limits, models, routes");
+    return unknown_key(r, n, "", top_fields, SRN_LEN(top_fields), "tls, limits, ledger, models, routes");
 }
 
 int srn_config_parse(srn_config *c, srn_str yaml, const char *name, srn_err *err) {

@@ -28,12 +28,26 @@ static const char full[] = "listen: '[::1]:9000'\n"
                            "limits:\n"
                            "  body: 2 MiB\n"
                            "  request_timeout: 2min\n"
+                           "ledger:\n"
+                           "  where: /var/lib/serin\n"
+                           "  keys: /etc/serin/keys\n"
+                           "  mode: required\n"
+                           "  content: full\n"
+                           "  queue: 500\n"
+                           "  patience: 2s\n"
+                           "  retention: 90d\n"
+                           "  max_size: 20GiB\n"
+                           "  keep_weights: true\n"
                            "routes:\n"
                            "  - name: batch\n"
                            "    match: {endpoint: /v1/completions, header: {X-Job: night}}\n"
                            "    model: large\n"
                            "    priority: -3\n"
                            "    timeout: 250ms\n"
+                           "    ledger: buffered\n"
+                           "    content: none\n"
+                           "    require_prompt: true\n"
+                           "    local_only: true\n"
                            "  - name: rest\n";
 
 static srn_config parsed(const char *yaml) {
@@ -71,6 +85,32 @@ static void every_key_is_read(void **state) {
     srn_config_done(&c);
 }
 
+static void the_ledger_is_read(void **state) {
+    (void)state;
+    srn_config c = parsed(full);
+    assert_string_equal(c.ledger.where, "/var/lib/serin");
+    assert_string_equal(c.ledger.keys, "/etc/serin/keys");
+    assert_string_equal(c.ledger.mode, "required");
+    assert_string_equal(c.ledger.content, "full");
+    assert_int_equal(c.ledger.queue, 500);
+    assert_int_equal(c.ledger.patience_ms, 2000);
+    assert_int_equal(c.ledger.retention_ms, 90ull * 86400000);
+    assert_int_equal(c.ledger.max_bytes, 20ull << 30);
+    assert_true(c.ledger.keep_weights);
+    assert_string_equal(c.routes[0].ledger, "buffered");
+    assert_string_equal(c.routes[0].content, "none");
+    assert_true(c.routes[0].require_prompt && c.routes[0].local_only);
+    assert_false(c.routes[1].require_prompt || c.routes[1].local_only);
+    assert_null(c.routes[1].ledger);
+    srn_config_done(&c);
+    c = parsed("ledger: off\n"); /* the folder alone */
+    assert_string_equal(c.ledger.where, "off");
+    assert_string_equal(c.ledger.mode, "buffered");
+    assert_string_equal(c.ledger.content, "hash");
+    assert_int_equal(c.ledger.queue, 10000);
+    srn_config_done(&c);
+}
+
 static void an_empty_file_is_the_defaults(void **state) {
     (void)state;
     static const char *const empty[] = {"", "# nothing\n", "{}", "---\n"};
@@ -94,6 +134,9 @@ static void what_is_wrong_is_named_with_its_place(void **state) {
         {"limits: {queue: -1}\n", "queue: needs a whole number"},
         {"limits: {queue: 99999999999999999999999}\n", "queue: needs a whole number"},
         {"grace: 5\n", "grace: needs a time"},
+        {"ledger: {dir: x}\n", "ledger.dir: there is no such key; known are: where, keys"},
+        {"ledger: {retention: 3s}\n", "retention: must be from 3600000"},
+        {"ledger: [x]\n", "ledger: needs a mapping"},
         {"metrics_open: yes\n", "needs true or false"},
         {"hosts: a\n", "needs a list of texts"},
         {"listen: [a]\n", "needs one value, not a list"},
@@ -141,6 +184,15 @@ static void what_does_not_fit_together_is_refused(void **state) {
         {"models:\n  - {name: a, path: x}\nroutes:\n  - name: r\n    model: b",
          "serin.yaml:5:12: routes: 'r'"},
         {"models: [{name: a, path: x}]\ntls:\n  cert: c.pem", "serin.yaml:3:9: tls: cert and key"},
+        {"models: [{name: a, path: x}]\nledger: {mode: strict}", "2:16: ledger: mode: 'strict' is not known"},
+        {"models: [{name: a, path: x}]\nledger: {content: all}", "ledger: content: 'all' is not known"},
+        {"models: [{name: a, path: x}]\nledger: 'postgresql://x/y'", "--ledger-keys FOLDER"},
+        {"models: [{name: a, path: x}]\nledger: {where: 'off', mode: required}", "there is no ledger"},
+        {"models: [{name: a, path: x}]\nroutes: [{name: r, ledger: 'off'}]", "routes: 'r': ledger: 'off' is"},
+        {"models: [{name: a, path: x}]\nroutes: [{name: r, content: some}]",
+         "routes: 'r': content: 'some' is"},
+        {"models: [{name: a, path: x}]\nledger: off\nroutes: [{name: r, ledger: required}]",
+         "routes: 'r': ledger: required, and there is no ledger"},
         {"models: [{name: a, path: x}]\nkeys: /none", "serin.yaml:2:7: keys: the file /none"},
         {"listen: 0.0.0.0:80\nmodels: [{name: a, path: x}]", "serin.yaml:1:9: listen: 0.0.0.0:80 can be"},
         {"listen: localhost.example:80\nmodels: [{name: a, path: x}]", "can be reached from other machines"},
@@ -257,6 +309,7 @@ static void a_wrong_key_file_is_refused_without_showing_secrets(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_key_is_read),
+        cmocka_unit_test(the_ledger_is_read),
         cmocka_unit_test(an_empty_file_is_the_defaults),
         cmocka_unit_test(what_is_wrong_is_named_with_its_place),
         cmocka_unit_test(what_does_not_fit_together_is_refused),
