@@ -70,7 +70,7 @@ static void print_types(const srn__info *f) {
     printf("%-15s %s\n", "quantisation", f->quantisation);
     printf("  %-10s %8s %10s %10s\n", "type", "tensors", "weights", "bytes");
     for (size_t i = 0; i < f->n_shares; i++) {
-        const srn__type_share *s = &f->shares[i];
+        const srn_type_share *s = &f->shares[i];
         char size[32];
         format_size(size, s->bytes);
         printf("  %-10s %8" PRIu64 " %8.2f %% %8.2f %%  %s\n", srn_type_get(s->type)->name, s->tensors,
@@ -108,7 +108,9 @@ static void print_vocabulary(const srn__info *f) {
     printf("%-15s %" PRIu64 " tokens", "vocabulary", f->vocab);
     if (f->tokenizer.len) printf(", model "), print_text(f->tokenizer, 64);
     if (f->pre.len) printf(", pre-tokenizer "), print_text(f->pre, 64);
-    printf("\n%-15s %s\n", "chat template", f->chat_template ? "present" : "none");
+    printf("\n%-15s %s\n", "tokenizer id", f->tokenizer_id[0] ? f->tokenizer_id : "none");
+    printf("%-15s %s\n", "chat template", f->chat_template ? "present" : "none");
+    if (f->template_id[0]) printf("%-15s %s\n", "template id", f->template_id);
 }
 
 static void print_need(const srn__info *f, const srn__kv_need *n) {
@@ -266,7 +268,7 @@ static json_t *known_text(srn_str s) {
 static json_t *json_types(const srn__info *f) {
     json_t *list = json_array();
     for (size_t i = 0; i < f->n_shares; i++) {
-        const srn__type_share *s = &f->shares[i];
+        const srn_type_share *s = &f->shares[i];
         json_array_append_new(list, json_pack("{s:s, s:o, s:o, s:o, s:f, s:f}", "type",
                                               srn_type_get(s->type)->name, "tensors", json_u64(s->tensors),
                                               "weights", json_u64(s->weights), "bytes", json_u64(s->bytes),
@@ -375,6 +377,8 @@ static json_t *json_report(const report *r, const request *q) {
                         json_pack("{s:o, s:o, s:o}", "size", json_u64(f->vocab), "model",
                                   known_text(f->tokenizer), "pre", known_text(f->pre)));
     json_object_set_new(j, "chat_template", json_boolean(f->chat_template));
+    json_object_set_new(j, "tokenizer_id", known_text(srn_str_of(f->tokenizer_id)));
+    json_object_set_new(j, "template_id", known_text(srn_str_of(f->template_id)));
     json_object_set_new(j, "runs", json_boolean(f->model));
     json_object_set_new(j, "refusal", known_text(srn_str_of(f->refusal)));
     json_object_set_new(j, "memory", json_needs(r));

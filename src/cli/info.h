@@ -7,27 +7,22 @@
 #include "format/format.h"
 #include "model/device.h"
 
-/* Tensors of one type. */
-typedef struct srn__type_share {
-    srn_type type;
-    uint64_t tensors, weights, bytes;
-} srn__type_share;
-
 /* 0 or an empty string stands for what the file does not say. */
 typedef struct srn__info {
     const srn_weights *w;
     srn_str arch, name, tokenizer, pre;
     uint64_t parameters, tensor_bytes;
-    srn__type_share shares[SRN_TYPE_END]; /* by weights, descending */
+    srn_type_share shares[SRN_TYPE_END]; /* by weights, descending */
     size_t n_shares;
     uint64_t layers, embedding, feed_forward, context, vocab, window;
     uint64_t heads_least, heads_most, kv_heads_least, kv_heads_most; /* they may differ from layer to layer */
     uint64_t experts, experts_used;
     bool chat_template;
-    bool recurrent;         /* keeps a state besides keys and values, which is not counted */
-    char quantisation[256]; /* "Q4_K (53 %), Q5_0 (31 %), F32" */
-    srn_model *model;       /* NULL when this program does not run the model; srn__info_done frees it */
-    char refusal[1024];     /* then why */
+    bool recurrent; /* keeps a state besides keys and values, which is not counted */
+    char quantisation[SRN_QUANTISATION_CHARS];
+    char tokenizer_id[65], template_id[65]; /* "": there is none */
+    srn_model *model;   /* NULL when this program does not run the model; srn__info_done frees it */
+    char refusal[1024]; /* then why */
 } srn__info;
 
 /* Memory at a context, with a type of the KV cache. */

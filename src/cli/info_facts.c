@@ -50,43 +50,13 @@ static int optional_str(const srn_weights *w, const char *key, srn_str *ret, srn
 
 /* ---- types ---- */
 
-static int by_weights(const void *a, const void *b) {
-    const srn__type_share *x = a, *y = b;
-    if (x->weights != y->weights) return x->weights < y->weights ? 1 : -1;
-    return (x->type > y->type) - (x->type < y->type);
-}
-
-static void describe_quantisation(srn__info *f) {
-    size_t n = 0;
-    for (size_t i = 0; i < f->n_shares && n < sizeof f->quantisation; i++) {
-        const srn__type_share *s = &f->shares[i];
-        double percent = 100.0 * (double)s->weights / (double)f->parameters;
-        char share[24] = "";
-        if (percent >= 1) snprintf(share, sizeof share, " (%.0f %%)", percent);
-        int k = snprintf(f->quantisation + n, sizeof f->quantisation - n, "%s%s%s", i ? ", " : "",
-                         srn_type_get(s->type)->name, share);
-        n += (size_t)SRN_MAX(k, 0);
-    }
-}
-
 static void count_types(srn__info *f) {
-    srn__type_share by_type[SRN_TYPE_END] = {0};
-    for (size_t i = 0; i < srn_weights_count(f->w); i++) {
-        const srn_tensor *t = srn_weights_at(f->w, i);
-        uint64_t weights = t->ne[0] * t->ne[1] * t->ne[2] * t->ne[3]; /* checked when the file was opened */
-        by_type[t->type].tensors++;
-        by_type[t->type].weights += weights;
-        by_type[t->type].bytes += t->n_bytes;
-        f->parameters += weights;
-        f->tensor_bytes += t->n_bytes;
+    f->n_shares = srn_weights_types(f->w, f->shares);
+    for (size_t i = 0; i < f->n_shares; i++) {
+        f->parameters += f->shares[i].weights;
+        f->tensor_bytes += f->shares[i].bytes;
     }
-    for (size_t t = 0; t < SRN_TYPE_END; t++) {
-        if (!by_type[t].tensors) continue;
-        by_type[t].type = (srn_type)t;
-        f->shares[f->n_shares++] = by_type[t];
-    }
-    qsort(f->shares, f->n_shares, sizeof f->shares[0], by_weights);
-    describe_quantisation(f);
+    srn_weights_quantisation(f->w, f->quantisation);
 }
 
 /* ---- hyper-parameters ---- */
@@ -159,6 +129,9 @@ int srn__info_gather(const srn_weights *w, srn__info *ret, srn_err *err) {
     if (!code) code = srn_meta_strs(w, "tokenizer.ggml.tokens", &tokens, &n_tokens, err);
     if (code && code != SRN_ENOENT) return code;
     if (n_tokens) f.vocab = n_tokens;
+    code = srn_tokenizer_id(w, f.tokenizer_id, err);
+    if (!code) code = srn_chat_template_id(w, f.template_id, err);
+    if (code) return code;
     f.chat_template = srn_meta_find(w, "tokenizer.chat_template") != NULL;
     f.recurrent = has_key(&f, "ssm.state_size") || has_key(&f, "wkv.head_size");
     count_types(&f);

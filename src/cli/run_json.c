@@ -3,7 +3,6 @@
  */
 #include <inttypes.h>
 
-#include "cli/info.h"
 #include "cli/run.h"
 
 static json_t *ids_json(const srn_tokens *t) {
@@ -59,18 +58,20 @@ static json_t *timings_json(const srn__run *r, const srn_generation *g) {
                      (double)(srn_now_us() - r->started_us) / 1e3);
 }
 
+static json_t *id_json(const char *id) {
+    return id[0] ? json_string(id) : json_null();
+}
+
 static json_t *model_json(const srn__run *r, srn_err *err) {
-    const srn_weights *w = srn_engine_weights(r->engine);
-    char id[65];
-    srn__info info;
-    if (srn_weights_id(w, false, srn_cli_progress, NULL, id, err)) return NULL;
-    if (srn__info_gather(w, &info, err)) return NULL;
+    srn_ids ids;
+    if (srn_weights_id(srn_engine_weights(r->engine), false, srn_cli_progress, NULL, ids.weights, err))
+        return NULL;
+    if (srn_engine_ids(r->engine, &ids, err)) return NULL;
     json_t *path = json_string(r->path);
-    json_t *o =
-        json_pack("{s:o, s:s, s:s, s:s}", "path", path ? path : json_null(), "weights_id", id, "architecture",
-                  srn_engine_get_info(r->engine).architecture, "quantisation", info.quantisation);
-    srn__info_done(&info);
-    return o;
+    return json_pack("{s:o, s:s, s:o, s:o, s:s, s:s}", "path", path ? path : json_null(), "weights_id",
+                     ids.weights, "tokenizer_id", id_json(ids.tokenizer), "template_id",
+                     id_json(ids.chat_template), "architecture", srn_engine_get_info(r->engine).architecture,
+                     "quantisation", ids.quantisation);
 }
 
 int srn__run_print_json(const srn__run *r, const srn__answer *a, srn_err *err) {

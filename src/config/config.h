@@ -105,6 +105,9 @@ int srn_config_check(const srn_config *c, srn_err *err);
  * column. */
 int srn_config_fail(const srn_config *c, const char *text, srn_err *err, const char *fmt, ...)
     SRN_PRINTF(4, 5);
+/* The id of what is in force: the SHA-256, as hex, of a canonical JSON text of all of it without secrets,
+ * which is added to ret_json (may be NULL). */
+int srn_config_identity(const srn_config *c, srn_buf *ret_json, char ret_id[65], srn_err *err);
 /* The route of a request, or NULL. */
 typedef struct srn_route_query {
     const char *endpoint, *key, *alias, *prompt;

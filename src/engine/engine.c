@@ -130,6 +130,8 @@ static int open_all(srn_engine *e, const char *path, const srn_engine_opts *o, s
     if (off) snprintf(maimed, sizeof maimed, "/test-off-%x", off);
     snprintf(e->engine_id, sizeof e->engine_id, "serin-%s/numerics-%d/%s/kv-%s%s", srn_version(),
              SRN_NUMERICS_ID, e->device->ops->device_class(e->device), srn_kv_type_name(e->kv_type), maimed);
+    snprintf(e->software, sizeof e->software, "serin %s/numerics %d/%s%s", srn_version(), SRN_NUMERICS_ID,
+             e->device->ops->device_class(e->device), maimed);
     return SRN_OK;
 }
 
@@ -182,6 +184,18 @@ uint32_t srn_engine_longest(const srn_engine *e) {
 
 const srn_weights *srn_engine_weights(const srn_engine *e) {
     return e->weights;
+}
+
+int srn_engine_ids(const srn_engine *e, srn_ids *ret, srn_err *err) {
+    srn_ids ids = {.numerics = SRN_NUMERICS_ID, .kv = srn_kv_type_name(e->kv_type)};
+    int code = srn_tokenizer_id(e->weights, ids.tokenizer, err);
+    if (!code) code = srn_chat_template_id(e->weights, ids.chat_template, err);
+    if (code) return code;
+    srn_weights_quantisation(e->weights, ids.quantisation);
+    memcpy(ids.engine, e->software, sizeof ids.engine);
+    memcpy(ids.weights, ret->weights, sizeof ids.weights);
+    *ret = ids;
+    return SRN_OK;
 }
 
 int srn_engine_vocab(srn_engine *e, const srn_vocab **ret, srn_err *err) {

@@ -19,6 +19,19 @@ srn_engine *srn_session_engine(const srn_session *s);
  * the engine. Errors: those of srn_vocab_new. */
 int srn_engine_vocab(srn_engine *e, const srn_vocab **ret, srn_err *err);
 
+/* What an answer of an engine is pinned to (docs/ledger.md). Digests are SHA-256 as hex; "": there is none.
+ */
+typedef struct srn_ids {
+    char weights[65];                          /* of the file's bytes: srn_weights_id */
+    char tokenizer[65], chat_template[65];     /* of what decides tokens; of the chat template */
+    char quantisation[SRN_QUANTISATION_CHARS]; /* stated from the tensors */
+    char engine[128];                          /* "serin 0.1.0/numerics 1/cpu-avx2" */
+    uint32_t numerics;
+    const char *kv; /* type of the cache */
+} srn_ids;
+/* All but weights, which is left as it is: hashing a file takes time, and its digest may be known. */
+int srn_engine_ids(const srn_engine *e, srn_ids *ret, srn_err *err);
+
 /* Tokens of the longest sequence that can be computed: of the context, and of the KV cache where that is
  * smaller. */
 uint32_t srn_engine_longest(const srn_engine *e);

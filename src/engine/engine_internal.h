@@ -15,6 +15,7 @@ struct srn_engine {
     srn_kv_type kv_type;
     srn_cache_plan plan; /* n_ctx, max_seqs, the size of steps */
     char engine_id[128];
+    char software[128]; /* the same without the cache's type, as records have it */
 };
 
 /* A slice of a step: n_tokens tokens at batch index `first` continue a sequence that holds n_past. */

@@ -119,6 +119,27 @@ int64_t srn_meta_elem_i64(const srn_meta *m, size_t i);
  */
 int srn_weights_locate(const char *model, char *ret_path, size_t cap, srn_err *err);
 
+/* ---- what a file holds (facts.c) ---- */
+
+/* Tensors of one type. */
+typedef struct srn_type_share {
+    srn_type type;
+    uint64_t tensors, weights, bytes;
+} srn_type_share;
+/* The types that there are, by their share of the weights, descending; returns how many. */
+size_t srn_weights_types(const srn_weights *w, srn_type_share ret[SRN_TYPE_END]);
+
+enum { SRN_QUANTISATION_CHARS = 256 };
+/* Stated from the tensors, whatever the file calls itself: "Q4_K (53 %), Q5_0 (31 %), F32". "": none. */
+void srn_weights_quantisation(const srn_weights *w, char ret[SRN_QUANTISATION_CHARS]);
+
+/* SHA-256, as hex, of everything in the file that decides which tokens a text becomes: its keys
+ * "tokenizer.*" but the chat templates, and the architecture. "": the file holds no tokenizer. */
+int srn_tokenizer_id(const srn_weights *w, char ret_hex[65], srn_err *err);
+/* SHA-256, as hex, of the chat template's text; of all of them with their names where there are several. "":
+ * there is none. */
+int srn_chat_template_id(const srn_weights *w, char ret_hex[65], srn_err *err);
+
 /* ---- identity ---- */
 /* A path in the user's cache folder: $SERIN_CACHE/NAME, else $XDG_CACHE_HOME/serin/NAME, else
  * ~/.cache/serin/NAME; nothing is made. False when there is no home or the path is longer than cap. */

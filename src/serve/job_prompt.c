@@ -257,7 +257,7 @@ int srn__job_headers(srn__call *c, const srn__job_spec *spec, srn_err *err) {
     int code = srn__job_prompt_hash(spec, hex, err);
     if (code) return code;
     snprintf(seed, sizeof seed, "%llu", (unsigned long long)spec->sampling.seed);
-    srn__call_set_header(c, "x-serin-model", spec->model->weights_id);
+    srn__call_set_header(c, "x-serin-model", spec->model->ids.weights);
     srn__call_set_header(c, "x-serin-prompt", hex);
     srn__call_set_header(c, "x-serin-seed", seed);
     return SRN_OK;

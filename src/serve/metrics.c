@@ -238,8 +238,8 @@ static void histogram_text(const srn__metrics *m, which w, srn_buf *out) {
 typedef struct seen_engine {
     const char *name;
     srn_engine_stats s;
-    char weights_id[2 * SRN_SHA256_BYTES + 1];
     const char *engine_id;
+    srn_ids ids;
 } seen_engine;
 
 typedef struct seen {
@@ -254,7 +254,7 @@ static void see(void *ctx, const srn_config_model *c, srn__served *v) {
     seen_engine *e = &all->e[all->n++];
     e->name = c->name;
     e->engine_id = srn_engine_get_info(v->engine).engine_id;
-    memcpy(e->weights_id, v->weights_id, sizeof e->weights_id);
+    e->ids = v->ids;
     srn_scheduler_stats(all->scheduler, v->engine, &e->s);
 }
 
@@ -326,7 +326,10 @@ static void engines_text(const seen *all, srn_buf *out) {
     head(out, "serin_model_info", "gauge", "What a model is: its weights and the engine that runs it.");
     for (uint32_t k = 0; k < all->n; k++) {
         add_model_label(out, "serin_model_info", all->e[k].name);
-        srn_buf_addf(out, ",weights_id=\"%s\",engine_id=", all->e[k].weights_id);
+        srn_buf_addf(out, ",weights_id=\"%s\",quantisation=", all->e[k].ids.weights);
+        add_value(out, all->e[k].ids.quantisation);
+        srn_buf_addf(out, ",tokenizer_id=\"%s\",template_id=\"%s\",engine_id=", all->e[k].ids.tokenizer,
+                     all->e[k].ids.chat_template);
         add_value(out, all->e[k].engine_id);
         srn_buf_addz(out, "} 1\n");
     }

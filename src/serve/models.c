@@ -163,7 +163,8 @@ static int served_open(srn__models *m, const srn_config_model *c, srn_progress_f
     code = srn_engine_vocab(v->engine, &v->vocab, err);
     if (!code) code = open_templates(v, w, err);
     if (!code) code = open_trie(v, err);
-    if (!code) code = srn_weights_id(w, false, progress, ctx, v->weights_id, err);
+    if (!code) code = srn_weights_id(w, false, progress, ctx, v->ids.weights, err);
+    if (!code) code = srn_engine_ids(v->engine, &v->ids, err);
     if (code) return code;
     v->models = m;
     v->pooling = pooling_of(w, srn_engine_get_info(v->engine).architecture);

@@ -471,7 +471,7 @@ static void answer_free(void *source) {
 /* ---- starting ---- */
 
 void srn__openai_fingerprint(const srn__served *v, char *ret, size_t cap) {
-    snprintf(ret, cap, "%s+%.16s", srn_engine_get_info(v->engine).engine_id, v->weights_id);
+    snprintf(ret, cap, "%s+%.16s", srn_engine_get_info(v->engine).engine_id, v->ids.weights);
 }
 
 static void write_head(answer *a) {

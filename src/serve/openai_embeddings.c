@@ -297,6 +297,6 @@ void srn__openai_embeddings(srn__call *c) {
         embeddings_free(e);
         return;
     }
-    srn__call_set_header(c, "x-serin-model", v->weights_id);
+    srn__call_set_header(c, "x-serin-model", v->ids.weights);
     srn__call_reply_source(c, false, "application/json", &ops, e);
 }

@@ -23,7 +23,7 @@ typedef struct srn__served {
     srn_str bos, eos;
     const srn_reply_format *format;
     srn_pooling pooling;
-    char weights_id[2 * SRN_SHA256_BYTES + 1];
+    srn_ids ids;
     int64_t loaded_unix;
     const srn_config_model *config;
     atomic_uint refs;

@@ -34,7 +34,7 @@ static void count(void *ctx, const srn__call_end *e) {
 /* Says what a model was given, for memory is planned here and never grows. */
 static void log_model(void *ctx, const char *name, const srn__served *v, const srn_err *why) {
     srn_server *s = ctx;
-    char text[sizeof why->text + 200];
+    char text[sizeof why->text + 800];
     if (why) snprintf(text, sizeof text, "%.127s: %s", name, why->text);
     if (why) return srn__http_log_event(s->http, "model_failed", text);
     if (!v) return srn__http_log_event(s->http, "model_unloaded", name);
@@ -42,9 +42,11 @@ static void log_model(void *ctx, const char *name, const srn__served *v, const s
     snprintf(
         text, sizeof text,
         "%.127s: context %u tokens, %u requests at once, KV cache of %llu tokens (%.1f MiB), weights %.1f "
-        "MiB, working memory %.1f MiB, %u threads, %s",
+        "MiB, working memory %.1f MiB, %u threads, %s, %s, weights id %s, tokenizer id %s, template id %s",
         name, i.n_ctx, i.max_seqs, (unsigned long long)i.cache_tokens, (double)i.kv_bytes / 1048576,
-        (double)i.weights_bytes / 1048576, (double)i.work_bytes / 1048576, i.threads, i.engine_id);
+        (double)i.weights_bytes / 1048576, (double)i.work_bytes / 1048576, i.threads, i.engine_id,
+        v->ids.quantisation, v->ids.weights, v->ids.tokenizer,
+        v->ids.chat_template[0] ? v->ids.chat_template : "none");
     srn__http_log_event(s->http, "model_loaded", text);
     uint32_t longest = srn_engine_longest(v->engine);
     if (longest == i.n_ctx) return;

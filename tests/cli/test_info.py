@@ -48,14 +48,15 @@ SCHEMA = {
     "type": "object", "additionalProperties": False,
     "required": ["path", "file_bytes", "parts", "gguf_version", "weights_id", "architecture", "name", "parameters",
                  "tensor_bytes", "quantisation", "types", "layers", "embedding_length", "heads", "kv_heads",
-                 "context_length", "vocabulary", "chat_template", "memory"],
+                 "context_length", "vocabulary", "tokenizer_id", "chat_template", "template_id", "memory"],
     "properties": {
         **{k: {"type": "integer"} for k in ("file_bytes", "parts", "gguf_version", "parameters", "tensor_bytes")},
         **{k: {"type": ["integer", "null"]} for k in (
             "layers", "embedding_length", "feed_forward_length", "context_length", "sliding_window", "experts",
             "experts_used")},
         **{k: {"type": ["integer", "null", "array"]} for k in ("heads", "kv_heads")},
-        **{k: {"type": ["string", "null"]} for k in ("name", "architecture", "quantisation", "weights_id")},
+        **{k: {"type": ["string", "null"]} for k in (
+            "name", "architecture", "quantisation", "weights_id", "tokenizer_id", "template_id")},
         "path": {"type": "string"}, "chat_template": {"type": "boolean"},
         "runs": {"type": "boolean"}, "refusal": {"type": ["string", "null"]},
         "vocabulary": {"type": "object", "required": ["size", "model", "pre"]},

@@ -54,7 +54,9 @@ def test_counters_add_up_and_dashboards_find_their_metrics(serve):  # noqa: F811
     assert value(m, "vllm:inter_token_latency_seconds_count") == 12
     assert value(m, "vllm:request_prompt_tokens_sum") == prompt
     assert value(m, "vllm:num_requests_running") == value(m, "vllm:num_requests_waiting") == 0
-    assert len([1 for (name, _), v in m.items() if name == "serin_model_info"]) == 1
+    (info,) = [dict(labels) for (name, labels) in m if name == "serin_model_info"]
+    assert all(re.fullmatch("[0-9a-f]{64}", info[k]) for k in ("weights_id", "tokenizer_id", "template_id"))
+    assert info["quantisation"].startswith("Q4_1 (79 %)") and "/numerics-" in info["engine_id"]
     assert value(m, "process_resident_memory_bytes") > 5e6
 
     names = {name for name, _ in m}

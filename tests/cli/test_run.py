@@ -105,6 +105,8 @@ SCHEMA = closed(
     timings=closed(prompt_tokens=COUNT, cached_tokens=COUNT, prompt_tok_per_s=RATE, output_tokens=COUNT,
                    output_tok_per_s=RATE, ttft_ms=NUMBER, load_ms=NUMBER, total_ms=NUMBER),
     model=closed(path={"type": "string"}, weights_id={"type": "string", "pattern": "^[0-9a-f]{64}$"},
+                 tokenizer_id={"type": "string", "pattern": "^[0-9a-f]{64}$"},
+                 template_id={"type": "string", "pattern": "^[0-9a-f]{64}$"},
                  architecture={"const": "llama"}, quantisation={"type": "string", "pattern": "Q4_1"}),
     engine={"type": "string", "pattern": "^serin-.*/numerics-[0-9]+/cpu-.*/kv-f16$"}, numerics=COUNT,
     sampling=closed(temperature={"const": 0.7}, top_k={"const": 40}, top_p={"const": 0.95}, min_p={"const": 0.05},

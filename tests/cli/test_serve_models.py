@@ -358,7 +358,9 @@ def test_several_models_are_named_on_the_command_line(serve, tmp_path):  # noqa:
     assert list(states(s).items()) == [("llama", True), ("llama-gqa", True), ("third", True), ("a=b", True)]
     answers = [ask(s, "/v1/completions", {**COMPLETION, "model": m})[2] for m in (None, "first", "llama-gqa", "third", "a=b")]
     assert [a["model"] for a in answers] == ["llama", "llama", "llama-gqa", "third", "a=b"]
-    weights = {m["id"]: m["weights"] for m in ask(s, "/v1/models")[2]["data"]}
+    rows = ask(s, "/v1/models")[2]["data"]
+    assert {(len(m["tokenizer"]), m["template"], m["quantisation"]) for m in rows} == {(64, None, "F32 (100 %)")}
+    weights = {m["id"]: m["weights"] for m in rows}
     assert weights["llama"] == weights["third"] == weights["a=b"] != weights["llama-gqa"]
 
 

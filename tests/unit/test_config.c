@@ -306,6 +306,56 @@ static void a_wrong_key_file_is_refused_without_showing_secrets(void **state) {
     }
 }
 
+/* ---- the id of a configuration ---- */
+
+static void id_of(const char *yaml, char id[65], srn_buf *json) {
+    srn_config c = parsed(yaml);
+    srn_err err = {0};
+    if (srn_config_identity(&c, json, id, &err)) fail_msg("%s", err.text);
+    srn_config_done(&c);
+}
+
+static void the_id_follows_every_setting_and_not_its_spelling(void **state) {
+    (void)state;
+    static const char *const others[] = {
+        "models: [{name: a, path: b.gguf}]",
+        "models: [{name: a, path: a.gguf, ctx: 512}]",
+        "models: [{name: a, path: a.gguf, aliases: [x]}]",
+        "models: [{name: a, path: a.gguf}]\nlimits: {tools: 7}",
+        "models: [{name: a, path: a.gguf}]\nroutes: [{name: r, priority: 2}]",
+        "models: [{name: a, path: a.gguf}]\nroutes: [{name: r, match: {header: {X-Team: blue}}}]",
+        "models: [{name: a, path: a.gguf}]\ngrace: 5s",
+        "models: [{name: a, path: a.gguf}]\nhosts: [h.example]"};
+    char id[65], again[65], seen[SRN_LEN(others)][65];
+    id_of("models: [{name: a, path: a.gguf}]\ngrace: 30s\n", id, NULL);
+    id_of("# the same\nmodels:\n  - path: a.gguf\n    name: 'a'\n", again, NULL);
+    assert_string_equal(id, again);
+    for (size_t i = 0; i < SRN_LEN(others); i++) {
+        id_of(others[i], seen[i], NULL);
+        assert_string_not_equal(seen[i], id);
+        for (size_t k = 0; k < i; k++) assert_string_not_equal(seen[i], seen[k]);
+    }
+}
+
+static void the_text_of_a_configuration_has_no_secrets(void **state) {
+    (void)state;
+    srn_config c = parsed("models: [{name: a, path: a.gguf}]\n"
+                          "routes: [{name: r, match: {header: {Authorization: Bearer sesame}}}]");
+    c.ledger.where = "postgresql://serin:sesame@db.example:5432/calls?password=sesame&sslmode=require";
+    srn_buf json;
+    char id[65];
+    srn_buf_init(&json, 65536);
+    assert_int_equal(srn_config_identity(&c, &json, id, NULL), SRN_OK);
+    assert_null(strstr(json.data, "sesame"));
+    assert_non_null(strstr(json.data, "postgresql://serin@db.example:5432/calls?sslmode=require"));
+    c.ledger.where = "postgresql://db.example/calls";
+    srn_buf_clear(&json);
+    assert_int_equal(srn_config_identity(&c, &json, id, NULL), SRN_OK);
+    assert_non_null(strstr(json.data, "\"where\":\"postgresql://db.example/calls\""));
+    srn_buf_done(&json);
+    srn_config_done(&c);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_key_is_read),
@@ -316,6 +366,8 @@ int main(void) {
         cmocka_unit_test(the_first_route_that_matches_is_taken),
         cmocka_unit_test(a_secret_finds_its_key),
         cmocka_unit_test(a_wrong_key_file_is_refused_without_showing_secrets),
+        cmocka_unit_test(the_id_follows_every_setting_and_not_its_spelling),
+        cmocka_unit_test(the_text_of_a_configuration_has_no_secrets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
