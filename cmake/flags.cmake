@@ -18,7 +18,7 @@ if(SERIN_SANITIZE)
   target_link_options(serin_flags INTERFACE -fsanitize=${SERIN_SANITIZE})
 endif()
 
-# Files in x86/ and arm/ are compiled for that architecture only.
+# Files in x86/ and arm/ are compiled for that architecture only; src/cpu/simd has what both include, and plain C.
 set(SERIN_X86 OFF)
 set(SERIN_ARM OFF)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")

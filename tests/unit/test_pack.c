@@ -1,5 +1,5 @@
-/* Packing at every x86 level makes the bytes of the scalar packer: all types, shapes with tails, panels split
- * at random. Nothing outside the panels is written, and no byte after the last row is read. SERIN_SEED
+/* Packing at every SIMD level makes the bytes of the scalar packer: all types, shapes with tails, panels
+ * split at random. Nothing outside the panels is written, and no byte after the last row is read. SERIN_SEED
  * repeats a run; the seed is printed.
  */
 #include <setjmp.h>
@@ -13,7 +13,7 @@
 
 #include "cpu/cpu_internal.h"
 #if defined(__x86_64__)
-#include "cpu/x86/layout.h"
+#include "cpu/simd/layout.h"
 
 #define GUARD 64
 
@@ -65,7 +65,7 @@ static void check_shape(const srn_kernels *k, srn_type type, uint32_t rows, uint
     uint8_t *want = guarded_new(bytes), *got = guarded_new(bytes);
     w.raw = raw.data;
     w.panels = want + GUARD;
-    srn__x86_pack(&w, 0, n);
+    srn__simd_pack(&w, 0, n);
     w.panels = got + GUARD;
     k->pack(&w, cut, n);
     k->pack(&w, 0, cut);

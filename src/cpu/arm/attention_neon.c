@@ -1,5 +1,5 @@
-/* Attention for arm64; see cpu/x86/attention_x86.h. */
-#include "cpu/x86/attention_x86.h"
+/* Attention for arm64; see cpu/simd/attention.h. */
+#include "cpu/simd/attention.h"
 
 bool srn__attention_neon(const srn_attn *a, void *scratch) {
     return attention(a, scratch);

@@ -5,7 +5,7 @@
 #ifndef SRN_CPU_ARM_DOT_NEON_H
 #define SRN_CPU_ARM_DOT_NEON_H
 
-#include "cpu/x86/lanes_x86.h"
+#include "cpu/simd/lanes.h"
 
 typedef srn__act_plane act_group;
 SRN__INLINE uint32_t act_groups(uint32_t planes) {

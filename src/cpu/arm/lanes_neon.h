@@ -1,11 +1,10 @@
-/* The lanes of cpu/x86/lanes_x86.h with NEON: 16 lanes of 32 bits in four registers, and a group's codes and
+/* The lanes of cpu/simd/lanes.h with NEON: 16 lanes of 32 bits in four registers, and a group's codes and
  * scales. A quad is unpacked when its product is formed, because a group of codes takes all 32 registers.
  */
 #ifndef SRN_CPU_ARM_LANES_NEON_H
 #define SRN_CPU_ARM_LANES_NEON_H
 
 #include "cpu/arm/unpack_neon.h"
-#include "cpu/x86/v16.h"
 
 typedef struct i32x16 {
     int32x4_t v[4];
@@ -19,11 +18,6 @@ typedef struct i32x16 {
 SRN__INLINE i32x16 lanes_set1(int32_t x) {
     int32x4_t v = vdupq_n_s32(x);
     return (i32x16){{v, v, v, v}};
-}
-SRN__INLINE i32x16 lanes_broadcast(const void *p) {
-    int32_t x;
-    memcpy(&x, p, sizeof x);
-    return lanes_set1(x);
 }
 SRN__INLINE i32x16 lanes_load(const int32_t *p) {
     return (i32x16){{vld1q_s32(p), vld1q_s32(p + 4), vld1q_s32(p + 8), vld1q_s32(p + 12)}};
@@ -52,18 +46,13 @@ SRN__INLINE i32x16 lanes_times_zero(i32x16 a, int zero) {
 #undef TIMES
 }
 
-/* -zero * (sum of codes): the start value that takes the weights' offset out again. */
-SRN__INLINE i32x16 start_value(const int32_t *neg_sum, int zero) {
-    return lanes_times_zero(lanes_broadcast(neg_sum), zero);
-}
-
 typedef struct group_codes {
     srn_type type;
     bool expanded; /* a byte each, as quad() gives them */
     stored_at at;
 } group_codes;
 SRN__INLINE void load_codes(srn_type type, const uint8_t *panel, uint32_t g, group_codes *ret) {
-    *ret = (group_codes){type, false, stored_group(srn__x86_type_of(type), panel, g)};
+    *ret = (group_codes){type, false, stored_group(srn__simd_type_of(type), panel, g)};
 }
 SRN__INLINE void expanded_codes(const srn__expanded *e, group_codes *ret) {
     *ret = (group_codes){SRN_Q8_0, true, {.codes = e->q[0][0]}};
@@ -83,7 +72,7 @@ typedef struct scales {
     i32x16 sc0, sc1, mn0, mn1;
 } scales;
 SRN__INLINE void load_group_scales(srn_type type, const uint8_t *panel, uint32_t g, scales *s) {
-    const stored_at at = stored_group(srn__x86_type_of(type), panel, g);
+    const stored_at at = stored_group(srn__simd_type_of(type), panel, g);
     SRN__UNROLL for (int i = 0; i < 4; i++) {
         scales4 p = {0};
         load_scales(type, at, i, &p);

@@ -1,10 +1,10 @@
 /* The matrix product for arm64 with the dot product extension: sdot. Reached through the kernel table; see
- * cpu/x86/matmul_x86.h. */
+ * cpu/simd/matmul.h. */
 #include "cpu/arm/tiles_neon.h"
 #include "cpu/arm/dot_neon.h"
-#include "cpu/x86/gemm_x86.h"
+#include "cpu/simd/gemm.h"
 #include "cpu/arm/quantize_neon.h"
-#include "cpu/x86/matmul_x86.h"
+#include "cpu/simd/matmul.h"
 
 void srn__kernels_dotprod_matmul(srn_kernels *k) {
     fill_matmul(k);

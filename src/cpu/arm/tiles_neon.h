@@ -1,4 +1,4 @@
-/* The tiles of the arm64 levels; see cpu/x86/gemm_x86.h. 32 registers of 16 bytes hold the sums of four
+/* The tiles of the arm64 levels; see cpu/simd/gemm.h. 32 registers of 16 bytes hold the sums of four
  * columns and what they are made of. */
 #ifndef SRN_CPU_ARM_TILES_NEON_H
 #define SRN_CPU_ARM_TILES_NEON_H

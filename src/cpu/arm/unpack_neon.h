@@ -1,5 +1,5 @@
-/* NEON: from packed panels (cpu/x86/layout.h) to codes and scales in registers, four rows ("part" 0 to 3 of a
- * panel) at a time. Codes of types whose zero is 128 come without it, as signed bytes; the others' q + zero
+/* NEON: from packed panels (cpu/simd/layout.h) to codes and scales in registers, four rows ("part" 0 to 3 of
+ * a panel) at a time. Codes of types whose zero is 128 come without it, as signed bytes; the others' q + zero
  * are at most 126, so that signed products take them too. Included by the arm64 translation units.
  */
 #ifndef SRN_CPU_ARM_UNPACK_NEON_H
@@ -7,7 +7,7 @@
 
 #include <arm_neon.h>
 
-#include "cpu/x86/layout.h"
+#include "cpu/simd/layout.h"
 
 /* Where one group of a panel lies. */
 typedef struct stored_at {
@@ -15,7 +15,7 @@ typedef struct stored_at {
     uint32_t i; /* the group in its record */
 } stored_at;
 
-SRN__INLINE stored_at stored_group(srn__x86_type t, const uint8_t *panel, uint32_t g) {
+SRN__INLINE stored_at stored_group(srn__simd_type t, const uint8_t *panel, uint32_t g) {
     return (stored_at){panel + srn__codes_at(t, g), panel + srn__record_at(t, g), g % t.record_groups};
 }
 
@@ -75,7 +75,7 @@ SRN__INLINE uint8x16_t load_delta(srn_type type, stored_at at, int j, int part) 
 
 /* Quad j of rows 4*part on. `type` is a constant. */
 SRN__INLINE int8x16_t load_quad(srn_type type, stored_at at, int j, int part) {
-    const srn__x86_type t = srn__x86_type_of(type);
+    const srn__simd_type t = srn__simd_type_of(type);
     uint8x16_t v;
     switch (t.bits) {
     case 1:
@@ -180,7 +180,7 @@ SRN__INLINE float32x4_t load_ue4m3(const uint8_t *p) {
 
 /* The scales of a group, rows 4*part on. `type` is a constant. */
 SRN__INLINE void load_scales(srn_type type, stored_at at, int part, scales4 *s) {
-    const uint32_t groups = srn__x86_type_of(type).record_groups;
+    const uint32_t groups = srn__simd_type_of(type).record_groups;
     const uint8_t *record = at.record;
     switch (type) {
     case SRN_Q4_1:

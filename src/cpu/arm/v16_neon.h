@@ -1,5 +1,5 @@
-/* v16 (cpu/x86/v16.h) with NEON: sixteen binary32 lanes in four registers. Every operation is IEEE's, lane by
- * lane, with the results of the x86 form, also for NaN in minimum and maximum. For arm64 only.
+/* v16 (cpu/simd/v16.h) with NEON: sixteen binary32 lanes in four registers. Every operation is IEEE's, lane
+ * by lane, with the results of the x86 form, also for NaN in minimum and maximum. For arm64 only.
  */
 #ifndef SRN_CPU_ARM_V16_NEON_H
 #define SRN_CPU_ARM_V16_NEON_H

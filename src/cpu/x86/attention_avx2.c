@@ -1,5 +1,5 @@
-/* Attention for AVX2; see attention_x86.h. */
-#include "cpu/x86/attention_x86.h"
+/* Attention for AVX2; see cpu/simd/attention.h. */
+#include "cpu/simd/attention.h"
 
 bool srn__attention_avx2(const srn_attn *a, void *scratch) {
     return attention(a, scratch);

@@ -4,7 +4,7 @@
 
 #include <immintrin.h>
 
-#include "cpu/x86/layout.h"
+#include "cpu/simd/layout.h"
 
 SRN__INLINE int32_t greatest_of_8(__m256i v) {
     __m128i m = _mm_max_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));

@@ -5,7 +5,7 @@
  */
 #include <immintrin.h>
 
-#include "cpu/x86/layout.h"
+#include "cpu/simd/layout.h"
 
 typedef __m256i v8; /* 8 dwords: rows 0-7 or 8-15 of a panel */
 
@@ -309,7 +309,7 @@ SRN__INLINE void put_q3_k(const quads *low, uint32_t k, const quads *third, uint
 }
 
 SRN__INLINE void scales_by_row(srn_type type, const uint8_t *src, size_t stride, uint8_t *dst) {
-    for (uint32_t r = 0; r < SRN_PANEL; r++) srn__x86_put_scales(type, dst, 0, r, src + r * stride);
+    for (uint32_t r = 0; r < SRN_PANEL; r++) srn__simd_put_scales(type, dst, 0, r, src + r * stride);
 }
 
 /* Q3_K: third bits [32], bit g of byte e of group g; qs[64] as Q2_K's; scales and d. */
@@ -451,7 +451,7 @@ SRN__INLINE uint32_t signs_at(srn_type type, const uint8_t *block, uint32_t c) {
 static void grid_of(srn_type type, grid *g) {
     const grid_type t = grid_type_of(type);
     const int8_t *table = srn__code_table(type);
-    uint32_t weights = 256u / t.per_block, stored_bits = srn__x86_type_of(type).bits;
+    uint32_t weights = 256u / t.per_block, stored_bits = srn__simd_type_of(type).bits;
     for (uint32_t first = 0; first < t.indices; first += t.per_block) {
         uint8_t block[256] = {0}, codes[256];
         srn_group decoded[8];
@@ -491,7 +491,7 @@ SRN__INLINE void grid_codes(srn_type type, const grid *g, const uint8_t *block, 
 
 SRN__INLINE void pack_grid(srn_type type, const srn_packed *w, const grid *g, const uint8_t *raw,
                            uint8_t *panel) {
-    const srn__x86_type t = srn__x86_type_of(type);
+    const srn__simd_type t = srn__simd_type_of(type);
     uint32_t block_bytes = srn_type_get((uint32_t)type)->block_bytes;
     for (uint32_t b = 0; b < w->cols / 256; b++) {
         uint64_t codes[SRN_PANEL][32];
@@ -580,7 +580,7 @@ static pack_record *record_of(srn_type type) {
 
 static void pack_codes(const srn_packed *w, pack_record *record, const uint8_t *raw, uint8_t *panel) {
     const srn_type_info *info = srn_type_get((uint32_t)w->type);
-    srn__x86_type t = srn__x86_type_of(w->type);
+    srn__simd_type t = srn__simd_type_of(w->type);
     uint32_t groups = w->cols / SRN_GROUP, per_block = info->block_elems / SRN_GROUP;
     for (uint32_t g = 0; g < groups; g += t.record_groups)
         record(raw + (size_t)(g / per_block) * info->block_bytes, w->row_bytes,
@@ -638,12 +638,12 @@ static void pack_panel(const srn_packed *w, pack_record *record, uint32_t p) {
         pack_words(w, raw, panel);
 }
 
-void srn__x86_pack_avx2(const srn_packed *w, uint32_t p0, uint32_t p1) {
+void srn__simd_pack_avx2(const srn_packed *w, uint32_t p0, uint32_t p1) {
     pack_record *record = record_of(w->type);
     pack_grid_fn *packer = grid_packer_of(w->type);
     bool here = record || packer || w->type == SRN_F32 || w->type == SRN_F16 || w->type == SRN_BF16;
     uint32_t whole = here ? SRN_MIN(p1, w->rows / SRN_PANEL) : p0;
     if (packer && p0 < whole) pack_grid_panels(w, packer, p0, whole);
     for (uint32_t p = p0; p < whole && !packer; p++) pack_panel(w, record, p);
-    if (SRN_MAX(p0, whole) < p1) srn__x86_pack(w, SRN_MAX(p0, whole), p1);
+    if (SRN_MAX(p0, whole) < p1) srn__simd_pack(w, SRN_MAX(p0, whole), p1);
 }

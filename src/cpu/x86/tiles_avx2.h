@@ -1,4 +1,4 @@
-/* The tiles of AVX2; see gemm_x86.h. */
+/* The tiles of AVX2; see cpu/simd/gemm.h. */
 #ifndef SRN_CPU_X86_TILES_AVX2_H
 #define SRN_CPU_X86_TILES_AVX2_H
 

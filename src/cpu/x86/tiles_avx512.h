@@ -1,4 +1,4 @@
-/* The tiles of both AVX-512 levels; see gemm_x86.h. */
+/* The tiles of both AVX-512 levels; see cpu/simd/gemm.h. */
 #ifndef SRN_CPU_X86_TILES_AVX512_H
 #define SRN_CPU_X86_TILES_AVX512_H
 

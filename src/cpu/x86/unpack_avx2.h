@@ -1,12 +1,12 @@
-/* AVX2: from packed panels (layout.h) to stored codes and scales in registers, 8 rows at a time. Included by
- * the AVX2 translation unit only, whose flags it needs.
+/* AVX2: from packed panels (cpu/simd/layout.h) to stored codes and scales in registers, 8 rows at a time.
+ * Included by the AVX2 translation unit only, whose flags it needs.
  */
 #ifndef SRN_CPU_X86_UNPACK_AVX2_H
 #define SRN_CPU_X86_UNPACK_AVX2_H
 
 #include <immintrin.h>
 
-#include "cpu/x86/layout.h"
+#include "cpu/simd/layout.h"
 
 /* Where one group of a panel lies. */
 typedef struct stored_at {
@@ -14,7 +14,7 @@ typedef struct stored_at {
     uint32_t i; /* the group in its record */
 } stored_at;
 
-SRN__INLINE stored_at stored_group(srn__x86_type t, const uint8_t *panel, uint32_t g) {
+SRN__INLINE stored_at stored_group(srn__simd_type t, const uint8_t *panel, uint32_t g) {
     return (stored_at){panel + srn__codes_at(t, g), panel + srn__record_at(t, g), g % t.record_groups};
 }
 
@@ -71,7 +71,7 @@ SRN__INLINE __m256i load_delta(srn_type type, stored_at at, int j, int half) {
 
 /* Quad j of rows 8*half on as bytes, each q + zero. `type` is a constant. */
 SRN__INLINE __m256i load_quad(srn_type type, stored_at at, int j, int half) {
-    const srn__x86_type t = srn__x86_type_of(type);
+    const srn__simd_type t = srn__simd_type_of(type);
     __m256i v;
     switch (t.bits) {
     case 1:
@@ -181,7 +181,7 @@ SRN__INLINE __m256 load_ue4m3(const uint8_t *p) {
 
 /* The scales of a group, rows 8*half on. `type` is a constant. */
 SRN__INLINE void load_scales(srn_type type, stored_at at, int half, scales8 *s) {
-    const uint32_t groups = srn__x86_type_of(type).record_groups;
+    const uint32_t groups = srn__simd_type_of(type).record_groups;
     const uint8_t *record = at.record;
     switch (type) {
     case SRN_Q4_1:

@@ -1,12 +1,12 @@
-/* AVX-512: from packed panels (layout.h) to stored codes and scales in registers. Included by the two AVX-512
- * translation units only, whose flags it needs.
+/* AVX-512: from packed panels (cpu/simd/layout.h) to stored codes and scales in registers. Included by the
+ * two AVX-512 translation units only, whose flags it needs.
  */
 #ifndef SRN_CPU_X86_UNPACK_AVX512_H
 #define SRN_CPU_X86_UNPACK_AVX512_H
 
 #include <immintrin.h>
 
-#include "cpu/x86/layout.h"
+#include "cpu/simd/layout.h"
 
 /* One group of 16 rows; what the form does not use is undefined. */
 typedef struct scales16 {
@@ -103,7 +103,7 @@ SRN__INLINE void unpack_nibbles(const uint8_t *src, int bits, __m512i w[SRN__QUA
 /* The entries of a type's table, plus its zero, four times. */
 SRN__INLINE __m512i load_table(srn_type type) {
     __m128i t = _mm_loadu_si128((const void *)srn__code_table(type));
-    t = _mm_add_epi8(t, _mm_set1_epi8((char)srn__x86_type_of(type).zero));
+    t = _mm_add_epi8(t, _mm_set1_epi8((char)srn__simd_type_of(type).zero));
     return _mm512_broadcast_i32x4(t);
 }
 
@@ -132,7 +132,7 @@ SRN__INLINE void load_deltas(srn_type type, const uint8_t *record, uint32_t i, _
  * `type` is a constant. */
 SRN__INLINE void unpack_codes(srn_type type, const uint8_t *record, const uint8_t *codes, uint32_t g,
                               __m512i w[SRN__QUADS]) {
-    const srn__x86_type t = srn__x86_type_of(type);
+    const srn__simd_type t = srn__simd_type_of(type);
     if (type == SRN_IQ1_S || type == SRN_IQ1_M) {
         __m512i third[4];
         load_deltas(type, record, g % t.record_groups, third);
@@ -239,7 +239,7 @@ SRN__INLINE __m512 load_ue4m3(const uint8_t *p) {
 
 /* The scales of group g of a panel, `record` its record. `type` is a constant. */
 SRN__INLINE void load_scales(srn_type type, const uint8_t *record, uint32_t g, scales16 *s) {
-    const uint32_t groups = srn__x86_type_of(type).record_groups, i = g % groups;
+    const uint32_t groups = srn__simd_type_of(type).record_groups, i = g % groups;
     switch (type) {
     case SRN_Q4_1:
     case SRN_Q5_1:

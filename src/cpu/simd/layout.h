@@ -1,29 +1,40 @@
-/* cpu/x86: the memory layouts that the x86 kernels share: packed panels, expanded groups, activations.
+/* The memory layouts that all SIMD levels share: packed panels, expanded groups, activations.
  *
  * A packed panel is 16 rows: a sequence of records, each the scales and then the codes of a few groups of 32,
  * because one ascending stream is what memory delivers fastest. The last record ends with the last group.
- *   codes of a group, 64*bits bytes. A vector of 64 bytes is 16 rows (dwords) of 4 consecutive k (a quad).
- *     8 bits: quads 0..7, stored = q + zero.
- *     4, 5, 6 bits: vector j (0..3) has quad j in its low and quad j+4 in its high nibbles. Before them
- *       5 bits: one vector whose byte i has in bit j the fifth bit of element i of quad j;
- *       6 bits: two vectors; byte i of vector h has in bits 2f, 2f+1 the upper bits of element i of quad
- * 4h+f. 3 bits: vector j (0..2) has quads 2j and 2j+1 in bits 0..2 and 3..5; quad 6 has its lower two bits in
- * the top two of vector 0 and its third in bit 6 of vector 2, quad 7 likewise in vector 1 and bit 7. 2 bits:
- * vector h (0, 1) has quad 4h+f in bits 2f, 2f+1. 1 bit: bit j is quad j; stored = (q + 1) / 2. Types with a
- * table (srn__code_table) store which entry of it a code is. scales, [16] each, f16 unless stated: Q4_0 Q5_0
- * Q8_0 IQ4_NL Q2_0 Q1_0 TQ1_0 TQ2_0: two d, each of half the groups of the record. Q4_1 Q5_1: d, m. Q4_K
- * Q5_K: the 12 scale bytes of a row as 3 vectors of dwords, then d, dmin. Q2_K: bytes of scale and minimum (a
- * nibble each) of each half group, then d, dmin. Q3_K Q6_K: int8 sc0[16], sc1[16] of each group, then d, then
- * 32 unused bytes. IQ4_XS: int8 scales of each group, then d, then 32 unused bytes. IQ2_XXS IQ3_XXS IQ3_S
- * IQ1_S: dwords of 8 nibbles, one a group (of IQ1_S three bits of scale, above them the delta's sign), then
- * d, then 32 unused bytes. IQ2_XS IQ2_S IQ1_M: two vectors of dwords of 4 bytes, one a group, a nibble for
- * each half; then d, then 32 bytes, unused but for IQ1_M: its nibbles are three bits of scale and the sign of
- * the half's first delta, bit 2g+h of the words is the sign of the second delta of half h of group g. MXFP4:
- * the byte of each group. NVFP4: the byte of each half, 0 for those that count as 0. F32, F16 and BF16 panels
- * are [k][16]; F64 is packed as F32.
+ *
+ * The codes of a group take 64*bits bytes. A vector of 64 bytes is 16 rows (dwords) of 4 consecutive k (a
+ * quad).
+ * - 8 bits: quads 0..7, stored = q + zero.
+ * - 4, 5, 6 bits: vector j (0..3) has quad j in its low and quad j+4 in its high nibbles. Before them, of
+ *   5 bits, one vector whose byte i has in bit j the fifth bit of element i of quad j; of 6 bits two
+ *   vectors: byte i of vector h has in bits 2f, 2f+1 the upper bits of element i of quad 4h+f.
+ * - 3 bits: vector j (0..2) has quads 2j and 2j+1 in bits 0..2 and 3..5; quad 6 has its lower two bits in
+ *   the top two of vector 0 and its third in bit 6 of vector 2, quad 7 likewise in vector 1 and bit 7.
+ * - 2 bits: vector h (0, 1) has quad 4h+f in bits 2f, 2f+1.
+ * - 1 bit: bit j is quad j; stored = (q + 1) / 2.
+ *
+ * Types with a table (srn__code_table) store which entry of it a code is.
+ *
+ * Scales, [16] each, f16 unless stated:
+ * - Q4_0 Q5_0 Q8_0 IQ4_NL Q2_0 Q1_0 TQ1_0 TQ2_0: two d, each of half the groups of the record.
+ * - Q4_1 Q5_1: d, m.
+ * - Q4_K Q5_K: the 12 scale bytes of a row as 3 vectors of dwords, then d, dmin.
+ * - Q2_K: bytes of scale and minimum (a nibble each) of each half group, then d, dmin.
+ * - Q3_K Q6_K: int8 sc0[16], sc1[16] of each group, then d, then 32 unused bytes.
+ * - IQ4_XS: int8 scales of each group, then d, then 32 unused bytes.
+ * - IQ2_XXS IQ3_XXS IQ3_S IQ1_S: dwords of 8 nibbles, one a group (of IQ1_S three bits of scale, above
+ *   them the delta's sign), then d, then 32 unused bytes.
+ * - IQ2_XS IQ2_S IQ1_M: two vectors of dwords of 4 bytes, one a group, a nibble for each half; then d,
+ *   then 32 bytes, unused but for IQ1_M: its nibbles are three bits of scale and the sign of the half's
+ *   first delta, bit 2g+h of the words is the sign of the second delta of half h of group g.
+ * - MXFP4: the byte of each group.
+ * - NVFP4: the byte of each half, 0 for those that count as 0.
+ *
+ * F32, F16 and BF16 panels are [k][16] in the order of srn__float_at; F64 is packed as F32.
  */
-#ifndef SRN_CPU_X86_LAYOUT_H
-#define SRN_CPU_X86_LAYOUT_H
+#ifndef SRN_CPU_SIMD_LAYOUT_H
+#define SRN_CPU_SIMD_LAYOUT_H
 
 #include "cpu/cpu_internal.h"
 
@@ -43,65 +54,65 @@
 /* ---- types ---- */
 
 /* How a type with integer codes is packed, and what its codes are in products. */
-typedef struct srn__x86_type {
+typedef struct srn__simd_type {
     uint8_t bits;          /* stored bits of a code: 1 to 6 or 8 */
     uint8_t code_bits;     /* bits that an unpacked code, q + zero, needs; it decides what zero is */
     uint8_t zero;          /* 0 or a power of two */
     uint8_t record_groups; /* groups of a record */
     uint16_t scale_bytes;  /* bytes of a record's scales, a multiple of 64 */
-} srn__x86_type;
+} srn__simd_type;
 
 /* A constant where the type is one. */
-SRN__INLINE srn__x86_type srn__x86_type_of(srn_type type) {
+SRN__INLINE srn__simd_type srn__simd_type_of(srn_type type) {
     switch (type) {
     case SRN_Q1_0:
-        return (srn__x86_type){1, 2, 1, 8, 64};
+        return (srn__simd_type){1, 2, 1, 8, 64};
     case SRN_Q2_0:
-        return (srn__x86_type){2, 2, 1, 4, 64};
+        return (srn__simd_type){2, 2, 1, 4, 64};
     case SRN_TQ1_0:
     case SRN_TQ2_0:
-        return (srn__x86_type){2, 2, 1, 16, 64};
+        return (srn__simd_type){2, 2, 1, 16, 64};
     case SRN_Q2_K:
-        return (srn__x86_type){2, 2, 0, 8, 320};
+        return (srn__simd_type){2, 2, 0, 8, 320};
     case SRN_Q3_K:
-        return (srn__x86_type){3, 3, 4, 8, 320};
+        return (srn__simd_type){3, 3, 4, 8, 320};
     case SRN_Q4_0:
-        return (srn__x86_type){4, 4, 8, 2, 64};
+        return (srn__simd_type){4, 4, 8, 2, 64};
     case SRN_Q4_1:
-        return (srn__x86_type){4, 4, 0, 1, 64};
+        return (srn__simd_type){4, 4, 0, 1, 64};
     case SRN_Q4_K:
-        return (srn__x86_type){4, 4, 0, 8, 256};
+        return (srn__simd_type){4, 4, 0, 8, 256};
     case SRN_Q5_0:
-        return (srn__x86_type){5, 5, 16, 2, 64};
+        return (srn__simd_type){5, 5, 16, 2, 64};
     case SRN_Q5_1:
-        return (srn__x86_type){5, 5, 0, 1, 64};
+        return (srn__simd_type){5, 5, 0, 1, 64};
     case SRN_Q5_K:
-        return (srn__x86_type){5, 5, 0, 8, 256};
+        return (srn__simd_type){5, 5, 0, 8, 256};
     case SRN_Q6_K:
-        return (srn__x86_type){6, 6, 32, 8, 320};
+        return (srn__simd_type){6, 6, 32, 8, 320};
     case SRN_IQ1_S:
-        return (srn__x86_type){2, 5, 16, 8, 128};
+        return (srn__simd_type){2, 5, 16, 8, 128};
     case SRN_IQ1_M:
-        return (srn__x86_type){2, 5, 16, 8, 192};
+        return (srn__simd_type){2, 5, 16, 8, 192};
     case SRN_IQ2_XXS:
-        return (srn__x86_type){3, 7, 64, 8, 128};
+        return (srn__simd_type){3, 7, 64, 8, 128};
     case SRN_IQ2_XS:
     case SRN_IQ2_S:
-        return (srn__x86_type){3, 7, 64, 8, 192};
+        return (srn__simd_type){3, 7, 64, 8, 192};
     case SRN_IQ3_XXS:
-        return (srn__x86_type){4, 7, 64, 8, 128};
+        return (srn__simd_type){4, 7, 64, 8, 128};
     case SRN_IQ3_S:
-        return (srn__x86_type){4, 5, 16, 8, 128};
+        return (srn__simd_type){4, 5, 16, 8, 128};
     case SRN_IQ4_NL:
-        return (srn__x86_type){4, 8, 128, 2, 64};
+        return (srn__simd_type){4, 8, 128, 2, 64};
     case SRN_IQ4_XS:
-        return (srn__x86_type){4, 8, 128, 8, 192};
+        return (srn__simd_type){4, 8, 128, 8, 192};
     case SRN_MXFP4:
-        return (srn__x86_type){4, 5, 16, 4, 64};
+        return (srn__simd_type){4, 5, 16, 4, 64};
     case SRN_NVFP4:
-        return (srn__x86_type){4, 5, 16, 2, 64};
+        return (srn__simd_type){4, 5, 16, 2, 64};
     default:
-        return (srn__x86_type){8, 8, 128, 2, 64}; /* Q8_0 */
+        return (srn__simd_type){8, 8, 128, 2, 64}; /* Q8_0 */
     }
 }
 
@@ -144,14 +155,14 @@ static inline size_t srn__code_bytes(uint32_t bits) {
 static inline size_t srn__nibbles_at(uint32_t bits) {
     return (size_t)(bits - 4) * 64;
 }
-static inline size_t srn__record_bytes(srn__x86_type t) {
+static inline size_t srn__record_bytes(srn__simd_type t) {
     return t.scale_bytes + t.record_groups * srn__code_bytes(t.bits);
 }
 /* The record of group g of a panel (its scales come first), and the group's codes in it. */
-static inline size_t srn__record_at(srn__x86_type t, uint32_t g) {
+static inline size_t srn__record_at(srn__simd_type t, uint32_t g) {
     return g / t.record_groups * srn__record_bytes(t);
 }
-static inline size_t srn__codes_at(srn__x86_type t, uint32_t g) {
+static inline size_t srn__codes_at(srn__simd_type t, uint32_t g) {
     return srn__record_at(t, g) + t.scale_bytes + g % t.record_groups * srn__code_bytes(t.bits);
 }
 
@@ -196,12 +207,12 @@ static inline size_t srn__float_at(const srn__float_panel *f, uint32_t r, uint32
     return (size_t)base + (at / f->line * f->set + i) * f->line + at % f->line;
 }
 
-size_t srn__x86_panel_bytes(srn_type type, uint32_t cols);
-void srn__x86_pack(const srn_packed *w, uint32_t p0, uint32_t p1);
+size_t srn__simd_panel_bytes(srn_type type, uint32_t cols);
+void srn__simd_pack(const srn_packed *w, uint32_t p0, uint32_t p1);
 /* The scales of one block of a row, whose first group is i in its record. */
-void srn__x86_put_scales(srn_type type, uint8_t *record, uint32_t i, uint32_t row, const uint8_t *block);
-/* The bytes of srn__x86_pack, quicker. */
-void srn__x86_pack_avx2(const srn_packed *w, uint32_t p0, uint32_t p1);
+void srn__simd_put_scales(srn_type type, uint8_t *record, uint32_t i, uint32_t row, const uint8_t *block);
+/* The bytes of srn__simd_pack, quicker. */
+void srn__simd_pack_avx2(const srn_packed *w, uint32_t p0, uint32_t p1);
 
 /* ---- activations ---- */
 
@@ -248,19 +259,19 @@ static inline size_t srn__act_stride(size_t n) {
 #define SRN__EXPAND_GROUPS 16  /* groups that are expanded at a time: they stay in L1 */
 #define SRN__COLUMN_BLOCK  128 /* columns that an expansion serves, whose sums wait for their tree */
 
-typedef struct srn__x86_scratch {
+typedef struct srn__simd_scratch {
     srn__expanded e[SRN__EXPAND_GROUPS];
     float acc[SRN__COLUMN_BLOCK][SRN_MAX_RUNS][SRN_PANEL]; /* with R runs, a column's first R are used */
-} srn__x86_scratch;
+} srn__simd_scratch;
 
-static inline size_t srn__x86_scratch_bytes(uint32_t k) {
+static inline size_t srn__simd_scratch_bytes(uint32_t k) {
     (void)k;
-    return sizeof(srn__x86_scratch);
+    return sizeof(srn__simd_scratch);
 }
 
 /* Bytes need no unpacking. While 64 columns stay in L2, panels of such codes are read as they are, for so
  * many columns at a time; longer ones had to be read from memory too often. */
-static inline bool srn__x86_reads_bytes(uint32_t bits, uint32_t k, uint32_t planes) {
+static inline bool srn__simd_reads_bytes(uint32_t bits, uint32_t k, uint32_t planes) {
     return bits == 8 && k * planes <= 4096;
 }
 

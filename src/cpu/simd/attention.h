@@ -13,10 +13,10 @@
  * skipped, for adding 0 * v turns -0 into +0 and a NaN of an unwritten position into a NaN: positions that
  * all pairs of a tile see run without checks, the few others with one for each pair.
  */
-#ifndef SRN_CPU_X86_ATTENTION_X86_H
-#define SRN_CPU_X86_ATTENTION_X86_H
+#ifndef SRN_CPU_SIMD_ATTENTION_H
+#define SRN_CPU_SIMD_ATTENTION_H
 
-#include "cpu/x86/v16.h"
+#include "cpu/simd/v16.h"
 
 #define PAIRS SRN__ATTN_PAIRS
 #define BATCH SRN__ATTN_BATCH

@@ -1,8 +1,8 @@
-/* Packing of panels for every x86 level: the layouts of layout.h in plain C. Called while a model is loaded,
- * on any thread; no memory of its own. It refuses nothing. What repack_avx2.c has is done there, quicker and
- * to the same bytes.
+/* Packing of panels for every SIMD level: the layouts of layout.h in plain C. Called while a model is loaded,
+ * on any thread; no memory of its own. It refuses nothing. What x86/repack_avx2.c has is done there, quicker
+ * and to the same bytes.
  */
-#include "cpu/x86/layout.h"
+#include "cpu/simd/layout.h"
 
 #define CHUNK_GROUPS 8 /* groups decoded at a time: a multiple of every type's block */
 
@@ -10,10 +10,10 @@ static uint32_t float_bytes(srn_type type) {
     return type == SRN_F16 || type == SRN_BF16 ? 2 : 4;
 }
 
-size_t srn__x86_panel_bytes(srn_type type, uint32_t cols) {
+size_t srn__simd_panel_bytes(srn_type type, uint32_t cols) {
     if (srn_type_get((uint32_t)type)->form == SRN_FORM_FLOAT)
         return srn_align_up((uint64_t)cols * SRN_PANEL * float_bytes(type), 64);
-    srn__x86_type t = srn__x86_type_of(type);
+    srn__simd_type t = srn__simd_type_of(type);
     uint32_t groups = cols / SRN_GROUP, rest = groups % t.record_groups;
     size_t last = rest ? t.scale_bytes + rest * srn__code_bytes(t.bits) : 0;
     return groups / t.record_groups * srn__record_bytes(t) + last;
@@ -79,7 +79,7 @@ typedef struct stored {
 } stored;
 
 static void stored_of(srn_type type, stored *s) {
-    const srn__x86_type t = srn__x86_type_of(type);
+    const srn__simd_type t = srn__simd_type_of(type);
     const int8_t *table = srn__code_table(type);
     memset(s, 0, sizeof *s);
     for (int q = -128; q < 128; q++) s->of[q + 128] = (uint8_t)(t.bits == 1 ? (q + 1) / 2 : q + t.zero);
@@ -150,10 +150,10 @@ static void put_scales_iq2(uint8_t *record, uint32_t row, const uint8_t *block, 
 /* One d for half the record, at the block's beginning or of TQ at its end. */
 static void put_shared_d(srn_type type, uint8_t *record, uint32_t i, uint32_t row, const uint8_t *block) {
     uint32_t at = type == SRN_TQ1_0 ? 52 : type == SRN_TQ2_0 ? 64 : 0;
-    put_half(record + i / (srn__x86_type_of(type).record_groups / 2u) * 32, row, block + at);
+    put_half(record + i / (srn__simd_type_of(type).record_groups / 2u) * 32, row, block + at);
 }
 
-void srn__x86_put_scales(srn_type type, uint8_t *record, uint32_t i, uint32_t row, const uint8_t *block) {
+void srn__simd_put_scales(srn_type type, uint8_t *record, uint32_t i, uint32_t row, const uint8_t *block) {
     switch (type) {
     case SRN_Q4_1:
     case SRN_Q5_1:
@@ -213,7 +213,7 @@ void srn__x86_put_scales(srn_type type, uint8_t *record, uint32_t i, uint32_t ro
 static void pack_codes_row(const srn_packed *w, const stored *store, const uint8_t *raw, uint32_t row,
                            uint8_t *panel) {
     const srn_type_info *info = srn_type_get((uint32_t)w->type);
-    const srn__x86_type t = srn__x86_type_of(w->type);
+    const srn__simd_type t = srn__simd_type_of(w->type);
     uint32_t groups = w->cols / SRN_GROUP, block_groups = info->block_elems / SRN_GROUP;
     for (uint32_t g = 0; g < groups; g += CHUNK_GROUPS) {
         srn_group decoded[CHUNK_GROUPS];
@@ -229,8 +229,8 @@ static void pack_codes_row(const srn_packed *w, const stored *store, const uint8
         }
         for (uint32_t b = 0; b < n / block_groups; b++) {
             uint32_t first = g + b * block_groups;
-            srn__x86_put_scales(w->type, panel + srn__record_at(t, first), first % t.record_groups, row,
-                                src + (size_t)b * info->block_bytes);
+            srn__simd_put_scales(w->type, panel + srn__record_at(t, first), first % t.record_groups, row,
+                                 src + (size_t)b * info->block_bytes);
         }
     }
 }
@@ -251,7 +251,7 @@ static void pack_floats_row(const srn_packed *w, const uint8_t *raw, uint32_t ro
         }
 }
 
-void srn__x86_pack(const srn_packed *w, uint32_t p0, uint32_t p1) {
+void srn__simd_pack(const srn_packed *w, uint32_t p0, uint32_t p1) {
     stored store;
     if (w->form != SRN_FORM_FLOAT) stored_of(w->type, &store);
     for (uint32_t p = p0; p < p1; p++) {

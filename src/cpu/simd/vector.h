@@ -2,10 +2,10 @@
  * Included once by each ISA's vector file, whose fill function takes the static functions below. Any thread;
  * sizes were checked when the model was loaded.
  */
-#ifndef SRN_CPU_X86_VECTOR_X86_H
-#define SRN_CPU_X86_VECTOR_X86_H
+#ifndef SRN_CPU_SIMD_VECTOR_H
+#define SRN_CPU_SIMD_VECTOR_H
 
-#include "cpu/x86/v16.h"
+#include "cpu/simd/v16.h"
 
 static void rms_norm(const float *x, const float *weight, float eps, uint32_t n, float *y) {
     uint32_t whole = n & ~15u, rest = n % 16;

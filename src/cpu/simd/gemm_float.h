@@ -1,12 +1,12 @@
 /* Products with F32, F16 and BF16 weights (F64 is packed as F32): a lane is a row, a run is one fma chain
  * ascending in k. Chains of several runs or columns are interleaved, because one alone would wait for each
- * fma. Compiled for AVX2 and AVX-512.
+ * fma.
  */
-#ifndef SRN_CPU_X86_FLOAT_X86_H
-#define SRN_CPU_X86_FLOAT_X86_H
+#ifndef SRN_CPU_SIMD_GEMM_FLOAT_H
+#define SRN_CPU_SIMD_GEMM_FLOAT_H
 
-#include "cpu/x86/layout.h"
-#include "cpu/x86/v16.h"
+#include "cpu/simd/layout.h"
+#include "cpu/simd/v16.h"
 
 enum { WEIGHT_F32, WEIGHT_F16, WEIGHT_BF16, N_WEIGHT_KINDS };
 

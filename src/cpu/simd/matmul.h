@@ -1,22 +1,22 @@
-/* The product of a range of panels, for every x86 level: columns go in blocks, panels inside them, runs
- * inside those; a block's running sums wait in scratch for their tree. Included once by each level's
+/* The product of a range of panels, for every level: columns go in blocks, panels inside them, runs inside
+ * those; a block's running sums wait in scratch for their tree. Included once by each level's
  * translation unit, after the kernels of that level:
  *   act_group, act_groups(planes)   a group of activations, and how many are one group of a column
  *   WIDEST(planes), FUSED_COLUMNS   of tiles_*.h
  *   gemm_family(form, bits, planes), natives[]
  *   quantize_group(x, planes, act_group *)
  */
-#ifndef SRN_CPU_X86_MATMUL_X86_H
-#define SRN_CPU_X86_MATMUL_X86_H
+#ifndef SRN_CPU_SIMD_MATMUL_H
+#define SRN_CPU_SIMD_MATMUL_H
 
-#include "cpu/x86/float_x86.h"
+#include "cpu/simd/gemm_float.h"
 
 #define ACC_STRIDE ((size_t)SRN_MAX_RUNS * SRN_PANEL) /* floats between columns of scratch->acc */
 
 /* What stays the same over the panels of one call. */
 typedef struct product {
     const srn_packed *w;
-    srn__x86_type layout;
+    srn__simd_type layout;
     uint32_t planes, groups, runs;
     bool bytes;                       /* panels are read as they are */
     uint32_t start[SRN_MAX_RUNS + 1]; /* elements */
@@ -103,7 +103,7 @@ static void block_gemm(const product *pr, const srn__expanded *e, uint32_t g0, u
 }
 
 static void panel_expanded(const product *pr, uint32_t p, const act_group *const *column, uint32_t n,
-                           const float *y, size_t y_stride, srn__x86_scratch *scratch) {
+                           const float *y, size_t y_stride, srn__simd_scratch *scratch) {
     const srn_packed *w = pr->w;
     uint32_t unit = srn_type_get((uint32_t)w->type)->block_elems / SRN_GROUP;
     const uint8_t *panel = w->panels + p * w->panel_bytes;
@@ -145,7 +145,7 @@ static bool quantize(const srn_act *a, uint32_t c0, uint32_t c1, uint32_t g0, ui
 }
 
 static void block_codes(const product *pr, uint32_t p0, uint32_t p1, const srn_act *a, const uint32_t *cols,
-                        uint32_t n, uint32_t first, float *y, size_t y_stride, srn__x86_scratch *scratch) {
+                        uint32_t n, uint32_t first, float *y, size_t y_stride, srn__simd_scratch *scratch) {
     const act_group *column[SRN__COLUMN_BLOCK];
     for (uint32_t c = 0; c < n; c++) column[c] = act_column(a, cols ? cols[first + c] : first + c);
     for (uint32_t p = p0; p < p1; p++) {
@@ -158,7 +158,7 @@ static void block_codes(const product *pr, uint32_t p0, uint32_t p1, const srn_a
 }
 
 static void block_floats(const product *pr, uint32_t p0, uint32_t p1, const srn_act *a, const uint32_t *cols,
-                         uint32_t n, uint32_t first, float *y, size_t y_stride, srn__x86_scratch *scratch) {
+                         uint32_t n, uint32_t first, float *y, size_t y_stride, srn__simd_scratch *scratch) {
     const srn__float_panel layout = srn__float_panel_of(pr->w->type, pr->w->cols);
     const float *x[SRN__COLUMN_BLOCK];
     for (uint32_t c = 0; c < n; c++) x[c] = a->x + (cols ? cols[first + c] : first + c) * a->x_stride;
@@ -174,10 +174,10 @@ static void matmul(const srn_packed *w, uint32_t p0, uint32_t p1, const srn_act 
     bool is_float = w->form == SRN_FORM_FLOAT;
     product pr = {
         .w = w, .planes = a->planes, .groups = w->cols / SRN_GROUP, .runs = srn__run_count(w->cols)};
-    if (!is_float) pr.layout = srn__x86_type_of(w->type);
+    if (!is_float) pr.layout = srn__simd_type_of(w->type);
     uint32_t unit = srn_type_get((uint32_t)w->type)->block_elems;
     for (uint32_t r = 0; r <= pr.runs; r++) pr.start[r] = srn__run_start(w->cols, unit, r, pr.runs);
-    pr.bytes = !is_float && srn__x86_reads_bytes(pr.layout.bits, w->cols, a->planes);
+    pr.bytes = !is_float && srn__simd_reads_bytes(pr.layout.bits, w->cols, a->planes);
     uint32_t block = pr.bytes ? SRN__COLUMN_BLOCK / 2 : SRN__COLUMN_BLOCK;
     for (uint32_t c = 0; c < n_cols; c += block) {
         uint32_t n = SRN_MIN(block, n_cols - c);
@@ -189,15 +189,15 @@ static void matmul(const srn_packed *w, uint32_t p0, uint32_t p1, const srn_act 
 }
 
 static void fill_matmul(srn_kernels *k) {
-    k->panel_bytes = srn__x86_panel_bytes;
+    k->panel_bytes = srn__simd_panel_bytes;
 #if defined(__x86_64__)
-    k->pack = srn__x86_pack_avx2;
+    k->pack = srn__simd_pack_avx2;
 #else
-    k->pack = srn__x86_pack;
+    k->pack = srn__simd_pack;
 #endif
     k->act_bytes = act_bytes;
     k->quantize = quantize;
-    k->scratch_bytes = srn__x86_scratch_bytes;
+    k->scratch_bytes = srn__simd_scratch_bytes;
     k->matmul = matmul;
 }
 

@@ -1,22 +1,25 @@
-/* Products of integer codes, 16 rows (the lanes) by a tile of columns, group after group, for every x86
- * level. `gemm` kernels read expanded groups and serve every type of a form; `fused` kernels unpack a type's
- * panel in registers, for few columns, where the panel's bytes are what takes the time.
+/* Products of integer codes, 16 rows (the lanes) by a tile of columns, group after group, for every level.
+ * `gemm` kernels read expanded groups and serve every type of a form; `fused` kernels unpack a type's panel
+ * in registers, for few columns, where the panel's bytes are what takes the time.
  *
  * Columns come as pointers to their activations at the first group. Running sums are stored to acc[column]
  * (acc_stride floats apart) and, unless this is the first part of a run, loaded from there, so that a run can
  * be done in parts. Included once by each level's translation unit, after the products of that level
- * (dot_*.h) and these numbers: MAX_TILE           integer columns of the widest tile WIDEST(planes) columns
- * of the widest tile FUSED_COLUMNS      integer columns up to which panels are not expanded FETCH_COLUMNS
- * from so many integer columns on, a group takes longer than its bytes do, and the hardware's prefetchers
- * fall behind; with fewer, fetching by hand only disturbs them SCALES_FIRST       scales are loaded before
- * the codes, as they lie in memory; needs 32 registers TILES(KERNEL, ...) KERNEL(..., columns, planes) for
- * each tile TILE_TABLE(name)   tiles by [planes-1][columns-1]; one that is not there is done by the next
- * wider one
+ * (dot_*.h) and its tiles (tiles_*.h):
+ *
+ * - MAX_TILE: integer columns of the widest tile.
+ * - WIDEST(planes): columns of the widest tile.
+ * - FUSED_COLUMNS: integer columns up to which panels are not expanded.
+ * - FETCH_COLUMNS: from so many integer columns on, a group takes longer than its bytes do, and the
+ *   hardware's prefetchers fall behind; with fewer, fetching by hand only disturbs them.
+ * - REGISTERS: vector registers. With 32, scales are loaded before the codes, as they lie in memory.
+ * - TILES(KERNEL, ...): KERNEL(..., columns, planes) for each tile.
+ * - TILE_TABLE(name): tiles by [planes-1][columns-1]; one that is not there is done by the next wider one.
  */
-#ifndef SRN_CPU_X86_GEMM_X86_H
-#define SRN_CPU_X86_GEMM_X86_H
+#ifndef SRN_CPU_SIMD_GEMM_H
+#define SRN_CPU_SIMD_GEMM_H
 
-#include "cpu/x86/lanes_x86.h"
+#include "cpu/simd/lanes.h"
 
 #define FETCH_AHEAD 3072 /* bytes */
 
@@ -158,7 +161,7 @@ typedef void expand_fn(const uint8_t *panel, uint32_t g0, uint32_t n, srn__expan
 SRN__INLINE void fused(srn_type type, srn_form form, int columns, int planes, const uint8_t *panel,
                        uint32_t g0, uint32_t g1, const act_group *const *column, float *acc,
                        size_t acc_stride) {
-    const srn__x86_type t = srn__x86_type_of(type);
+    const srn__simd_type t = srn__simd_type_of(type);
     v16 f[MAX_TILE];
     const act_group *a[MAX_TILE];
     SRN__UNROLL for (int c = 0; c < columns; c++) f[c] = v16_set1(0.0f);
