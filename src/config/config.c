@@ -8,6 +8,7 @@
 
 #define MAX_FILE_BYTES (1u << 20)
 #define ARENA_BYTES    (16u << 20)
+#define MAX_DEPTH      16
 
 /* MS and DAYS are milliseconds, in 32 and in 64 bits. */
 typedef enum kind { TEXT, BOOL, U32, U64, BYTES, MS, DAYS, I32, TEXTS } kind;
@@ -377,7 +378,7 @@ int srn_config_parse(srn_config *c, srn_str yaml, const char *name, srn_err *err
     reader r = {c, name, err};
     c->file = srn_arena_strndup(&c->arena, name, strlen(name));
     if (!c->file) return srn_fail_nomem(err, strlen(name));
-    int code = srn__yaml_parse(&c->arena, yaml, name, &root, err);
+    int code = srn__yaml_parse(&c->arena, yaml, name, MAX_DEPTH, &root, err);
     if (code) return code;
     if (root->kind != SRN__MAP) return fail_at(&r, root, "a configuration is a mapping: key: value");
     for (const srn__node *n = root->first; n && !code; n = n->next) code = read_top(&r, n);

@@ -18,8 +18,9 @@ typedef struct srn__node {
     struct srn__node *first, *next;
 } srn__node;
 
-/* Parses one document without anchors, aliases and tags, with string keys, none twice, at most 16 deep. An
- * empty document is an empty mapping. Nodes live in the arena. */
-int srn__yaml_parse(srn_arena *a, srn_str text, const char *name, srn__node **ret, srn_err *err);
+/* Parses one document without anchors, aliases and tags, with string keys, none twice, at most max_depth
+ * deep. An empty document is an empty mapping. Nodes live in the arena. */
+int srn__yaml_parse(srn_arena *a, srn_str text, const char *name, uint32_t max_depth, srn__node **ret,
+                    srn_err *err);
 
 #endif

@@ -7,8 +7,8 @@
 
 #include "config/config_internal.h"
 
-#define MAX_DEPTH 16
 #define MAX_NODES 100000
+#define MAX_KEYS  4096 /* of one mapping */
 
 typedef struct reader {
     yaml_parser_t parser;
@@ -17,7 +17,7 @@ typedef struct reader {
     srn_arena *arena;
     const char *name;
     srn_err *err;
-    uint32_t n_nodes;
+    uint32_t n_nodes, max_depth;
 } reader;
 
 static int fail_at(reader *r, yaml_mark_t m, const char *what) {
@@ -39,7 +39,7 @@ static int next(reader *r) {
 static srn__node *new_node(reader *r, srn__node_kind kind) {
     srn__node *n = r->n_nodes++ < MAX_NODES ? srn_arena_alloc(r->arena, sizeof *n) : NULL;
     if (!n) {
-        srn_fail(r->err, SRN_ELIMIT, "%s: larger than a configuration can be", r->name);
+        srn_fail(r->err, SRN_ELIMIT, "%s: too large", r->name);
         return NULL;
     }
     n->kind = kind;
@@ -69,8 +69,9 @@ static int read_key(reader *r, const srn__node *map, char **ret) {
     if (e->type != YAML_SCALAR_EVENT) return fail_at(r, e->start_mark, "a key must be a name");
     if (strlen((const char *)e->data.scalar.value) != e->data.scalar.length)
         return fail_at(r, e->start_mark, "a key holds a NUL byte");
+    if (map->n >= MAX_KEYS) return fail_at(r, e->start_mark, "more than 4,096 keys in one mapping");
     *ret = srn_arena_strndup(r->arena, (const char *)e->data.scalar.value, e->data.scalar.length);
-    if (!*ret) return srn_fail(r->err, SRN_ELIMIT, "%s: larger than a configuration can be", r->name);
+    if (!*ret) return srn_fail(r->err, SRN_ELIMIT, "%s: too large", r->name);
     for (const srn__node *n = map->first; n; n = n->next)
         if (strcmp(n->key, *ret) == 0) {
             char text[200];
@@ -108,14 +109,13 @@ static int read_scalar(reader *r, srn__node *n) {
     if (memchr(text, 0, len)) return fail_at(r, r->event.start_mark, "the value holds a NUL byte");
     n->text = (srn_str){srn_arena_strndup(r->arena, text, len), len};
     n->quoted = r->event.data.scalar.style != YAML_PLAIN_SCALAR_STYLE;
-    return n->text.ptr ? SRN_OK
-                       : srn_fail(r->err, SRN_ELIMIT, "%s: larger than a configuration can be", r->name);
+    return n->text.ptr ? SRN_OK : srn_fail(r->err, SRN_ELIMIT, "%s: too large", r->name);
 }
 
 /* The value that begins with the current event. */
 static int read_value(reader *r, uint32_t depth, srn__node **ret) {
     const yaml_event_t *e = &r->event;
-    if (depth > MAX_DEPTH) return fail_at(r, e->start_mark, "nested too deeply");
+    if (depth > r->max_depth) return fail_at(r, e->start_mark, "nested too deeply");
     bool scalar = e->type == YAML_SCALAR_EVENT, list = e->type == YAML_SEQUENCE_START_EVENT;
     if (e->type == YAML_ALIAS_EVENT || (scalar && e->data.scalar.anchor) ||
         (list && e->data.sequence_start.anchor) ||
@@ -153,9 +153,10 @@ static int read_stream(reader *r, srn__node **ret) {
     return SRN_OK;
 }
 
-int srn__yaml_parse(srn_arena *a, srn_str text, const char *name, srn__node **ret, srn_err *err) {
+int srn__yaml_parse(srn_arena *a, srn_str text, const char *name, uint32_t max_depth, srn__node **ret,
+                    srn_err *err) {
     srn_err none;
-    reader r = {.arena = a, .name = name, .err = err ? err : &none};
+    reader r = {.arena = a, .name = name, .err = err ? err : &none, .max_depth = max_depth};
     if (!yaml_parser_initialize(&r.parser)) return srn_fail_nomem(err, sizeof r.parser);
     yaml_parser_set_encoding(&r.parser, YAML_UTF8_ENCODING);
     yaml_parser_set_input_string(&r.parser, (const unsigned char *)text.ptr, text.len);
