@@ -141,7 +141,7 @@ typedef struct srn_ledger_keys srn_ledger_keys;
 /* dir NULL: keys that live as long as this process (no ledger). */
 int srn_ledger_keys_open(const char *dir, srn_ledger_keys **ret, srn_err *err);
 void srn_ledger_keys_close(srn_ledger_keys *k);
-const srn_ledger_keys *srn_ledger_get_keys(const srn_ledger *l);
+srn_ledger_keys *srn_ledger_get_keys(const srn_ledger *l);
 enum { SRN_KEYED_HASH_CHARS = 64, SRN_KEY_ID_CHARS = 16 };
 /* Keyed hash of a text in a domain ("prompt", "input", "subject", ...), as hex. Pure of anything but the key.
  */
