@@ -103,7 +103,14 @@ void *srn_arena_alloc(srn_arena *a, size_t n); /* zeroed, 16-byte aligned; NULL 
 char *srn_arena_strndup(srn_arena *a, const char *p, size_t n);
 
 /* ---- clock ---- */
-uint64_t srn_now_us(void); /* monotonic microseconds */
+uint64_t srn_now_us(void);  /* monotonic microseconds */
+uint64_t srn_unix_us(void); /* microseconds since 1970, as the machine's clock has them */
+
+/* ---- ULIDs (ulid.c): ids that sort by time, and that nobody can guess ---- */
+enum { SRN_ULID_CHARS = 26, SRN_ULID_BYTES = 16 };
+void srn_ulid_new(char ret[SRN_ULID_CHARS + 1]);
+void srn_ulid_format(const uint8_t id[SRN_ULID_BYTES], char ret[SRN_ULID_CHARS + 1]);
+bool srn_ulid_parse(srn_str text, uint8_t ret[SRN_ULID_BYTES]); /* capitals or small letters */
 
 /* ---- files ---- */
 /* Reads a whole file (or standard input for "-") of at most max_bytes; *ret_data is malloc'd and

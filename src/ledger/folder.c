@@ -1,0 +1,104 @@
+/* The folder of a ledger: where it is by default, how it is made, and the lock that lets one process write
+ * it. Owns nothing but the file descriptor that it hands out; called by srn_ledger_open. Files are readable
+ * by their owner only. Refuses a folder that another process writes, naming it.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "ledger/ledger_internal.h"
+
+int srn__folder_path(const char *dir, const char *name, char *ret, size_t cap, srn_err *err) {
+    int n = snprintf(ret, cap, "%s/%s", dir, name);
+    if (n < 0 || (size_t)n >= cap)
+        return srn_fail(err, SRN_ELIMIT, "%s: the path is too long for a ledger", dir);
+    return SRN_OK;
+}
+
+int srn__folder_make(const char *dir, srn_err *err) {
+    char path[4096];
+    size_t n = strlen(dir);
+    if (!n || n >= sizeof path) return srn_fail(err, SRN_EINVAL, "'%.64s' is no path for a ledger", dir);
+    memcpy(path, dir, n + 1);
+    for (size_t i = 1; i <= n; i++) {
+        if (path[i] != '/' && path[i] != 0) continue;
+        char was = path[i];
+        path[i] = 0;
+        if (mkdir(path, 0700) && errno != EEXIST)
+            return srn_fail(err, SRN_EIO, "%s: the folder could not be made: %s", path, strerror(errno));
+        path[i] = was;
+    }
+    struct stat st;
+    if (stat(dir, &st)) return srn_fail(err, SRN_EIO, "%s: %s", dir, strerror(errno));
+    if (!S_ISDIR(st.st_mode))
+        return srn_fail(err, SRN_EINVAL, "%s: is not a folder; give another place", dir);
+    return SRN_OK;
+}
+
+/* Who has the lock, from what it wrote there; for a sentence, so that anything odd is left out. */
+static int held(const char *dir, int fd, srn_err *err) {
+    char text[1024];
+    ssize_t n = pread(fd, text, sizeof text, 0);
+    json_t *j = n > 0 ? json_loadb(text, (size_t)n, 0, NULL) : NULL;
+    long long pid = (long long)json_integer_value(json_object_get(j, "pid"));
+    const char *address = json_string_value(json_object_get(j, "address"));
+    int code =
+        srn_fail(err, SRN_EBUSY,
+                 "%s: another process writes this ledger (process %lld%s%.200s); stop it, or give another "
+                 "folder with --ledger",
+                 dir, pid, address ? " at " : "", address ? address : "");
+    json_decref(j);
+    return code;
+}
+
+int srn__folder_lock(const char *dir, int *ret_fd, srn_err *err) {
+    char path[4096];
+    int code = srn__folder_path(dir, "lock", path, sizeof path, err);
+    if (code) return code;
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0) return srn_fail(err, SRN_EIO, "%s: %s", path, strerror(errno));
+    if (flock(fd, LOCK_EX | LOCK_NB)) {
+        code = errno == EWOULDBLOCK ? held(dir, fd, err)
+                                    : srn_fail(err, SRN_EIO, "%s: %s", path, strerror(errno));
+        close(fd);
+        return code;
+    }
+    code = srn__folder_sign(fd, NULL, err);
+    if (code)
+        close(fd);
+    else
+        *ret_fd = fd;
+    return code;
+}
+
+int srn__folder_sign(int fd, const char *address, srn_err *err) {
+    json_t *j = json_pack("{sIsn}", "pid", (json_int_t)getpid(), "address");
+    if (j && address) json_object_set_new(j, "address", json_string(address));
+    char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
+    size_t n = text ? strlen(text) : 0;
+    int code = SRN_OK;
+    if (!text)
+        code = srn_fail_nomem(err, 0);
+    else if (ftruncate(fd, 0) || pwrite(fd, text, n, 0) != (ssize_t)n)
+        code = srn_fail(err, SRN_EIO, "the lock of the ledger could not be written: %s", strerror(errno));
+    free(text);
+    json_decref(j);
+    return code;
+}
+
+int srn_ledger_default_dir(srn_buf *ret, srn_err *err) {
+    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+    srn_buf_clear(ret);
+    bool ok;
+    if (state && state[0] == '/')
+        ok = srn_buf_addf(ret, "%s/serin/ledger", state);
+    else if (home && home[0])
+        ok = srn_buf_addf(ret, "%s/.local/state/serin/ledger", home);
+    else
+        return srn_fail(err, SRN_ENOENT,
+                        "neither XDG_STATE_HOME nor HOME is set; say where with --ledger DIR");
+    return ok ? SRN_OK : srn_fail_nomem(err, ret->len);
+}

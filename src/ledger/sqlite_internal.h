@@ -1,0 +1,31 @@
+/* ledger, inside: what the SQLite files share. A connection belongs to one thread at a time. */
+#ifndef SRN_LEDGER_SQLITE_INTERNAL_H
+#define SRN_LEDGER_SQLITE_INTERNAL_H
+
+#include <sqlite3.h>
+
+#include "ledger/ledger_internal.h"
+
+enum {
+    SRN__SQLITE_FORMAT = 1,          /* PRAGMA user_version */
+    SRN__SQLITE_APP_ID = 0x53524E4C, /* PRAGMA application_id: "SRNL" */
+    SRN__SQLITE_BUSY_MS = 2000
+};
+
+/* The sentence for what the connection's last call did; returns a code of ours (SRN_EIO, SRN_EBUSY,
+ * SRN_ENOMEM, SRN_EFORMAT). */
+int srn__sqlite_fail(srn_err *err, sqlite3 *db, const char *what);
+/* DIR/ledger.db; write false: read-only, and never checkpoints. Checks that it is a ledger of this version;
+ * of a new one (write only) *ret_new is true, and it has no tables. */
+int srn__sqlite_connect(const char *dir, bool write, sqlite3 **ret, bool *ret_new, srn_err *err);
+int srn__sqlite_prepare(sqlite3 *db, const char *sql, sqlite3_stmt **ret, srn_err *err);
+/* The one number that a statement without parameters gives; 0 where it gives none. */
+int srn__sqlite_number(sqlite3 *db, const char *sql, uint64_t *ret, srn_err *err);
+int srn__sqlite_tail(sqlite3 *db, srn__tail *ret, srn_err *err);
+/* Text or blob of a column, valid until the statement's next step. */
+srn_str srn__sqlite_text(sqlite3_stmt *s, int column);
+/* Columns seq, epoch, kind, t_us, body, content_sha, hash, from `at` on. */
+void srn__sqlite_row(sqlite3_stmt *s, int at, srn__row *ret);
+#define SRN__ROW_COLUMNS "r.seq, r.epoch, r.kind, r.t_us, r.body, r.content_sha, r.hash"
+
+#endif
