@@ -192,6 +192,57 @@ typedef bool srn_call_fn(void *ctx, const srn_call_row *row, const srn_stored *s
 /* At most limit of those that are older than the call `before` (NULL: from the newest on). */
 int srn_reader_calls(srn_reader *r, const srn_filter *f, const uint8_t *before, uint32_t limit,
                      srn_call_fn *fn, void *ctx, srn_err *err);
+/* At most limit of those whose record came after seq, in that order: for who follows them. */
+int srn_reader_calls_after(srn_reader *r, const srn_filter *f, uint64_t seq, uint32_t limit, srn_call_fn *fn,
+                           void *ctx, srn_err *err);
+/* The seq of the chain's last record. */
+int srn_reader_end(srn_reader *r, uint64_t *ret_seq, srn_err *err);
+
+/* What calls add up to. */
+typedef enum srn_by {
+    SRN_BY_MODEL,
+    SRN_BY_WEIGHTS,
+    SRN_BY_QUANTISATION,
+    SRN_BY_PROMPT,
+    SRN_BY_VERSION,
+    SRN_BY_EXPERIMENT,
+    SRN_BY_ARM,
+    SRN_BY_ENDPOINT,
+    SRN_BY_ROUTE,
+    SRN_BY_STATUS,
+    SRN_BY_FINISH,
+    SRN_BY_ERROR,
+    SRN_BY_TENANT, /* these need the calls themselves: slower */
+    SRN_BY_KEY,
+    SRN_BY_CONFIG,
+    SRN_BY_END
+} srn_by;
+bool srn_by_of(srn_str name, srn_by *ret); /* "model", ... */
+const char *srn_by_name(srn_by b);
+typedef enum srn_time { SRN_TIME_TTFT, SRN_TIME_ITL, SRN_TIME_TOTAL, SRN_TIME_QUEUE, SRN_TIME_END } srn_time;
+typedef struct srn_stats_opts {
+    uint32_t by;      /* bits 1 << SRN_BY_... */
+    uint64_t step_us; /* also by spans of time so long, whole minutes; 0: not */
+    bool from_calls;  /* never from roll-ups */
+} srn_stats_opts;
+typedef struct srn_stats_row {
+    uint64_t start_us;              /* of the span of time */
+    const char *values[SRN_BY_END]; /* "" for what was not asked for */
+    uint64_t calls, errors,
+        aborted; /* errors: a status from 400 on, or an error's name; aborted: the client left */
+    uint64_t n_input, n_cached, n_output, n_reasoning;
+    struct {
+        uint64_t n, sum_us; /* of the calls that have such a time */
+    } times[SRN_TIME_END];
+    const void *inside;
+} srn_stats_row;
+typedef bool srn_stats_fn(void *ctx, const srn_stats_row *row);
+/* By roll-ups where they hold what is asked for, else from the calls; the sums are the same. Ascending by
+ * time, then most calls first. At most 100,000 groups: SRN_ELIMIT. */
+int srn_reader_stats(srn_reader *r, const srn_filter *f, const srn_stats_opts *o, srn_stats_fn *fn, void *ctx,
+                     srn_err *err);
+/* The time in microseconds that a share q of the calls did not exceed, within 0.4 %; 0: none has one. */
+uint64_t srn_stats_quantile(const srn_stats_row *row, srn_time t, double q);
 
 /* ---- verifying ---- */
 
