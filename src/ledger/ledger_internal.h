@@ -53,6 +53,7 @@ int srn__doc_digest(const srn_ledger_doc *d, uint8_t ret[SRN_SHA256_BYTES]);
 
 /* ---- a store: where the writer puts rows. One thread at a time. ---- */
 
+typedef struct srn__db srn__db;
 typedef struct srn__store srn__store;
 typedef struct srn__usage {
     uint64_t disk_bytes, free_bytes;
@@ -81,6 +82,7 @@ typedef struct srn__store_ops {
 } srn__store_ops;
 struct srn__store { /* the head of every store */
     const srn__store_ops *ops;
+    srn__db *db;   /* takes questions, and keeps roll-ups (query_internal.h) */
     uint64_t open; /* INTENTs without a CALL, as of the last commit */
 };
 
@@ -104,6 +106,7 @@ typedef struct srn__source_ops {
 } srn__source_ops;
 struct srn__source { /* the head of every source */
     const srn__source_ops *ops;
+    srn__db *db; /* takes questions (query_internal.h) */
 };
 int srn__sqlite_source(const char *dir, srn__source **ret, srn_err *err);
 

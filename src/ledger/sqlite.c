@@ -23,6 +23,7 @@ typedef struct statements {
 typedef struct sqlite_store {
     srn__store head;
     sqlite3 *db;
+    srn__sqlite_db asked;
     statements st;
     char path[4096];
     int wal_pages;  /* in the log after the last commit */
@@ -99,7 +100,8 @@ static int create(sqlite3 *db, srn_err *err) {
     if (sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL)) return srn__sqlite_fail(err, db, "making it");
     snprintf(text, sizeof text, "PRAGMA application_id = %d; PRAGMA user_version = %d;", SRN__SQLITE_APP_ID,
              SRN__SQLITE_FORMAT);
-    if (sqlite3_exec(db, schema, NULL, NULL, NULL) || sqlite3_exec(db, text, NULL, NULL, NULL) ||
+    if (sqlite3_exec(db, schema, NULL, NULL, NULL) ||
+        sqlite3_exec(db, srn__rollup_schema, NULL, NULL, NULL) || sqlite3_exec(db, text, NULL, NULL, NULL) ||
         sqlite3_exec(db, "INSERT INTO meta VALUES('instance', randomblob(16))", NULL, NULL, NULL))
         code = srn__sqlite_fail(err, db, "making its tables");
     if (!code)
@@ -362,6 +364,7 @@ static void store_close(srn__store *base) {
     sqlite_store *s = (sqlite_store *)base;
     if (!s) return;
     for (size_t i = 0; i < SRN_LEN(prepared); i++) sqlite3_finalize(*statement_at(&s->st, prepared[i].at));
+    srn__sqlite_db_done(&s->asked);
     sqlite3_close(s->db);
     free(s);
 }
@@ -399,6 +402,8 @@ int srn__sqlite_open(const char *dir, srn__store **ret, srn_err *err) {
         store_close(&s->head);
         return code;
     }
+    srn__sqlite_db_init(&s->asked, s->db);
+    s->head.db = &s->asked.head;
     char text[64];
     snprintf(text, sizeof text, "PRAGMA journal_size_limit = %d", WAL_KEPT_BYTES);
     sqlite3_exec(s->db, text, NULL, NULL, NULL);

@@ -4,7 +4,7 @@
 
 #include <sqlite3.h>
 
-#include "ledger/ledger_internal.h"
+#include "ledger/query_internal.h"
 
 enum {
     SRN__SQLITE_FORMAT = 1,          /* PRAGMA user_version */
@@ -26,6 +26,18 @@ int srn__sqlite_tail(sqlite3 *db, srn__tail *ret, srn_err *err);
 srn_str srn__sqlite_text(sqlite3_stmt *s, int column);
 /* Columns seq, epoch, kind, t_us, body, content_sha, hash, from `at` on. */
 void srn__sqlite_row(sqlite3_stmt *s, int at, srn__row *ret);
+
+/* A connection as what takes questions (sqlite_ask.c). Statements that come again are kept. */
+enum { SRN__SQLITE_KEPT = 8 };
+typedef struct srn__sqlite_db {
+    srn__db head;
+    sqlite3 *db;
+    sqlite3_stmt *kept[SRN__SQLITE_KEPT];
+    uint32_t next; /* whose place is given away */
+} srn__sqlite_db;
+void srn__sqlite_db_init(srn__sqlite_db *d, sqlite3 *db);
+void srn__sqlite_db_done(srn__sqlite_db *d); /* before the connection is closed */
+
 #define SRN__ROW_COLUMNS "r.seq, r.epoch, r.kind, r.t_us, r.body, r.content_sha, r.hash"
 
 #endif

@@ -181,6 +181,7 @@ int srn__sqlite_tail(sqlite3 *db, srn__tail *ret, srn_err *err) {
 typedef struct sqlite_source {
     srn__source head;
     sqlite3 *db;
+    srn__sqlite_db asked;
 } sqlite_source;
 
 static int source_tail(srn__source *base, srn__tail *ret, srn_err *err) {
@@ -292,6 +293,7 @@ static int source_docs(srn__source *base, const char *collection, const char *ke
 static void source_close(srn__source *base) {
     sqlite_source *s = (sqlite_source *)base;
     if (!s) return;
+    srn__sqlite_db_done(&s->asked);
     sqlite3_close(s->db);
     free(s);
 }
@@ -311,9 +313,12 @@ int srn__sqlite_source(const char *dir, srn__source **ret, srn_err *err) {
     if (!s) return srn_fail_nomem(err, sizeof *s);
     s->head.ops = &sqlite_ops;
     int code = srn__sqlite_connect(dir, false, &s->db, &is_new, err);
-    if (code)
+    if (code) {
         free(s);
-    else
-        *ret = &s->head;
-    return code;
+        return code;
+    }
+    srn__sqlite_db_init(&s->asked, s->db);
+    s->head.db = &s->asked.head;
+    *ret = &s->head;
+    return SRN_OK;
 }

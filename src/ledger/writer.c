@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "ledger/query_internal.h"
 #include "ledger/writer_internal.h"
 
 enum {
@@ -17,16 +18,19 @@ enum {
     RETRY_US = 10 * 1000,
     RETRY_MAX_US = 1000 * 1000,
     CLOSE_US = 5 * 1000 * 1000, /* how long a close goes on trying */
-    USAGE_US = 30 * 1000 * 1000
+    USAGE_US = 30 * 1000 * 1000,
+    ROLL_ENTRIES = 1024, /* that roll-ups lag behind */
+    ROLL_MOST = 8192     /* that one transaction adds to them */
 };
 
 typedef struct writer {
     srn_ledger *l;
     uint64_t retry_at_us, retry_us; /* 0: nothing failed */
     uint64_t usage_at_us;
-    uint64_t end_by_us; /* 0: nobody closes it */
-    bool told_lost;     /* of the losses since the last commit */
-    uint32_t unsure;    /* entries of a group of which nobody knows whether it is stored; 0: none */
+    uint64_t rolled_seq; /* up to which roll-ups are whole */
+    uint64_t end_by_us;  /* 0: nobody closes it */
+    bool told_lost;      /* of the losses since the last commit */
+    uint32_t unsure;     /* entries of a group of which nobody knows whether it is stored; 0: none */
     srn__lost unsure_lost;
 } writer;
 
@@ -331,10 +335,24 @@ static void give_up(writer *w) {
     tell(&more, SRN_EIO, &why);
 }
 
+/* Brings the roll-ups up to what is committed, in a transaction of their own: what fails here is tried again
+ * some groups later, and costs readers time but no truth. */
+static void roll_up(writer *w) {
+    srn__store *s = w->l->store;
+    bool unknown = false;
+    uint32_t n = 0;
+    if (s->ops->begin(s, NULL)) return;
+    int code = srn__rollup_advance(s->db, ROLL_MOST, &n, NULL);
+    if (!code) code = s->ops->commit(s, &unknown, NULL);
+    if (code) s->ops->rollback(s);
+    if (code || n < ROLL_MOST) w->rolled_seq = w->l->tail.seq; /* else more is left for the next group */
+}
+
 void *srn__writer_main(void *ledger) {
     srn_ledger *l = ledger;
     writer w = {.l = l};
     take_stock(&w);
+    roll_up(&w);
     while (wait_for_work(&w)) {
         uint64_t now_us = srn_now_us();
         expire(&w, now_us);
@@ -344,6 +362,7 @@ void *srn__writer_main(void *ledger) {
         pthread_mutex_unlock(&l->lock);
         if (due) {
             commit_group(&w);
+            if (l->tail.seq >= w.rolled_seq + ROLL_ENTRIES) roll_up(&w);
             l->store->ops->idle(l->store);
         }
         if (w.usage_at_us <= now_us) take_stock(&w);
