@@ -11,6 +11,9 @@ typedef struct srn__job srn__job;
 
 typedef struct srn__job_spec {
     srn__served *model; /* the job takes its own hold */
+    /* The registered prompt whose messages come first, or NULL; valid until the job was started. What is
+     * needed of it later stands in the call's facts. */
+    const srn_prompt *prompt;
     /* One of: chat messages (chat-completions form, checked), a text, or token ids. */
     const json_t *messages;
     const json_t *tools; /* shown to the model beside reply.tools, which may be called; NULL: those */

@@ -6,6 +6,7 @@
 
 #include "chat/chat.h"
 #include "chat/reply.h"
+#include "prompts/prompts.h"
 #include "serve/serve.h"
 
 /* ---- models in memory (models.c) ---- */
@@ -135,9 +136,17 @@ void srn__call_drop(srn__call *c);
  * by srn__call_may_wait(true) before anybody could, and takes that back with false where it need not wait. */
 void srn__call_may_wait(srn__call *c, bool may);
 void srn__call_again(srn__call *c);
+/* The registered prompt that a call named; name "": none. */
+typedef struct srn__call_prompt {
+    char name[SRN_PROMPT_NAME_MAX + 1];
+    uint32_t version;
+    char hash[2 * SRN_SHA256_BYTES + 1];
+    char label[SRN_PROMPT_LABEL_MAX + 1]; /* that it was found by; "": none */
+} srn__call_prompt;
 /* For the log line and the metrics: written by the handler before it replies, then on the listener thread. */
 typedef struct srn__call_facts {
     char model[128];
+    srn__call_prompt prompt;
     uint32_t prompt_tokens, cached_tokens, output_tokens;
     uint64_t queue_us, ttft_us;
     char finish[24]; /* "stop", "length", "tool_calls", "abort", "error"; "": nothing was computed */
