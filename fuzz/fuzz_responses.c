@@ -24,7 +24,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         srn_config_init(&c);
         srn_err err = {0};
         srn__fields f = {.err = &err};
-        int code = srn__responses_to_chat(body, &c.limits, &f, &chat);
+        int code = srn__responses_to_chat(body, data[0] & 1, &c.limits, &f, &chat);
         if (code && (err.code != code || !err.text[0] || !f.param[0])) abort();
         if (!code && !json_is_object(chat)) abort();
         if (!code) parse(chat, &c.limits);

@@ -223,7 +223,13 @@ static bool read_request(srn__call *c, const char *endpoint, bool to_count, srn_
     const char *param = NULL;
     json_t *body = srn__call_json(c);
     if (!body) return false;
-    int code = srn__anthropic_parse(body, &srn__call_config(c)->limits, to_count, a, &err);
+    srn__prompt_use use = {0};
+    srn__fields f = {.err = &err};
+    if (srn__prompt_take(c, body, &use, &f)) {
+        srn__call_fail_err(c, f.param[0] ? f.param : NULL, &err);
+        return false;
+    }
+    int code = srn__anthropic_parse_prompt(body, &use, &srn__call_config(c)->limits, to_count, a, &err);
     bool found = !code && srn__job_model(c, endpoint, a->model, &a->spec.model, &route);
     if (found) code = srn__job_apply_route(c, &a->spec, route, &param, &err);
     if (found && !code) return true;
@@ -233,13 +239,13 @@ static bool read_request(srn__call *c, const char *endpoint, bool to_count, srn_
     return false;
 }
 
-static answer *new_answer(srn__call *c, const srn__anthropic *r, const json_t *body) {
+static answer *new_answer(srn__call *c, const srn__anthropic *r) {
     answer *a = srn_calloc(1, sizeof *a);
     if (!a) return NULL;
     a->call = c;
     a->model = r->spec.model;
     a->stream = r->stream;
-    a->stops = json_incref(json_object_get(body, "stop_sequences"));
+    a->stops = json_incref((json_t *)(uintptr_t)r->stop_texts);
     a->content = json_array();
     snprintf(a->id, sizeof a->id, "msg_%s", srn__call_id(c));
     srn_buf_init(&a->text, 64u << 20);
@@ -251,7 +257,7 @@ void srn__handle_messages(srn__call *c) {
     srn_err err = {0};
     const char *param = NULL;
     if (!read_request(c, "/v1/messages", false, &r)) return;
-    answer *a = new_answer(c, &r, srn__call_json(c));
+    answer *a = new_answer(c, &r);
     int code = a ? srn__job_headers(c, &r.spec, &err) : srn_fail_nomem(&err, sizeof *a);
     if (!code) code = srn__job_start(c, &r.spec, &a->job, &param, &err);
     srn__anthropic_done(&r);

@@ -142,8 +142,10 @@ static int read_messages(const reader *r, const json_t *body) {
     json_t *content = NULL, *m;
     size_t i;
     int code = SRN_OK;
-    if (!(r->a->messages = json_array())) return no_memory(r);
-    if (!json_is_array(list) || json_array_size(list) == 0)
+    bool optional = r->a->use.prompt && !srn__field_given(body, "messages");
+    r->a->messages = r->a->use.prompt ? srn__prompt_messages(&r->a->use, NULL) : json_array();
+    if (!r->a->messages) return no_memory(r);
+    if (!optional && (!json_is_array(list) || (json_array_size(list) == 0 && !r->a->use.prompt)))
         return wrong(r, SRN_EINVAL, "messages", "needs at least one message");
     if (json_array_size(list) > r->limits->messages)
         return wrong(r, SRN_ELIMIT, "messages", "%zu messages, and at most %u are allowed",
@@ -228,6 +230,10 @@ static int read_tools(const reader *r, const json_t *body) {
     if (list && !json_is_null(list) && !json_is_array(list))
         return wrong(r, SRN_EINVAL, "tools", "needs an array");
     json_array_foreach(list, i, t) if (!code) code = add_tool(r, t, i);
+    const srn_prompt *prompt = r->a->use.prompt;
+    if (!code && prompt && prompt->tools && !srn__field_given(body, "tools") &&
+        json_array_extend(r->a->tools, (json_t *)(uintptr_t)prompt->tools))
+        code = no_memory(r);
     const char *param;
     if (!code) code = srn__openai_check_tools(r->a->tools, r->limits, &param, r->a->fields.err);
     if (code && !r->a->fields.param[0]) snprintf(r->a->fields.param, sizeof r->a->fields.param, "tools");
@@ -246,7 +252,10 @@ static int read_stops(const reader *r, const json_t *body) {
     const json_t *list = json_object_get(body, "stop_sequences");
     json_t *s;
     size_t i;
-    if (!list || json_is_null(list)) return SRN_OK;
+    if (!srn__field_given(body, "stop_sequences"))
+        list = r->a->use.prompt ? json_object_get(r->a->use.prompt->sampling, "stop") : NULL;
+    r->a->stop_texts = list;
+    if (!list) return SRN_OK;
     if (!json_is_array(list)) return wrong(r, SRN_EINVAL, "stop_sequences", "needs an array of texts");
     if (json_array_size(list) > r->limits->stops)
         return wrong(r, SRN_ELIMIT, "stop_sequences", "%zu texts, and at most %u are allowed",
@@ -278,12 +287,24 @@ static int read_thinking(const reader *r, const json_t *body) {
     return r->a->vars ? SRN_OK : no_memory(r);
 }
 
+/* The form that a registered prompt asks for, in the words of chat completions. */
+static void take_format(const reader *r, const json_t *format) {
+    const char *type = json_string_value(json_object_get(format, "type"));
+    srn__job_spec *spec = &r->a->spec;
+    spec->json_object = type && strcmp(type, "json_object") == 0;
+    spec->schema = json_object_get(json_object_get(format, "json_schema"), "schema");
+    spec->constraint_param = "prompt";
+}
+
 /* The form of the answer's text: output_config.format. */
 static int read_format(const reader *r, const json_t *body) {
     const json_t *format = json_object_get(json_object_get(body, "output_config"), "format");
     const char *type = json_string_value(json_object_get(format, "type"));
     const json_t *schema = json_object_get(format, "schema");
-    if (!format || json_is_null(format)) return SRN_OK;
+    if (!format || json_is_null(format)) {
+        if (r->a->use.prompt) take_format(r, r->a->use.prompt->response_format);
+        return SRN_OK;
+    }
     if (!type || strcmp(type, "json_schema") != 0)
         return wrong(r, SRN_EINVAL, "output_config.format.type", "must be json_schema");
     if (!json_is_object(schema) && !json_is_boolean(schema))
@@ -314,6 +335,7 @@ static int read_numbers(const reader *r, const json_t *body) {
     s->top_k = 0;
     s->min_p = 0;
     s->seed = srn_hash_seed() >> 11; /* small enough for every JSON reader */
+    if (r->a->use.prompt) srn__prompt_sampling(r->a->use.prompt, &r->a->spec);
     int code = srn__field_table(&r->a->fields, body, fields, SRN_LEN(fields), r->a);
     if (s->top_p == 0) s->top_k = 1, s->top_p = 1; /* nothing but the most likely token */
     return code;
@@ -324,7 +346,14 @@ static const char *const refused[] = {"container", "mcp_servers", "context_manag
 
 int srn__anthropic_parse(const json_t *body, const srn_config_limits *limits, bool to_count,
                          srn__anthropic *ret, srn_err *err) {
-    *ret = (srn__anthropic){.spec = {.n = 1}, .fields = {.err = err}};
+    srn__prompt_use none = {0};
+    return srn__anthropic_parse_prompt(body, &none, limits, to_count, ret, err);
+}
+
+int srn__anthropic_parse_prompt(const json_t *body, srn__prompt_use *use, const srn_config_limits *limits,
+                                bool to_count, srn__anthropic *ret, srn_err *err) {
+    *ret = (srn__anthropic){.spec = {.n = 1, .prompt = use->prompt}, .fields = {.err = err}, .use = *use};
+    *use = (srn__prompt_use){0};
     reader r = {ret, limits};
     const json_t *model = json_object_get(body, "model");
     if (!json_string_length(model)) return wrong(&r, SRN_EINVAL, "model", "is missing");
@@ -349,4 +378,5 @@ void srn__anthropic_done(srn__anthropic *a) {
     json_decref(a->tools);
     json_decref(a->vars);
     free(a->stops);
+    srn__prompt_use_done(&a->use);
 }

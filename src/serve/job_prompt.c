@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "serve/job_internal.h"
+#include "serve/prompt.h"
 
 enum { MAX_PROMPT_TEXT = 64 << 20, MAX_GRAMMAR_NODES = 1 << 18 };
 
@@ -34,14 +35,23 @@ static int get_model(srn__call *c, const char *name, srn__served **ret, bool *re
 bool srn__job_model(srn__call *c, const char *endpoint, const char *asked, srn__served **ret,
                     const srn_config_route **ret_route) {
     const srn_key *key = srn__call_key(c);
+    const srn__call_prompt *prompt = &srn__call_get_facts(c)->prompt;
     srn_err err = {0};
     srn_route_query q = {.endpoint = endpoint,
                          .key = key ? key->name : NULL,
                          .alias = asked,
+                         .prompt = prompt->name[0] ? prompt->name : NULL,
                          .header = header,
                          .header_ctx = c};
     const srn_config_route *route = srn_config_route_of(srn__call_config(c), &q);
     bool later = false;
+    if (!prompt->name[0] && srn__call_header(c, "x-serin-prompt")) {
+        srn__call_fail(
+            c, 400, NULL, "x-serin-prompt", "unsupported_value",
+            "%s takes no registered prompt; /v1/chat/completions, /v1/responses and /v1/messages do",
+            endpoint);
+        return false;
+    }
     int code = get_model(c, route && route->model ? route->model : asked, ret, &later, &err);
     if (later) return false;
     if (code == SRN_ENOENT)
@@ -64,7 +74,21 @@ int srn__job_apply_route(const srn__call *c, srn__job_spec *spec, const srn_conf
         *ret_param = "priority";
         return srn_fail(err, SRN_EINVAL, "'priority' below 0 needs an admin key");
     }
+    if (spec->prompt) {
+        *ret_param = "model";
+        int code = srn__prompt_check_model(spec->prompt, spec->model->config, spec->model->ids.weights, err);
+        if (code) return code;
+        *ret_param = NULL;
+    }
     if (!route) return SRN_OK;
+    if (route->require_prompt && !spec->prompt) {
+        *ret_param = "prompt";
+        return srn_fail(
+            err, SRN_EINVAL,
+            "the route '%s' takes only calls with a registered prompt: name one in 'prompt', or in "
+            "the header x-serin-prompt",
+            route->name);
+    }
     if (route->max_tokens && (!spec->max_tokens || spec->max_tokens > route->max_tokens))
         spec->max_tokens = route->max_tokens;
     if (route->timeout_ms && (!spec->timeout_ms || spec->timeout_ms > route->timeout_ms))
@@ -258,7 +282,9 @@ int srn__job_headers(srn__call *c, const srn__job_spec *spec, srn_err *err) {
     if (code) return code;
     snprintf(seed, sizeof seed, "%llu", (unsigned long long)spec->sampling.seed);
     srn__call_set_header(c, "x-serin-model", spec->model->ids.weights);
-    srn__call_set_header(c, "x-serin-prompt", hex);
+    char named[SRN_PROMPT_NAME_MAX + 16];
+    if (spec->prompt) snprintf(named, sizeof named, "%s@%u", spec->prompt->name, spec->prompt->version);
+    srn__call_set_header(c, "x-serin-prompt", spec->prompt ? named : hex);
     srn__call_set_header(c, "x-serin-seed", seed);
     return SRN_OK;
 }

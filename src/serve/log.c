@@ -71,6 +71,11 @@ void srn__log_call(srn__http *h, const srn__call_end *e) {
     srn_buf_addf(&b, ",\"status\":%d,\"complete\":%s", e->status, e->complete ? "true" : "false");
     add_field(&b, "key", e->key);
     add_field(&b, "model", f->model[0] ? f->model : NULL);
+    if (f->prompt.name[0]) {
+        char named[SRN_PROMPT_NAME_MAX + 16];
+        snprintf(named, sizeof named, "%s@%u", f->prompt.name, f->prompt.version);
+        add_field(&b, "prompt", named);
+    }
     srn_buf_addf(&b, ",\"prompt_tokens\":%u,\"cached_tokens\":%u,\"output_tokens\":%u", f->prompt_tokens,
                  f->cached_tokens, f->output_tokens);
     srn_buf_addf(&b, ",\"queue_ms\":%.3f,\"ttft_ms\":%.3f,\"total_ms\":%.3f", (double)f->queue_us / 1e3,

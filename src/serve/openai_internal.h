@@ -7,6 +7,7 @@
 
 #include "serve/fields.h"
 #include "serve/job.h"
+#include "serve/prompt.h"
 
 /* ---- requests ---- */
 
@@ -20,7 +21,8 @@ typedef struct srn__openai_prompt {
  * body, which outlives it. */
 typedef struct srn__openai_request {
     srn_arena arena;
-    json_t *owned; /* array of what was built beside the body */
+    json_t *owned;       /* array of what was built beside the body */
+    srn__prompt_use use; /* of a registered prompt */
     srn__job_spec spec;
     const char *model; /* NULL: the default one */
     bool chat, stream, include_usage, echo, no_output, token_ids;
@@ -41,6 +43,10 @@ typedef struct srn__openai_request {
  * too large. */
 int srn__openai_parse(json_t *body, bool chat, const srn_config_limits *limits, srn__openai_request *ret,
                       const char **ret_param, srn_err *err);
+/* The same of a chat with a registered prompt, whose messages come first; without one (empty) it is
+ * srn__openai_parse. Takes what use holds in any case. */
+int srn__openai_parse_prompt(json_t *body, srn__prompt_use *use, const srn_config_limits *limits,
+                             srn__openai_request *ret, const char **ret_param, srn_err *err);
 void srn__openai_request_done(srn__openai_request *r);
 /* What depends on the model: token ids in range, DRY's breakers. The hold on v stays the caller's. */
 int srn__openai_bind(srn__openai_request *r, srn__served *v, const char **ret_param, srn_err *err);

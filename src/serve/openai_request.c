@@ -346,17 +346,22 @@ static int check_message(reader *x, const json_t *m, size_t i) {
     return SRN_OK;
 }
 
+/* Those of a registered prompt were checked when it came, and stand before the request's, which may then be
+ * none. */
 static int read_messages(reader *x) {
-    const json_t *messages = json_object_get(x->body, "messages");
+    const srn__prompt_use *use = x->r->use.prompt ? &x->r->use : NULL;
+    const json_t *messages = use ? given(x, "messages") : json_object_get(x->body, "messages");
     *x->ret_param = "messages";
-    int code = srn_messages_check(messages, NULL, x->err);
+    int code = use && !messages ? SRN_OK : srn_messages_check(messages, NULL, x->err);
     size_t n = json_array_size(messages);
     if (code) return code;
-    if (n == 0) return refuse(x, SRN_EINVAL, "messages", "'messages' is empty");
+    if (n == 0 && !use) return refuse(x, SRN_EINVAL, "messages", "'messages' is empty");
     if (n > x->limits->messages)
         return refuse(x, SRN_ELIMIT, "messages", "there are %zu messages; at most %u are allowed", n,
                       x->limits->messages);
     for (size_t i = 0; !code && i < n; i++) code = check_message(x, json_array_get(messages, i), i);
+    if (!code && use && !(messages = srn__openai_keep(x->r, srn__prompt_messages(use, messages))))
+        code = srn_fail_nomem(x->err, 0);
     x->r->spec.messages = messages;
     return code;
 }
@@ -463,10 +468,10 @@ static void defaults(srn__openai_request *r, bool chat) {
     srn_arena_init(&r->arena, 0);
 }
 
-int srn__openai_parse(json_t *body, bool chat, const srn_config_limits *limits, srn__openai_request *ret,
-                      const char **ret_param, srn_err *err) {
+/* ret has its defaults. */
+static int parse(json_t *body, bool chat, const srn_config_limits *limits, srn__openai_request *ret,
+                 const char **ret_param, srn_err *err) {
     reader x = {body, limits, ret, ret_param, err};
-    defaults(ret, chat);
     *ret_param = NULL;
     int code = srn__field_string(body, "model", &ret->model, ret_param, err);
     if (!code) code = srn__fields_refused(body, chat, ret_param, err);
@@ -485,7 +490,27 @@ int srn__openai_parse(json_t *body, bool chat, const srn_config_limits *limits, 
     return code;
 }
 
+int srn__openai_parse(json_t *body, bool chat, const srn_config_limits *limits, srn__openai_request *ret,
+                      const char **ret_param, srn_err *err) {
+    defaults(ret, chat);
+    return parse(body, chat, limits, ret, ret_param, err);
+}
+
+int srn__openai_parse_prompt(json_t *body, srn__prompt_use *use, const srn_config_limits *limits,
+                             srn__openai_request *ret, const char **ret_param, srn_err *err) {
+    defaults(ret, true);
+    ret->use = *use;
+    *use = (srn__prompt_use){0};
+    ret->spec.prompt = ret->use.prompt;
+    if (ret->use.prompt && !(body = srn__openai_keep(ret, srn__prompt_defaults(ret->use.prompt, body)))) {
+        *ret_param = NULL;
+        return srn_fail_nomem(err, 0);
+    }
+    return parse(body, true, limits, ret, ret_param, err);
+}
+
 void srn__openai_request_done(srn__openai_request *r) {
+    srn__prompt_use_done(&r->use);
     json_decref(r->owned);
     srn_arena_done(&r->arena);
     *r = (srn__openai_request){0};

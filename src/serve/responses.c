@@ -55,7 +55,8 @@ static json_t *response_json(const answer *a, const char *status, json_t *error,
                   error ? error : json_null(), "incomplete_details", incomplete ? incomplete : json_null(),
                   "model", a->model->name, "output", a->items, "usage", over ? usage_json(a) : json_null());
     if (!o) return NULL;
-    static const char *const echoed[] = {"instructions", "max_output_tokens", "user", "top_logprobs"};
+    static const char *const echoed[] = {"instructions", "max_output_tokens", "user", "top_logprobs",
+                                         "prompt"};
     for (size_t i = 0; i < SRN_LEN(echoed); i++)
         json_object_set_new(o, echoed[i], asked_or(a, echoed[i], json_null()));
     json_object_set_new(o, "completed_at", over ? json_integer((json_int_t)time(NULL)) : json_null());
@@ -326,6 +327,45 @@ static const char *param_name(const char *chat) {
     return chat;
 }
 
+/* Tools of chat completions as this API has them. */
+static json_t *flat_tools(const json_t *tools) {
+    json_t *list = json_array(), *tool, *flat;
+    size_t i;
+    json_array_foreach(tools, i, tool) {
+        flat = json_pack("{s:s}", "type", "function");
+        if (flat) json_object_update(flat, json_object_get(tool, "function"));
+        json_array_append_new(list, flat);
+    }
+    return list;
+}
+
+/* response_format as this API has it. */
+static json_t *flat_format(const json_t *format) {
+    json_t *flat = json_pack("{s:O}", "type", json_object_get(format, "type")),
+           *nested = json_object_get(format, "json_schema");
+    if (flat && nested) json_object_update(flat, nested);
+    return json_pack("{s:o}", "format", flat);
+}
+
+/* What the answer says was asked: the body, with what a registered prompt gave where it has nothing. */
+static json_t *effective(const srn_prompt *p, json_t *body) {
+    static const char *const names[][2] = {{"temperature", "temperature"},
+                                           {"top_p", "top_p"},
+                                           {"presence_penalty", "presence_penalty"},
+                                           {"frequency_penalty", "frequency_penalty"},
+                                           {"max_tokens", "max_output_tokens"}};
+    json_t *all = p ? json_copy(body) : json_incref(body);
+    if (!p || !all) return all;
+    for (size_t i = 0; i < SRN_LEN(names); i++) {
+        json_t *v = json_object_get(p->sampling, names[i][0]);
+        if (v && !srn__field_given(body, names[i][1])) json_object_set(all, names[i][1], v);
+    }
+    if (p->tools && !srn__field_given(body, "tools")) json_object_set_new(all, "tools", flat_tools(p->tools));
+    if (p->response_format && !srn__field_given(body, "text"))
+        json_object_set_new(all, "text", flat_format(p->response_format));
+    return all;
+}
+
 static answer *new_answer(srn__call *c, const srn__openai_request *r, json_t *body) {
     answer *a = srn_calloc(1, sizeof *a);
     if (!a) return NULL;
@@ -334,7 +374,7 @@ static answer *new_answer(srn__call *c, const srn__openai_request *r, json_t *bo
     a->logprobs = r->logprobs;
     a->n_top = r->spec.n_top;
     a->created = (int64_t)time(NULL);
-    a->asked = json_incref(body);
+    a->asked = effective(r->spec.prompt, body);
     a->items = json_array();
     a->tokens = json_array();
     snprintf(a->id, sizeof a->id, "resp_%s", srn__call_id(c));
@@ -368,15 +408,20 @@ void srn__handle_responses(srn__call *c) {
     srn_err err = {0};
     srn__fields f = {.err = &err};
     srn__openai_request r = {0};
+    srn__prompt_use use = {0};
     json_t *body = srn__call_json(c), *chat = NULL;
     const char *param = NULL;
     const srn_config_route *route = NULL;
     srn__served *v = NULL;
     answer *a = NULL;
     if (!body) return;
-    int code = srn__responses_to_chat(body, &srn__call_config(c)->limits, &f, &chat);
-    if (code) return srn__call_fail_err(c, f.param[0] ? f.param : NULL, &err);
-    code = srn__openai_parse(chat, true, &srn__call_config(c)->limits, &r, &param, &err);
+    int code = srn__prompt_take(c, body, &use, &f);
+    if (!code) code = srn__responses_to_chat(body, use.prompt, &srn__call_config(c)->limits, &f, &chat);
+    if (code) {
+        srn__prompt_use_done(&use);
+        return srn__call_fail_err(c, f.param[0] ? f.param : NULL, &err);
+    }
+    code = srn__openai_parse_prompt(chat, &use, &srn__call_config(c)->limits, &r, &param, &err);
     bool found = !code && srn__job_model(c, "/v1/responses", r.model, &v, &route);
     if (found) code = start(c, &r, body, v, route, &a, &param, &err);
     if (code) {

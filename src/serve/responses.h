@@ -8,9 +8,11 @@
 #include "serve/openai_internal.h"
 
 /* Translates a body of /v1/responses into one of /v1/chat/completions (a new reference): items of the input
- * become messages, flat tools nested ones, text.format the response_format. Errors: SRN_EINVAL, SRN_EUNSUP,
- * SRN_ELIMIT, SRN_ENOMEM, with f->param set. Pure. */
-int srn__responses_to_chat(const json_t *body, const srn_config_limits *limits, srn__fields *f, json_t **ret);
+ * become messages, flat tools nested ones, text.format the response_format. with_prompt: a registered prompt
+ * has messages already, and the input may be absent. Errors: SRN_EINVAL, SRN_EUNSUP, SRN_ELIMIT, SRN_ENOMEM,
+ * with f->param set. Pure. */
+int srn__responses_to_chat(const json_t *body, bool with_prompt, const srn_config_limits *limits,
+                           srn__fields *f, json_t **ret);
 
 /* Calls the fields that an error names by what they are called in this API. */
 void srn__responses_rename(srn_err *err);

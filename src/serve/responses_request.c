@@ -115,7 +115,8 @@ static int add_item(reader *r, const json_t *item, size_t i) {
     return wrong(r, SRN_EUNSUP, param, "the item type '%.60s' is not supported", type);
 }
 
-static int read_input(reader *r, const json_t *body, const srn_config_limits *limits) {
+/* With a registered prompt there may be none. */
+static int read_input(reader *r, const json_t *body, bool with_prompt, const srn_config_limits *limits) {
     const json_t *instructions = json_object_get(body, "instructions"),
                  *input = json_object_get(body, "input");
     json_t *item;
@@ -125,6 +126,7 @@ static int read_input(reader *r, const json_t *body, const srn_config_limits *li
         if (!json_is_string(instructions)) return wrong(r, SRN_EINVAL, "instructions", "needs a text");
         code = append(r, json_pack("{s:s, s:O}", "role", "system", "content", instructions));
     }
+    if (!code && with_prompt && !srn__field_given(body, "input")) return SRN_OK;
     if (!code && json_is_string(input))
         return append(r, json_pack("{s:s, s:O}", "role", "user", "content", input));
     if (!json_is_array(input) || !json_array_size(input))
@@ -237,8 +239,6 @@ static int refuse(const reader *r, const json_t *body) {
         if (srn__field_given(body, stored[i]))
             return wrong(r, SRN_EUNSUP, stored[i],
                          "is not supported: responses are not stored; send the items again");
-    if (srn__field_given(body, "prompt"))
-        return wrong(r, SRN_EUNSUP, "prompt", "registered prompts are not available on this server");
     if (json_is_true(json_object_get(body, "background")))
         return wrong(r, SRN_EUNSUP, "background", "is not supported; ask for a stream instead");
     if (truncation && strcmp(truncation, "disabled") != 0)
@@ -247,14 +247,14 @@ static int refuse(const reader *r, const json_t *body) {
     return srn__field_refuse(r->f, body, others, SRN_LEN(others));
 }
 
-int srn__responses_to_chat(const json_t *body, const srn_config_limits *limits, srn__fields *f,
-                           json_t **ret) {
+int srn__responses_to_chat(const json_t *body, bool with_prompt, const srn_config_limits *limits,
+                           srn__fields *f, json_t **ret) {
     json_t *chat = json_object();
     reader r = {.f = f, .messages = json_array()};
     srn_buf_init(&r.reasoning, limits->body_bytes);
     int code = chat && r.messages ? SRN_OK : no_memory(&r);
     if (!code) code = refuse(&r, body);
-    if (!code) code = read_input(&r, body, limits);
+    if (!code) code = read_input(&r, body, with_prompt, limits);
     if (!code) code = read_tools(&r, body, chat);
     if (!code) code = read_choice(&r, body, chat);
     if (!code) code = read_format(&r, body, chat);

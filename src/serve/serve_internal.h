@@ -84,6 +84,7 @@ srn_server *srn__call_server(const srn__call *c);
 srn__models *srn__call_models(const srn__call *c);
 srn_scheduler *srn__call_scheduler(const srn__call *c);
 struct srn__metrics *srn__call_metrics(const srn__call *c);
+srn_prompts *srn__call_prompts(const srn__call *c); /* NULL: there is no ledger that keeps them */
 const srn_config *srn__call_config(const srn__call *c);
 const char *srn__call_id(const srn__call *c);      /* the x-serin-call header */
 const char *srn__call_path_id(const srn__call *c); /* what stood for {id}, or NULL */

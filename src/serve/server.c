@@ -12,6 +12,7 @@ struct srn_server {
     srn_scheduler *scheduler;
     srn__models *models;
     srn__metrics *metrics;
+    srn_prompts *prompts; /* NULL: there is no ledger */
 };
 
 /* Set before srn__http_ready lets the first handler run that asks for them. */
@@ -20,6 +21,9 @@ srn__models *srn__call_models(const srn__call *c) {
 }
 srn_scheduler *srn__call_scheduler(const srn__call *c) {
     return srn__call_server(c)->scheduler;
+}
+srn_prompts *srn__call_prompts(const srn__call *c) {
+    return srn__call_server(c)->prompts;
 }
 srn__metrics *srn__call_metrics(const srn__call *c) {
     return srn__call_server(c)->metrics;
