@@ -65,7 +65,7 @@ static int allowed_tokens(const srn__lane *l, srn__part *p, uint32_t n_out, srn_
 }
 
 static void score_token(const srn__lane *l, srn_request *r, const float *logits, int32_t token, uint32_t at) {
-    r->out[at] = (srn_out_token){.id = token};
+    r->out[at] = (srn_out_token){.id = token, .logit = logits[token]};
     if (r->o.logprobs || r->o.n_top)
         srn__logprobs(logits, l->n_vocab, token, r->o.n_top, &r->out[at].logprob,
                       r->o.n_top ? r->tops + (size_t)at * r->o.n_top : NULL);

@@ -116,6 +116,7 @@ typedef struct srn_request_status {
 typedef struct srn_out_token {
     int32_t id;
     float logprob; /* natural logarithm, before penalties, temperature and masks; 0 unless asked for */
+    float logit;   /* as the model gave it, before everything */
     uint64_t text_end;
     uint64_t at_us;
 } srn_out_token;
