@@ -2,32 +2,14 @@
  * (those of inline routes on the listener); the reply is handed over under the call's lock. A second reply is
  * dropped. The object lives until the last of its holders lets go.
  */
-#include <errno.h>
 #include <stdlib.h>
 #include <strings.h>
-#include <sys/random.h>
-#include <time.h>
 
 #include "serve/http_internal.h"
 
 enum { ARENA_BYTES = 1 << 20, MESSAGE_BYTES = 1200 };
 
 /* ---- life ---- */
-
-/* A UUID of version 7: milliseconds, so that ids sort by time, and 74 random bits that nobody can guess. */
-static void make_id(char out[40]) {
-    struct timespec now;
-    unsigned char b[16];
-    clock_gettime(CLOCK_REALTIME, &now);
-    uint64_t ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-    while (getrandom(b, sizeof b, 0) != sizeof b && errno == EINTR) continue;
-    for (int i = 0; i < 6; i++) b[i] = (unsigned char)(ms >> (40 - 8 * i));
-    b[6] = (unsigned char)(0x70 | (b[6] & 0x0F));
-    b[8] = (unsigned char)(0x80 | (b[8] & 0x3F));
-    char hex[33];
-    srn_hex(b, sizeof b, hex);
-    snprintf(out, 40, "%.8s-%.4s-%.4s-%.4s-%.12s", hex, hex + 8, hex + 12, hex + 16, hex + 20);
-}
 
 srn__call *srn__call_new(srn__http *h) {
     srn__call *c = srn_calloc(1, sizeof *c);
@@ -42,7 +24,7 @@ srn__call *srn__call_new(srn__http *h) {
     c->begun_us = srn_now_us();
     c->status = 200;
     c->pull_due = true;
-    make_id(c->id);
+    srn_ulid_new(c->id);
     return c;
 }
 
@@ -52,6 +34,7 @@ void srn__call_hold(srn__call *c) {
 
 void srn__call_drop(srn__call *c) {
     if (!c || atomic_fetch_sub(&c->refs, 1) != 1) return;
+    if (c->http->o.on_last) c->http->o.on_last(c->http->o.end_ctx, c);
     json_decref(c->json);
     srn_buf_done(&c->body);
     srn_buf_done(&c->out);
@@ -86,6 +69,48 @@ bool srn__call_replied(srn__call *c) {
     bool replied = c->replied;
     pthread_mutex_unlock(&c->lock);
     return replied;
+}
+
+void srn__call_withhold(srn__call *c) {
+    pthread_mutex_lock(&c->lock);
+    c->withheld = true;
+    pthread_mutex_unlock(&c->lock);
+}
+
+void srn__call_release(srn__call *c, const srn_err *why) {
+    pthread_mutex_lock(&c->lock);
+    c->withheld = false;
+    c->refused = why != NULL;
+    if (why) c->refusal = *why;
+    pthread_mutex_unlock(&c->lock);
+    srn__call_wake(c);
+}
+
+/* The error in the place of a source, which is freed. */
+static void refuse(srn__call *c) {
+    const char *code = NULL;
+    pthread_mutex_lock(&c->lock);
+    const srn__source_ops *ops = c->ops;
+    ops->cancel(c->source);
+    c->ops = NULL;
+    pthread_mutex_unlock(&c->lock);
+    ops->free(c->source);
+    c->streamed = false;
+    c->status = srn__error_status(&c->refusal, &code);
+    c->content_type = "application/json";
+    json_t *j = srn__error_json(c->dialect, c->status, NULL, NULL, code, c->refusal.text);
+    c->text = j ? json_dumps(j, JSON_COMPACT) : NULL;
+    c->text_len = c->text ? strlen(c->text) : 0;
+    json_decref(j);
+    snprintf(c->facts.error, sizeof c->facts.error, "%s", code);
+}
+
+bool srn__call_due(srn__call *c) {
+    pthread_mutex_lock(&c->lock);
+    bool due = c->replied && !c->withheld, refused = due && c->refused && c->ops;
+    pthread_mutex_unlock(&c->lock);
+    if (refused) refuse(c);
+    return due;
 }
 
 /* After the handler has returned: what is to be done about the call now. */
@@ -285,6 +310,7 @@ void srn__call_fail(srn__call *c, int status, const char *type, const char *para
     va_start(ap, fmt);
     int n = vsnprintf(message, sizeof message, fmt, ap);
     va_end(ap);
+    if (!srn__call_replied(c)) snprintf(c->facts.error, sizeof c->facts.error, "%s", code ? code : "");
     size_t len = n < 0 ? 0 : SRN_MIN((size_t)n, sizeof message - 1);
     /* What a client sent may be quoted in it; JSON text must be UTF-8 all the same. */
     for (size_t i = 0, k; i < len; i += k) {

@@ -51,7 +51,7 @@ static const err_row errs[] = {
     {SRN_ENOENT, 404, "not_found"},      {SRN_EBUSY, 429, "queue_full"},
     {SRN_ENOMEM, 503, "out_of_memory"},  {SRN_ECANCELLED, 503, "cancelled"},
     {SRN_ETIMEOUT, 504, "timeout"},      {SRN_ENONFINITE, 500, "non_finite"},
-    {SRN_EEXIST, 409, "already_exists"},
+    {SRN_EEXIST, 409, "already_exists"}, {SRN_EIO, 503, "storage_unavailable"},
 };
 
 int srn__error_status(const srn_err *err, const char **ret_code) {

@@ -210,8 +210,10 @@ static void fail_too_large(srn__call *c) {
 static bool pull(srn__call *c) {
     c->pull_due = false;
     int status = 200;
-    if (c->ops->pull(c->source, &c->out, &status)) {
+    int end = c->ops->pull(c->source, &c->out, &status);
+    if (end) {
         c->source_done = true;
+        c->broken = end == 2;
         if (!c->streamed) c->status = status;
     }
     return c->source_done || c->out.len > c->out_at || c->out.failed;
@@ -234,7 +236,8 @@ static ssize_t read_stream(void *cls, uint64_t at, char *to, size_t most) {
         c->out_at += n;
         return (ssize_t)n;
     }
-    if (c->source_done) return MHD_CONTENT_READER_END_OF_STREAM;
+    if (c->source_done)
+        return c->broken ? MHD_CONTENT_READER_END_WITH_ERROR : MHD_CONTENT_READER_END_OF_STREAM;
     c->suspended = true;
     MHD_suspend_connection(c->mhd);
     return 0;
@@ -379,8 +382,7 @@ static enum MHD_Result body_complete(srn__call *c) {
 /* The connection goes on after it was suspended to wait for the handler. */
 static enum MHD_Result resumed(srn__call *c) {
     if (c->gone || atomic_load(&c->http->mode) == SRN__MODE_KILL) return MHD_NO;
-    if (srn__call_replied(c) && (!c->ops || c->streamed || c->source_done || c->out.failed))
-        return send_reply(c);
+    if (srn__call_due(c) && (!c->ops || c->streamed || c->source_done || c->out.failed)) return send_reply(c);
     c->suspended = true;
     MHD_suspend_connection(c->mhd);
     return MHD_YES;
@@ -405,7 +407,7 @@ void srn__exchange_ready(srn__call *c) {
         c->pull_due = true; /* read_stream sees to it when the bytes before are sent */
         return;
     }
-    if (!srn__call_replied(c)) return;
+    if (!srn__call_due(c)) return;
     if (c->ops && !c->gone && (c->stage == SRN__STAGE_REPLY || !c->streamed) && !pull(c)) return;
     if (c->stage == SRN__STAGE_WAIT && c->ops && !c->streamed && !c->source_done && !c->out.failed &&
         !c->gone)

@@ -43,6 +43,7 @@ typedef struct srn__http_opts {
     void (*log)(void *ctx, const char *line); /* may be NULL */
     void *log_ctx;
     void (*on_end)(void *ctx, const srn__call_end *e); /* each exchange, listener thread; may be NULL */
+    void (*on_last)(void *ctx, srn__call *c);          /* before its memory goes, any thread; may be NULL */
     void *end_ctx;
 } srn__http_opts;
 
@@ -172,11 +173,14 @@ struct srn__call {
     srn_buf body;
     json_t *json;
     srn__call_facts facts;
+    struct srn__record *record; /* record.c; NULL: none yet */
     uint64_t begun_us;
 
     /* The reply, written by the handler's thread, then handed over by `replied`. */
-    pthread_mutex_t lock; /* guards replied, gone, ended, wait and calls of ops->cancel */
+    pthread_mutex_t lock; /* guards the flags below, wait, refusal and calls of ops->cancel */
     bool replied, gone, ended;
+    bool withheld, refused; /* the reply has to wait; the refusal takes its place */
+    srn_err refusal;
     srn__wait wait;
     int status;
     const char *content_type;
@@ -193,6 +197,7 @@ struct srn__call {
     struct MHD_Connection *mhd;
     srn__stage stage;
     bool suspended, pull_due, source_done, close_after;
+    bool broken;                /* the source ended, and its stream is not whole */
     const char *allow, *origin; /* reply headers of 405 and CORS */
     uint64_t body_bytes;        /* received, kept or not */
     srn_buf out;                /* pulled and not yet sent: [out_at, out.len) */
@@ -221,8 +226,12 @@ void srn__call_run(srn__call *c); /* a worker: runs the handler, sees to it that
 /* Frees the source, if there is one; later ones are cancelled and freed as they come. */
 void srn__call_finish(srn__call *c);
 bool srn__call_replied(srn__call *c);
+/* Whether there is a reply that may go out now; a refusal has taken its place. Listener thread. */
+bool srn__call_due(srn__call *c);
 
-/* log.c: the JSON line of a request. */
+/* log.c: an event by the callback of a server that may have no core yet; the JSON line of a request. */
+void srn__log_event(void (*log)(void *ctx, const char *line), void *ctx, const char *event,
+                    const char *detail);
 void srn__log_call(srn__http *h, const srn__call_end *e);
 
 /* ---- the listener ---- */

@@ -9,46 +9,12 @@
 #include "serve/job.h"
 #include "serve/job_internal.h"
 #include "serve/metrics.h"
+#include "serve/record.h"
 
-typedef struct choice {
-    srn_request *request;
-    srn_reply_parser *parser; /* NULL: everything is content */
-    uint64_t text_from;       /* bytes of the answer that were read */
-    srn_out_token *tokens;
-    srn_top_token *tops; /* [cap, n_top] */
-    uint32_t n_tokens, cap;
-    uint32_t told; /* tokens that events have accounted for */
-    uint32_t n_calls;
-    const char *call_id; /* of the call that is being written */
-    bool whole_call;     /* the last call is complete */
-    bool ended;
-    srn__job_finish finish; /* once it ended, unless the job failed */
-    srn_request_status status;
-} choice;
+typedef srn__job_choice choice;
+typedef srn__job_queued queued;
 
-typedef struct queued {
-    srn__job_event event;
-    size_t from, len; /* of its text, in the job's text */
-} queued;
-
-struct srn__job {
-    srn__call *call;
-    srn__served *model;
-    srn_tokens prompt;
-    choice *choices;
-    srn_request **requests; /* [n], all of them before anybody else sees the job */
-    uint32_t n, n_top;
-    bool failed, want_prompt_logprobs;
-    srn_err err;
-    queued *queue;
-    size_t n_queue, cap_queue, taken;
-    srn_buf text;
-    srn_arena ids;
-    choice *reading; /* whose parser is running */
-    bool no_memory;
-};
-
-enum { MAX_ANSWER_BYTES = 256 << 20, MAX_CALL_IDS = 16 << 20 };
+enum { MAX_CALL_IDS = 16 << 20 };
 
 /* ---- events ---- */
 
@@ -83,6 +49,7 @@ static void fail(srn__job *j, const srn_err *err) {
     j->err = *err;
     srn__job_cancel(j);
     for (uint32_t i = 0; i < j->n; i++) j->choices[i].ended = true;
+    j->n_held = 0;
     push(j, (srn__job_event){.kind = SRN__JOB_FAIL, .stop = -1, .err = &j->err}, (srn_str){0});
 }
 
@@ -123,13 +90,32 @@ static void finish(srn__job *j, choice *c) {
     e.stop = c->status.stop;
     c->finish = e.finish;
     c->ended = true;
-    push(j, e, (srn_str){0});
+    if (j->records)
+        j->held[j->n_held++] = e;
+    else
+        push(j, e, (srn_str){0});
+}
+
+/* The record is made once every choice has ended; their ends are told once it is there. */
+static void settle(srn__job *j) {
+    srn_err why = {0};
+    for (uint32_t i = 0; i < j->n; i++)
+        if (!j->choices[i].ended) return;
+    if (j->failed) return;
+    if (!j->recorded) srn__job_record(j, true);
+    srn__record_state state = srn__record_settled(j->call, &why);
+    if (state == SRN__RECORD_FAILED) {
+        fail(j, &why);
+        j->queue[j->n_queue - 1].event.unclean = true;
+    }
+    if (state == SRN__RECORD_SETTLED)
+        for (uint32_t i = 0; i < j->n_held; i++) push(j, j->held[i], (srn_str){0});
+    if (state != SRN__RECORD_OPEN) j->n_held = 0;
 }
 
 /* ---- reading ---- */
 
-/* Room for 64 more tokens. */
-static bool room(srn__job *j, choice *c) {
+bool srn__job_room(srn__job *j, choice *c) {
     if (c->cap - c->n_tokens >= 64) return true;
     uint32_t cap = c->cap ? 2 * c->cap : 128;
     srn_out_token *tokens = srn_realloc_array(c->tokens, cap, sizeof *tokens);
@@ -147,12 +133,12 @@ static bool room(srn__job *j, choice *c) {
 /* Takes what the scheduler has of a choice; true: there was something. */
 static bool read_choice(srn__job *j, choice *c) {
     srn_buf text;
-    srn_buf_init(&text, MAX_ANSWER_BYTES);
+    srn_buf_init(&text, SRN__MAX_ANSWER);
     srn_request_status later;
     srn_err err = {0};
     bool first = true, some = false;
     for (;;) {
-        if (!room(j, c)) {
+        if (!srn__job_room(j, c)) {
             j->no_memory = true;
             break;
         }
@@ -199,6 +185,7 @@ bool srn__job_next(srn__job *j, srn__job_event *ret) {
         srn_buf_clear(&j->text);
         for (uint32_t i = 0; i < j->n && !j->failed; i++)
             if (!j->choices[i].ended) read_choice(j, &j->choices[i]);
+        if (j->n_held) settle(j);
     }
     if (j->taken == j->n_queue) return false;
     const queued *q = &j->queue[j->taken++];
@@ -210,7 +197,7 @@ bool srn__job_next(srn__job *j, srn__job_event *ret) {
 bool srn__job_done(const srn__job *j) {
     for (uint32_t i = 0; i < j->n; i++)
         if (!j->choices[i].ended) return false;
-    return j->taken == j->n_queue;
+    return j->taken == j->n_queue && !j->n_held;
 }
 
 void srn__job_cancel(srn__job *j) {
@@ -219,7 +206,7 @@ void srn__job_cancel(srn__job *j) {
 
 /* ---- what became of it ---- */
 
-static uint32_t reasoning_tokens(const choice *c) {
+uint32_t srn__job_reasoning_tokens(const choice *c) {
     uint64_t end = c->parser ? srn_reply_parser_reasoning_end(c->parser) : 0;
     uint32_t n = 0;
     while (end && n < c->n_tokens && c->tokens[n].text_end <= end) n++;
@@ -231,7 +218,7 @@ srn__job_usage srn__job_get_usage(const srn__job *j) {
     for (uint32_t i = 0; i < j->n; i++) {
         const choice *c = &j->choices[i];
         u.output_tokens += c->n_tokens;
-        u.reasoning_tokens += reasoning_tokens(c);
+        u.reasoning_tokens += srn__job_reasoning_tokens(c);
         u.cached_tokens = i ? SRN_MIN(u.cached_tokens, c->status.n_cached) : c->status.n_cached;
     }
     return u;
@@ -239,7 +226,7 @@ srn__job_usage srn__job_get_usage(const srn__job *j) {
 
 /* How a choice ended, for log and metrics: an answer that nobody waited for any more, or that the server
  * ended early, is an abort. */
-static const char *end_of(const srn__job *j, const choice *c) {
+const char *srn__job_end_of(const srn__job *j, const choice *c) {
     static const char *const names[] = {[SRN__FINISH_STOP] = "stop",
                                         [SRN__FINISH_LENGTH] = "length",
                                         [SRN__FINISH_TOOL_CALLS] = "tool_calls"};
@@ -263,7 +250,7 @@ static void add_facts(srn__job *j) {
         if (started > s->submitted_us) f->queue_us = SRN_MAX(f->queue_us, started - s->submitted_us);
         if (s->first_token_us) f->ttft_us = SRN_MAX(f->ttft_us, s->first_token_us - s->submitted_us);
         bool bad = strcmp(f->finish, "abort") == 0 || strcmp(f->finish, "error") == 0;
-        if (!bad) snprintf(f->finish, sizeof f->finish, "%s", end_of(j, c));
+        if (!bad) snprintf(f->finish, sizeof f->finish, "%s", srn__job_end_of(j, c));
     }
     srn__job_usage u = srn__job_get_usage(j);
     f->output_tokens += unread;
@@ -275,7 +262,9 @@ static void add_facts(srn__job *j) {
 
 void srn__job_free(srn__job *j) {
     if (!j) return;
-    if (j->n && j->choices[0].request) add_facts(j);
+    bool submitted = j->n && j->choices[0].request;
+    if (submitted && j->records && !j->recorded) srn__job_record(j, false);
+    if (submitted) add_facts(j);
     for (uint32_t i = 0; i < j->n; i++) {
         choice *c = &j->choices[i];
         if (j->requests[i]) srn_request_release(j->requests[i]);
@@ -286,6 +275,7 @@ void srn__job_free(srn__job *j) {
     free(j->choices);
     free(j->requests);
     free(j->queue);
+    free(j->held);
     srn_buf_done(&j->text);
     srn_arena_done(&j->ids);
     srn_tokens_done(&j->prompt);
@@ -355,7 +345,10 @@ static int submit(srn__job *j, const srn__job_spec *spec, const srn_reply_opts *
     srn_request_opts *opts = srn_calloc(spec->n, sizeof *opts);
     srn_request **requests = srn_calloc(spec->n, sizeof(srn_request *));
     j->choices = srn_calloc(spec->n, sizeof *j->choices);
-    int code = opts && requests && j->choices ? SRN_OK : srn_fail_nomem(err, spec->n * sizeof *opts);
+    j->records = srn__record_wanted(j->call);
+    j->held = srn_calloc(spec->n, sizeof *j->held);
+    int code =
+        opts && requests && j->choices && j->held ? SRN_OK : srn_fail_nomem(err, spec->n * sizeof *opts);
     for (uint32_t i = 0; !code && i < spec->n; i++) {
         opts[i] = request_opts(j, spec, reply, constraint);
         opts[i].sampling.seed += i;
@@ -364,6 +357,8 @@ static int submit(srn__job *j, const srn__job_spec *spec, const srn_reply_opts *
     }
     j->requests = requests;
     j->n = j->choices && requests ? spec->n : 0;
+    const srn__record_work work = {j->model, spec, constraint, j->prompt};
+    if (!code) code = srn__record_begin(j->call, &work, err);
     if (!code)
         code =
             srn_request_submit(srn__call_scheduler(j->call), j->model->engine, opts, spec->n, requests, err);
@@ -382,8 +377,9 @@ int srn__job_start(srn__call *c, const srn__job_spec *spec, srn__job **ret, cons
     j->call = c;
     j->model = spec->model;
     atomic_fetch_add(&spec->model->refs, 1);
+    j->logprobs = spec->logprobs;
     j->n_top = spec->logprobs || spec->prompt_logprobs ? spec->n_top : 0;
-    srn_buf_init(&j->text, MAX_ANSWER_BYTES);
+    srn_buf_init(&j->text, SRN__MAX_ANSWER);
     srn_arena_init(&j->ids, MAX_CALL_IDS);
     srn_reply_opts reply = spec->reply;
     srn_constraint *constraint = NULL;

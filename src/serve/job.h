@@ -5,6 +5,7 @@
 #ifndef SRN_SERVE_JOB_H
 #define SRN_SERVE_JOB_H
 
+#include "ledger/ledger.h"
 #include "serve/serve_internal.h"
 
 typedef struct srn__job srn__job;
@@ -57,8 +58,9 @@ int srn__job_apply_route(const srn__call *c, srn__job_spec *spec, const srn_conf
                          const char **ret_param, srn_err *err);
 /* The headers that every answer carries: x-serin-model, x-serin-prompt, x-serin-seed. */
 int srn__job_headers(srn__call *c, const srn__job_spec *spec, srn_err *err);
-/* SHA-256 of the prompt's fixed part: template, system messages, tools. */
-int srn__job_prompt_hash(const srn__job_spec *spec, char ret_hex[2 * SRN_SHA256_BYTES + 1], srn_err *err);
+/* Keyed hash of the prompt's fixed part: template, system messages, tools, schema. */
+int srn__job_prompt_hash(const srn_ledger_keys *keys, const srn__job_spec *spec,
+                         char ret[SRN_KEYED_HASH_CHARS + 1], srn_err *err);
 
 /* Renders, tokenizes, compiles the constraint, submits. On failure *ret_param names the request's field that
  * is to blame, or is NULL. */
@@ -89,6 +91,8 @@ typedef struct srn__job_event {
     srn__job_finish finish;
     int32_t stop; /* index of the stop text that ended it, or -1 */
     const srn_err *err;
+    bool unclean; /* a stream ends behind it as if it were cut off: the answer was complete, its record is not
+                   */
 } srn__job_event;
 /* The next event; false: nothing now (the call will be woken), or all is done. */
 bool srn__job_next(srn__job *j, srn__job_event *ret);

@@ -7,6 +7,7 @@
 
 #include "serve/job_internal.h"
 #include "serve/prompt.h"
+#include "serve/record.h"
 
 enum { MAX_PROMPT_TEXT = 64 << 20, MAX_GRAMMAR_NODES = 1 << 18 };
 
@@ -45,6 +46,7 @@ bool srn__job_model(srn__call *c, const char *endpoint, const char *asked, srn__
                          .header_ctx = c};
     const srn_config_route *route = srn_config_route_of(srn__call_config(c), &q);
     bool later = false;
+    if (!srn__record_admit(c, route, asked)) return false;
     if (!prompt->name[0] && srn__call_header(c, "x-serin-prompt")) {
         srn__call_fail(
             c, 400, NULL, "x-serin-prompt", "unsupported_value",
@@ -246,40 +248,43 @@ int srn__job_constraint(const srn__job_spec *spec, srn_reply_opts *reply, srn_co
 
 /* ---- identity ---- */
 
-static void hash_json(srn_sha256 *h, const json_t *j) {
+static void add_json(srn_buf *b, const json_t *j) {
     char *dump = j ? json_dumps(j, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY) : NULL;
-    if (dump) srn_sha256_add(h, dump, strlen(dump) + 1);
+    if (dump) srn_buf_add(b, dump, strlen(dump) + 1);
     free(dump);
 }
 
-int srn__job_prompt_hash(const srn__job_spec *spec, char ret_hex[2 * SRN_SHA256_BYTES + 1], srn_err *err) {
-    srn_sha256 *h = srn_sha256_new();
-    if (!h) return srn_fail_nomem(err, 128);
+int srn__job_prompt_hash(const srn_ledger_keys *keys, const srn__job_spec *spec,
+                         char ret[SRN_KEYED_HASH_CHARS + 1], srn_err *err) {
+    srn_buf fixed;
+    srn_buf_init(&fixed, MAX_PROMPT_TEXT);
     srn_str source = {"", 0};
     const json_t *tools = shown_tools(spec);
     const srn_weights *w = srn_engine_weights(spec->model->engine);
     bool own =
         json_array_size(tools) > 0 && !srn_meta_str(w, "tokenizer.chat_template.tool_use", &source, NULL);
     if (spec->messages && !own) srn_meta_str(w, "tokenizer.chat_template", &source, NULL);
-    srn_sha256_add(h, source.ptr, source.len);
-    srn_sha256_add(h, "", 1);
+    srn_buf_add(&fixed, source.ptr, source.len);
+    srn_buf_add(&fixed, "", 1);
     for (size_t i = 0; i < json_array_size(spec->messages); i++) {
         const json_t *m = json_array_get(spec->messages, i);
         const char *role = json_string_value(json_object_get(m, "role"));
         if (role && (strcmp(role, "system") == 0 || strcmp(role, "developer") == 0))
-            hash_json(h, json_object_get(m, "content"));
+            add_json(&fixed, json_object_get(m, "content"));
     }
-    hash_json(h, tools);
-    uint8_t digest[SRN_SHA256_BYTES];
-    srn_sha256_end(h, digest);
-    srn_hex(digest, sizeof digest, ret_hex);
-    return SRN_OK;
+    add_json(&fixed, tools);
+    add_json(&fixed, spec->schema);
+    int code = fixed.failed ? srn_fail_nomem(err, fixed.len) : SRN_OK;
+    if (!code) srn_keyed_hash(keys, "prompt", (srn_str){fixed.data, fixed.len}, ret);
+    srn_buf_done(&fixed);
+    return code;
 }
 
 int srn__job_headers(srn__call *c, const srn__job_spec *spec, srn_err *err) {
-    char hex[2 * SRN_SHA256_BYTES + 1], seed[24];
-    int code = srn__job_prompt_hash(spec, hex, err);
+    char hex[SRN_KEYED_HASH_CHARS + 1], seed[24];
+    int code = srn__job_prompt_hash(srn__recorder_keys(srn__call_recorder(c)), spec, hex, err);
     if (code) return code;
+    srn__record_prompt(c, hex);
     snprintf(seed, sizeof seed, "%llu", (unsigned long long)spec->sampling.seed);
     srn__call_set_header(c, "x-serin-model", spec->model->ids.weights);
     char named[SRN_PROMPT_NAME_MAX + 16];

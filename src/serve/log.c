@@ -44,19 +44,24 @@ static void begin_line(srn_buf *b) {
                  t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec, (int)(now.tv_nsec / 1000000));
 }
 
-static void end_line(srn__http *h, srn_buf *b) {
+static void end_line(void (*log)(void *ctx, const char *line), void *ctx, srn_buf *b) {
     srn_buf_addc(b, '}');
-    if (!b->failed) h->o.log(h->o.log_ctx, b->data);
+    if (!b->failed) log(ctx, b->data);
     srn_buf_done(b);
 }
 
-void srn__http_log_event(srn__http *h, const char *event, const char *detail) {
-    if (!h->o.log) return;
+void srn__log_event(void (*log)(void *ctx, const char *line), void *ctx, const char *event,
+                    const char *detail) {
+    if (!log) return;
     srn_buf b;
     begin_line(&b);
     add_field(&b, "event", event);
     if (detail) add_field(&b, "detail", detail);
-    end_line(h, &b);
+    end_line(log, ctx, &b);
+}
+
+void srn__http_log_event(srn__http *h, const char *event, const char *detail) {
+    srn__log_event(h->o.log, h->o.log_ctx, event, detail);
 }
 
 void srn__log_call(srn__http *h, const srn__call_end *e) {
@@ -83,5 +88,5 @@ void srn__log_call(srn__http *h, const srn__call_end *e) {
     add_field(&b, "finish", f->finish[0] ? f->finish : NULL);
     if (f->error[0]) add_field(&b, "error", f->error);
     add_field(&b, "client", e->client);
-    end_line(h, &b);
+    end_line(h->o.log, h->o.log_ctx, &b);
 }

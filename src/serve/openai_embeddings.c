@@ -8,6 +8,7 @@
 
 #include "serve/openai.h"
 #include "serve/openai_internal.h"
+#include "serve/record.h"
 
 enum { MAX_INPUTS = 2048, WINDOW = 16, MAX_BODY = 512 << 20 };
 
@@ -25,7 +26,8 @@ typedef struct embeddings {
     uint32_t n_embd;
     bool base64;
     int32_t priority;
-    uint64_t deadline_us;
+    uint64_t deadline_us, queue_us;
+    bool begun, recorded; /* the call's record knows what became of it */
     pthread_mutex_t lock; /* guards the requests against cancel, which any thread may call */
     bool cancelled;
 } embeddings;
@@ -82,6 +84,7 @@ static int collect(embeddings *e, srn_err *err) {
         srn_request_read(in->request, 0, NULL, 0, NULL, NULL, 0, &s);
         if (s.state != SRN_REQUEST_DONE) break;
         code = s.code;
+        if (s.started_us > s.submitted_us) e->queue_us = SRN_MAX(e->queue_us, s.started_us - s.submitted_us);
         if (code)
             *err = s.err;
         else
@@ -97,18 +100,6 @@ static int collect(embeddings *e, srn_err *err) {
 }
 
 /* ---- the answer ---- */
-
-static void put_base64(srn_buf *out, const uint8_t *p, size_t n) {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for (size_t i = 0; i < n; i += 3) {
-        uint32_t v = (uint32_t)p[i] << 16;
-        if (i + 1 < n) v |= (uint32_t)p[i + 1] << 8;
-        if (i + 2 < n) v |= p[i + 2];
-        char four[4] = {digits[v >> 18], digits[v >> 12 & 63], i + 1 < n ? digits[v >> 6 & 63] : '=',
-                        i + 2 < n ? digits[v & 63] : '='};
-        srn_buf_add(out, four, sizeof four);
-    }
-}
 
 static void put_vector(const embeddings *e, const input *in, srn_buf *out) {
     if (!e->base64) {
@@ -127,7 +118,7 @@ static void put_vector(const embeddings *e, const input *in, srn_buf *out) {
             memcpy(&bits, &in->vector[i], sizeof bits);
             for (int k = 0; k < 4; k++) bytes[n++] = (uint8_t)(bits >> 8 * k); /* little-endian */
         }
-        put_base64(out, bytes, n);
+        srn__put_base64(out, bytes, n);
     }
     srn_buf_addc(out, '"');
 }
@@ -148,13 +139,48 @@ static void put_answer(const embeddings *e, srn_buf *out) {
     srn__call_get_facts(e->call)->prompt_tokens = (uint32_t)tokens;
 }
 
+/* ---- the record ---- */
+
+/* Every input is a part of the call's record. */
+static int begin_record(const embeddings *e, srn_err *err) {
+    int code = SRN_OK;
+    for (uint32_t i = 0; i < e->n && !code; i++) {
+        const srn__record_work w = {.model = e->model, .prompt = e->inputs[i].ids};
+        code = srn__record_begin(e->call, &w, err);
+    }
+    return code;
+}
+
+static void end_record(embeddings *e, const char *finish, const char *error) {
+    if (e->recorded) return;
+    e->recorded = true;
+    for (uint32_t i = 0; i < e->n; i++) {
+        const srn__record_part p = {.n_input = (uint32_t)e->inputs[i].ids.n,
+                                    .queue_us = e->queue_us,
+                                    .finish = finish,
+                                    .error = error};
+        srn__record_end(e->call, &p, !finish);
+    }
+}
+
+/* Whether the answer may go out; SRN_EIO: its record could not be made. */
+static int settled(embeddings *e, bool *ret_settled, srn_err *err) {
+    end_record(e, NULL, NULL);
+    srn__record_state state = srn__record_settled(e->call, err);
+    *ret_settled = state == SRN__RECORD_SETTLED;
+    return state == SRN__RECORD_FAILED ? err->code : SRN_OK;
+}
+
 static int pull(void *source, srn_buf *out, int *status) {
     embeddings *e = source;
     srn_err err = {0};
+    bool ready = false;
     int code = collect(e, &err);
     if (!code) code = submit_some(e, &err);
     if (code == SRN_EBUSY && e->started > e->ended) code = SRN_OK; /* again when one of ours is done */
+    if (!code && e->ended == e->n) code = settled(e, &ready, &err);
     if (code) {
+        end_record(e, "error", srn_err_name(code));
         const char *name;
         *status = srn__error_status(&err, &name);
         json_t *j = srn__error_json(SRN__OPENAI, *status, NULL, NULL, name, err.text);
@@ -164,7 +190,7 @@ static int pull(void *source, srn_buf *out, int *status) {
         json_decref(j);
         return 1;
     }
-    if (e->ended < e->n) return 0;
+    if (!ready) return 0;
     put_answer(e, out);
     return 1;
 }
@@ -181,6 +207,7 @@ static void cancel(void *source) {
 static void embeddings_free(void *source) {
     embeddings *e = source;
     if (!e) return;
+    if (e->begun) end_record(e, "abort", NULL);
     for (uint32_t i = 0; i < e->n; i++) {
         if (e->inputs[i].request) srn_request_release(e->inputs[i].request);
         srn_tokens_done(&e->inputs[i].ids);
@@ -290,7 +317,9 @@ void srn__openai_embeddings(srn__call *c) {
     if (general.timeout_ms) e->deadline_us = srn_now_us() + 1000 * (uint64_t)general.timeout_ms;
     if (!code) code = read_options(e, body, &param, &err);
     if (!code) code = read_inputs(e, body, &param, &err);
+    if (!code) code = begin_record(e, &err);
     if (!code) code = submit_some(e, &err);
+    e->begun = e->started > 0;
     if (code && e->started == 0) {
         if (code == SRN_ECONTEXT) param = "input";
         srn__call_fail_err(c, param, &err);

@@ -67,6 +67,7 @@ enum {
     SRN__ROUTE_ADMIN = 2,   /* an admin key; refused where there are no keys */
     SRN__ROUTE_METRICS = 4, /* open when the config says so */
     SRN__ROUTE_MODEL = 16,  /* it names a model, which the config's routes may choose */
+    SRN__ROUTE_RECORD = 32, /* its calls leave records */
     SRN__ROUTE_INLINE = 8   /* the handler is quick and never waits: it runs on the listener's thread */
 };
 /* A row of the routing table (routes.c); the handler runs on a worker and replies exactly once. A path may
@@ -115,9 +116,10 @@ json_t *srn__error_json(srn__dialect d, int status, const char *type, const char
 
 /* A reply that comes as it is computed. */
 typedef struct srn__source_ops {
-    /* Appends what is ready to out; 0: more will come (it will wake the call), 1: that was all. For a reply
-     * that is not streamed nothing is sent before 1, and *status is what it then is sent with (preset to
-     * 200). Listener thread. */
+    /* Appends what is ready to out; 0: more will come (it will wake the call), 1: that was all, 2: so too,
+     * but a stream breaks off behind it, without the end that tells a whole one. For a reply that is not
+     * streamed nothing is sent before 1, and *status is what it then is sent with (preset to 200). Listener
+     * thread. */
     int (*pull)(void *source, srn_buf *out, int *status);
     /* The client is gone, or the server stops: end the work soon. Any thread, perhaps during pull, more than
      * once. */
@@ -132,6 +134,10 @@ void srn__call_reply_source(srn__call *c, bool streamed, const char *content_typ
 void srn__call_wake(srn__call *c);
 void srn__call_hold(srn__call *c);
 void srn__call_drop(srn__call *c);
+/* Between these two nothing of the reply goes out. Before the handler replies; by any thread, once. why (may
+ * be NULL): a source that was to answer is freed, and this error takes its place. */
+void srn__call_withhold(srn__call *c);
+void srn__call_release(srn__call *c, const srn_err *why);
 /* A handler that must wait for something returns without a reply, and runs again from its start on a worker
  * once somebody has called srn__call_again, from any thread, also before the handler has returned. It says so
  * by srn__call_may_wait(true) before anybody could, and takes that back with false where it need not wait. */

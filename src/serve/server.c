@@ -6,6 +6,7 @@
 
 #include "serve/http_internal.h"
 #include "serve/metrics.h"
+#include "serve/record.h"
 
 struct srn_server {
     srn__http *http;
@@ -13,6 +14,8 @@ struct srn_server {
     srn__models *models;
     srn__metrics *metrics;
     srn_prompts *prompts; /* NULL: there is no ledger */
+    srn__recorder *recorder;
+    srn_server_opts opts;
 };
 
 /* Set before srn__http_ready lets the first handler run that asks for them. */
@@ -29,10 +32,25 @@ srn__metrics *srn__call_metrics(const srn__call *c) {
     return srn__call_server(c)->metrics;
 }
 
+srn__recorder *srn__call_recorder(const srn__call *c) {
+    return srn__call_server(c)->recorder;
+}
+
 static void count(void *ctx, const srn__call_end *e) {
     srn_server *s = ctx;
     srn__metrics_call(s->metrics, e->route, e->status, e->facts, e->total_us);
     if (!e->complete) srn__metrics_gone(s->metrics);
+}
+
+static void last(void *ctx, srn__call *c) {
+    (void)ctx;
+    srn__record_last(c);
+}
+
+/* The ledger opens before there is an HTTP core that logs. */
+static void log_ledger(void *ctx, const char *event, const char *detail) {
+    const srn_server_opts *o = ctx;
+    srn__log_event(o->log, o->log_ctx, event, detail);
 }
 
 /* Says what a model was given, for memory is planned here and never grows. */
@@ -41,7 +59,11 @@ static void log_model(void *ctx, const char *name, const srn__served *v, const s
     char text[sizeof why->text + 800];
     if (why) snprintf(text, sizeof text, "%.127s: %s", name, why->text);
     if (why) return srn__http_log_event(s->http, "model_failed", text);
-    if (!v) return srn__http_log_event(s->http, "model_unloaded", name);
+    if (!v) {
+        srn__recorder_event(s->recorder, "model_unloaded", json_pack("{s:s}", "model", name));
+        return srn__http_log_event(s->http, "model_unloaded", name);
+    }
+    srn__recorder_model(s->recorder, v);
     srn_engine_info i = srn_engine_get_info(v->engine);
     snprintf(
         text, sizeof text,
@@ -67,7 +89,10 @@ static void server_free(srn_server *s, uint32_t grace_ms) {
     if (s->http) srn__http_stop(s->http, grace_ms);
     srn__models_free(s->models);
     srn_scheduler_free(s->scheduler);
+    srn__recorder_settle(s->recorder);
     srn__http_free(s->http);
+    srn_prompts_close(s->prompts);
+    srn__recorder_free(s->recorder);
     srn__metrics_free(s->metrics);
     free(s);
 }
@@ -79,6 +104,10 @@ static void burst(void *ctx, bool begins) {
 static int start(srn_server *s, const srn_server_opts *o, srn_err *err) {
     const srn_config *c = o->config;
     int code = srn__metrics_new(&s->metrics, err);
+    srn__recorder_opts ro = {.config = c, .log = log_ledger, .log_ctx = &s->opts};
+    if (!code) code = srn__recorder_new(&ro, &s->recorder, err);
+    srn_ledger *ledger = code ? NULL : srn__recorder_ledger(s->recorder);
+    if (ledger) code = srn_prompts_open(ledger, &s->prompts, err);
     if (code) return code;
     srn__http_opts h = {.config = c,
                         .routes = srn__routes,
@@ -87,8 +116,10 @@ static int start(srn_server *s, const srn_server_opts *o, srn_err *err) {
                         .log = o->log,
                         .log_ctx = o->log_ctx,
                         .on_end = count,
+                        .on_last = last,
                         .end_ctx = s};
     code = srn__http_new(&h, &s->http, err);
+    if (!code) srn__recorder_start(s->recorder, srn__http_address(s->http));
     srn_scheduler_opts so = {.max_queue = c->limits.queue, .notifying = burst, .notifying_ctx = s->http};
     if (!code) code = srn_scheduler_new(&so, &s->scheduler, err);
     if (!code) code = srn__models_new(c, s->scheduler, log_model, s, &s->models, err);
@@ -99,6 +130,7 @@ static int start(srn_server *s, const srn_server_opts *o, srn_err *err) {
 int srn_server_start(const srn_server_opts *o, srn_server **ret, srn_err *err) {
     srn_server *s = srn_calloc(1, sizeof *s);
     if (!s) return srn_fail_nomem(err, sizeof *s);
+    s->opts = *o;
     json_object_seed(0); /* nobody outside can choose names that collide */
     int code = start(s, o, err);
     if (code) {

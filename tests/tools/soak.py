@@ -46,7 +46,7 @@ class Server:
             models.append({"name": "second", "path": str(o.second), "ctx": 512, "parallel": 2, "cache_tokens": 1024, "lazy": True})
         for m in models:
             m.update({"threads": o.threads} if o.threads else {})
-        conf = {"listen": "127.0.0.1:0", "keys": str(keys), "default_model": "first", "models": models, "grace": "60s",
+        conf = {"listen": "127.0.0.1:0", "ledger": str(folder / "ledger"), "keys": str(keys), "default_model": "first", "models": models, "grace": "60s",
                 "routes": [{"name": "hasty", "match": {"header": {"x-hasty": "1"}}, "timeout": "40ms"}],
                 "limits": {"body": "1MiB", "queue": 4 * o.parallel, "header_timeout": f"{o.patience}s",
                            "body_timeout": f"{o.patience}s", "idle_timeout": f"{o.patience}s"}}

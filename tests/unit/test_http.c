@@ -24,8 +24,7 @@ static void replies_carry_an_id_and_connections_stay(void **state) {
     assert_int_equal(r.status, 200);
     assert_string_equal(r.body.data, "{\"hello\":\"a b\"}");
     assert_non_null(header(&r, "x-serin-call", id));
-    assert_int_equal(strlen(id), 36);
-    assert_int_equal(id[14], '7');
+    assert_int_equal(strlen(id), 26);
     assert_string_equal(header(&r, "Content-Type", other), "application/json");
     assert_string_equal(header(&r, "x-serin-model", other), "m");
     heard_done(&r);

@@ -1,0 +1,349 @@
+/* One call's record: what is gathered while the call runs, the intent before the work, and the record at its
+ * end, each appended once. The worker that runs the handler begins it; its parts end on the listener thread;
+ * the ledger's answers come on any thread and do no more than note themselves and wake the call. Nothing
+ * waits here.
+ */
+#include <stdlib.h>
+
+#include "serve/openai_internal.h"
+#include "serve/record_internal.h"
+
+enum { MAX_BODY = 1 << 20, MAX_CONTENT = 1 << 30, MAX_IDS = 256 << 20 };
+
+/* ---- life ---- */
+
+static srn__record *record_new(srn__call *c, srn__recorder *recorder) {
+    srn__record *r = srn_calloc(1, sizeof *r);
+    if (!r) return NULL;
+    r->recorder = recorder;
+    r->call = c;
+    pthread_mutex_init(&r->lock, NULL);
+    srn_buf_init(&r->head, MAX_BODY);
+    srn_buf_init(&r->content, MAX_CONTENT);
+    srn_buf_init(&r->choices, MAX_CONTENT);
+    srn_buf_init(&r->in_ids, MAX_IDS);
+    srn_buf_init(&r->out_ids, MAX_IDS);
+    return r;
+}
+
+static void record_free(srn__record *r) {
+    if (!r) return;
+    srn_buf_done(&r->head);
+    srn_buf_done(&r->content);
+    srn_buf_done(&r->choices);
+    srn_buf_done(&r->in_ids);
+    srn_buf_done(&r->out_ids);
+    pthread_mutex_destroy(&r->lock);
+    free(r);
+}
+
+bool srn__record_wanted(const srn__call *c) {
+    srn__recorder *r = c->route && (c->route->flags & SRN__ROUTE_RECORD) ? srn__call_recorder(c) : NULL;
+    return r && r->ledger;
+}
+
+/* The call's record, made on first use; NULL: it leaves none, or there is no memory. */
+static srn__record *record_of(srn__call *c) {
+    if (c->record || !srn__record_wanted(c)) return c->record;
+    srn__record *r = record_new(c, srn__call_recorder(c));
+    if (!r) return NULL;
+    const srn_config_ledger *l = &r->recorder->config->ledger;
+    srn_content_policy_of(srn_str_of(l->content), &r->policy);
+    r->required = strcmp(l->mode, "required") == 0;
+    return c->record = r;
+}
+
+static bool keeps_content(const srn__record *r) {
+    return r->policy == SRN_CONTENT_FULL || r->policy == SRN_CONTENT_ENCRYPTED;
+}
+
+bool srn__record_keeps(const srn__call *c) {
+    return c->record && keeps_content(c->record);
+}
+
+/* ---- before the work ---- */
+
+bool srn__record_admit(srn__call *c, const srn_config_route *route, const char *asked) {
+    srn__record *r = record_of(c);
+    srn_err why = {0};
+    if (!r && !srn__record_wanted(c)) return true;
+    if (!r) {
+        srn__call_fail(c, 503, NULL, NULL, "out_of_memory", "no memory for the record of this call now");
+        return false;
+    }
+    r->route = route;
+    r->routed = true;
+    if (route && route->content) srn_content_policy_of(srn_str_of(route->content), &r->policy);
+    if (route && route->ledger) r->required = strcmp(route->ledger, "required") == 0;
+    snprintf(r->asked, sizeof r->asked, "%s", asked ? asked : "");
+    if (srn_ledger_ready(r->recorder->ledger, &why)) return true;
+    r->skipped = true;
+    pthread_mutex_lock(&r->recorder->lock);
+    r->recorder->stats.refused++;
+    pthread_mutex_unlock(&r->recorder->lock);
+    srn__call_fail(c, 503, NULL, NULL, "ledger_unavailable",
+                   "calls cannot be recorded now, and are refused: %s", why.text);
+    return false;
+}
+
+void srn__record_prompt(srn__call *c, const char *hash) {
+    srn__record *r = record_of(c);
+    if (r) snprintf(r->prompt_hash, sizeof r->prompt_hash, "%s", hash);
+}
+
+/* ---- appending ---- */
+
+static void entry_waits(srn__recorder *r) {
+    pthread_mutex_lock(&r->lock);
+    r->n_waiting++;
+    pthread_mutex_unlock(&r->lock);
+}
+
+static void entry_answered(srn__recorder *r) {
+    pthread_mutex_lock(&r->lock);
+    if (--r->n_waiting == 0) pthread_cond_broadcast(&r->settled);
+    pthread_mutex_unlock(&r->lock);
+}
+
+static void refusal_of(const srn_err *why, srn_err *ret) {
+    srn_fail(ret, SRN_EIO, "the call could not be recorded: %s",
+             why && why->text[0] ? why->text : "no reason");
+}
+
+/* The intent's commit, or its failure; holds the call until here. */
+static void intent_done(void *ctx, int code, const srn_err *why) {
+    srn__call *c = ctx;
+    srn__recorder *recorder = c->record->recorder;
+    srn_err err = {0};
+    if (code) refusal_of(why, &err);
+    srn__call_release(c, code ? &err : NULL);
+    srn__call_drop(c);
+    entry_answered(recorder);
+}
+
+static int append_intent(srn__call *c, srn__record *r, srn_err *err) {
+    srn_buf body;
+    srn_buf_init(&body, MAX_BODY);
+    srn_buf_add(&body, r->head.data, r->head.len);
+    srn_buf_addc(&body, '}');
+    if (body.failed) {
+        srn_buf_done(&body);
+        return srn_fail_nomem(err, r->head.len);
+    }
+    srn_entry e = {.kind = SRN_RECORD_INTENT,
+                   .body = {body.data, body.len},
+                   .durable = true,
+                   .done = intent_done,
+                   .ctx = c};
+    srn__call_withhold(c);
+    srn__call_hold(c);
+    entry_waits(r->recorder);
+    int code = srn_ledger_append(r->recorder->ledger, &e, err);
+    srn_buf_done(&body);
+    if (!code) return SRN_OK;
+    srn__call_release(c, NULL); /* the error is the reply */
+    srn__call_drop(c);
+    entry_answered(r->recorder);
+    return code;
+}
+
+/* The record's commit or its place in the queue. */
+static void end_done(void *ctx, int code, const srn_err *why) {
+    srn__call *c = ctx;
+    srn__record *r = c->record;
+    srn__recorder *recorder = r->recorder;
+    pthread_mutex_lock(&r->lock);
+    r->end = code && r->required ? SRN__STEP_FAILED : SRN__STEP_DONE;
+    if (code) refusal_of(why, &r->why);
+    bool wake = !r->inside;
+    pthread_mutex_unlock(&r->lock);
+    if (wake) srn__call_wake(c);
+    srn__call_drop(c);
+    entry_answered(recorder);
+}
+
+/* What is kept of the content, sealed; empty: nothing. That it could not be kept fails a required record, and
+ * is counted for the others. */
+static int seal_content(srn__record *r, srn_buf *ret, srn_err *err) {
+    const srn__call *c = r->call;
+    srn_buf text;
+    if (!keeps_content(r)) return SRN_OK;
+    bool unclear = !r->routed && r->recorder->config->n_routes > 0; /* a route might have kept less */
+    if (!r->begun && (unclear || !c->body.len)) return SRN_OK;
+    srn_buf_init(&text, MAX_CONTENT);
+    if (r->begun)
+        srn_buf_add(&text, r->content.data, r->content.len);
+    else
+        srn__record_put_request(&text, r, NULL);
+    srn_buf_addz(&text, r->begun ? "],\"choices\":[" : ",\"choices\":[");
+    srn_buf_add(&text, r->choices.data ? r->choices.data : "", r->choices.len);
+    srn_buf_addz(&text, "]}");
+    bool failed = text.failed || r->content.failed || r->choices.failed;
+    const char *user = c->key ? c->key->name : "";
+    int code = failed ? srn_fail_nomem(err, text.len)
+                      : srn_ledger_seal(srn__recorder_sealing_keys(r->recorder), r->policy,
+                                        c->key ? c->key->tenant : "", r->subject[0] ? r->subject : user,
+                                        (srn_str){text.data, text.len}, ret, err);
+    srn_buf_done(&text);
+    if (!code) return SRN_OK;
+    srn_buf_clear(ret);
+    pthread_mutex_lock(&r->recorder->lock);
+    r->recorder->stats.content_lost++;
+    pthread_mutex_unlock(&r->recorder->lock);
+    return r->required ? code : SRN_OK;
+}
+
+static int append_end(srn__record *r, int status, bool waits, srn_err *err) {
+    srn__call *c = r->call;
+    srn_buf body, sealed;
+    srn_buf_init(&body, MAX_BODY);
+    srn_buf_init(&sealed, MAX_CONTENT);
+    if (r->head.len)
+        srn_buf_add(&body, r->head.data, r->head.len);
+    else
+        srn__record_put_head(&body, r, NULL);
+    srn__record_put_end(&body, r, status, srn_now_us() - c->begun_us);
+    int code = body.failed ? srn_fail_nomem(err, body.len) : seal_content(r, &sealed, err);
+    if (!code) {
+        srn_entry e = {.kind = SRN_RECORD_CALL,
+                       .body = {body.data, body.len},
+                       .content = {sealed.data, sealed.len},
+                       .durable = r->required,
+                       .done = waits ? end_done : NULL,
+                       .ctx = c};
+        code = srn_ledger_append(r->recorder->ledger, &e, err);
+    }
+    srn_buf_done(&body);
+    srn_buf_done(&sealed);
+    return code;
+}
+
+/* The answer can go out once the record is there. */
+static void append_waited(srn__record *r) {
+    srn_err err = {0};
+    r->inside = true; /* nobody else knows of the entry yet */
+    r->end = SRN__STEP_WAITS;
+    srn__call_hold(r->call);
+    entry_waits(r->recorder);
+    int code = append_end(r, 200, true, &err);
+    pthread_mutex_lock(&r->lock);
+    r->inside = false;
+    if (code) {
+        r->end = r->required ? SRN__STEP_FAILED : SRN__STEP_DONE;
+        refusal_of(&err, &r->why);
+    }
+    bool settled = r->end != SRN__STEP_WAITS;
+    pthread_mutex_unlock(&r->lock);
+    if (settled && r->n_parts > 1) srn__call_wake(r->call); /* other parts asked before */
+    if (!code) return;
+    srn__recorder_lost(r->recorder, r->call->id, &err);
+    srn__call_drop(r->call);
+    entry_answered(r->recorder);
+}
+
+/* ---- the work ---- */
+
+static void add_ids(srn_buf *b, const int32_t *ids, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        uint32_t v = (uint32_t)ids[i];
+        const uint8_t four[4] = {(uint8_t)v, (uint8_t)(v >> 8), (uint8_t)(v >> 16), (uint8_t)(v >> 24)};
+        srn_buf_add(b, four, sizeof four);
+    }
+}
+
+/* One more prompt of the content's list, whose last bytes are those that were just added to in_ids. */
+static void add_prompt(srn__record *r, const srn__record_work *w) {
+    size_t bytes = w->prompt.n * 4;
+    add_ids(&r->in_ids, w->prompt.ids, w->prompt.n);
+    if (!keeps_content(r) || r->in_ids.failed) return;
+    srn_buf_addz(&r->content, r->n_parts ? ",\"" : "\"");
+    srn__put_base64(&r->content, (const uint8_t *)r->in_ids.data + r->in_ids.len - bytes, bytes);
+    srn_buf_addc(&r->content, '"');
+}
+
+int srn__record_begin(srn__call *c, const srn__record_work *w, srn_err *err) {
+    srn__record *r = record_of(c);
+    int code = SRN_OK;
+    if (!r || r->skipped) return SRN_OK;
+    if (!r->begun) {
+        snprintf(r->model, sizeof r->model, "%s", w->model->name);
+        srn__record_subject(r);
+        srn__record_put_head(&r->head, r, w);
+        if (keeps_content(r)) {
+            srn__record_put_request(&r->content, r, w->spec);
+            srn_buf_addz(&r->content, ",\"prompt\":[");
+        }
+        if (r->head.failed) return srn_fail_nomem(err, r->head.len);
+        if (r->required) code = append_intent(c, r, err);
+        r->begun = !code;
+    }
+    if (code) return code;
+    add_prompt(r, w);
+    r->n_parts++;
+    return SRN_OK;
+}
+
+void srn__record_choice_end(srn__call *c, const srn__record_choice *choice) {
+    srn__record *r = c->record;
+    if (!r || !r->begun) return;
+    for (uint32_t i = 1; i < choice->n_tokens; i++) {
+        uint64_t gap = choice->tokens[i].at_us - choice->tokens[i - 1].at_us;
+        r->gap_us += gap;
+        r->gap_max_us = SRN_MAX(r->gap_max_us, gap);
+        r->n_gaps++;
+    }
+    if (r->policy == SRN_CONTENT_NONE) return;
+    for (uint32_t i = 0; i < choice->n_tokens; i++) add_ids(&r->out_ids, &choice->tokens[i].id, 1);
+    add_ids(&r->out_ids, &(int32_t){-1}, 1); /* between choices */
+    if (keeps_content(r)) srn__record_put_choice(&r->choices, choice);
+}
+
+void srn__record_end(srn__call *c, const srn__record_part *p, bool whole) {
+    srn__record *r = c->record;
+    if (!r || !r->begun) return;
+    srn__record_part *s = &r->sum;
+    s->n_input += p->n_input;
+    s->n_cached += p->n_cached;
+    s->n_output += p->n_output;
+    s->n_reasoning += p->n_reasoning;
+    s->n_draft += p->n_draft;
+    s->n_accepted += p->n_accepted;
+    s->queue_us = SRN_MAX(s->queue_us, p->queue_us);
+    s->ttft_us = SRN_MAX(s->ttft_us, p->ttft_us);
+    bool bad = strcmp(r->finish, "abort") == 0 || strcmp(r->finish, "error") == 0;
+    if (!bad && p->finish) snprintf(r->finish, sizeof r->finish, "%s", p->finish);
+    if (!r->error[0] && p->error) snprintf(r->error, sizeof r->error, "%s", p->error);
+    if (whole && ++r->n_ended == r->n_parts) append_waited(r);
+}
+
+srn__record_state srn__record_settled(srn__call *c, srn_err *ret_why) {
+    srn__record *r = c->record;
+    if (!r || !r->begun) return SRN__RECORD_SETTLED;
+    pthread_mutex_lock(&r->lock);
+    srn__record_step end = r->end;
+    if (end == SRN__STEP_FAILED) *ret_why = r->why;
+    pthread_mutex_unlock(&r->lock);
+    return end == SRN__STEP_DONE     ? SRN__RECORD_SETTLED
+           : end == SRN__STEP_FAILED ? SRN__RECORD_FAILED
+                                     : SRN__RECORD_OPEN;
+}
+
+/* ---- after all ---- */
+
+void srn__record_last(srn__call *c) {
+    srn__record *r = record_of(c);
+    srn_err err = {0};
+    if (r && !r->skipped && r->end == SRN__STEP_NONE) {
+        bool sent = c->stage == SRN__STAGE_REPLY;
+        if (!r->model[0]) snprintf(r->model, sizeof r->model, "%s", c->facts.model);
+        if (!r->finish[0] && r->begun && !c->facts.error[0]) snprintf(r->finish, sizeof r->finish, "abort");
+        if (!r->error[0]) snprintf(r->error, sizeof r->error, "%s", c->facts.error);
+        if (append_end(r, sent ? c->status : 0, false, &err)) srn__recorder_lost(r->recorder, c->id, &err);
+    }
+    if (!r && srn__record_wanted(c)) {
+        srn_fail_nomem(&err, sizeof *r);
+        srn__recorder_lost(srn__call_recorder(c), c->id, &err);
+    }
+    record_free(r);
+    c->record = NULL;
+}

@@ -1,0 +1,81 @@
+/* Records, inside: the state of one call's record (record.c), the text of its body and content
+ * (record_text.c), the ledger of a server (recorder.c).
+ */
+#ifndef SRN_SERVE_RECORD_INTERNAL_H
+#define SRN_SERVE_RECORD_INTERNAL_H
+
+#include <pthread.h>
+
+#include "serve/http_internal.h"
+#include "serve/record.h"
+
+struct srn__recorder {
+    const srn_config *config;
+    void (*log)(void *ctx, const char *event, const char *detail);
+    void *log_ctx;
+    srn_ledger *ledger;        /* NULL: off */
+    srn_ledger_keys *own_keys; /* where there is no ledger */
+    const srn_ledger_keys *keys;
+    bool started;
+    char config_id[2 * SRN_SHA256_BYTES + 1];
+    pthread_mutex_t lock; /* guards everything below */
+    pthread_cond_t settled;
+    uint32_t n_waiting; /* entries whose answers calls wait for */
+    srn__recorder_stats stats;
+};
+
+typedef enum srn__record_step {
+    SRN__STEP_NONE,
+    SRN__STEP_WAITS, /* it is appended, and there is no answer yet */
+    SRN__STEP_DONE,
+    SRN__STEP_FAILED
+} srn__record_step;
+
+/* Written by the call's worker until it replies, then on the listener thread, or by who lets go last; only
+ * what the lock guards is shared with the ledger's thread. */
+struct srn__record {
+    srn__recorder *recorder;
+    srn__call *call;
+    const srn_config_route *route; /* NULL: none */
+    bool routed;                   /* it is known which */
+    bool begun, skipped;           /* skipped: it leaves no record */
+    bool required;
+    srn_content_policy policy;
+    char asked[128], model[128];
+    char prompt_hash[SRN_KEYED_HASH_CHARS + 1];
+    char subject[SRN_KEYED_HASH_CHARS + 1]; /* keyed hash of the user, or of the key's name; "": neither */
+    srn_buf head;            /* of the body, from its brace to the constraint; empty: not begun */
+    srn_buf content;         /* of the content, likewise: request, and prompts without their end */
+    srn_buf choices;         /* of the content: inside the brackets */
+    srn_buf in_ids, out_ids; /* what the hashes are of: token ids, little-endian */
+    uint32_t n_parts, n_ended;
+    srn__record_part sum;
+    char finish[24], error[32];
+    uint64_t gap_us, gap_max_us;
+    uint32_t n_gaps;
+
+    pthread_mutex_t lock; /* guards everything below */
+    srn__record_step end;
+    bool inside; /* srn_ledger_append runs: whoever called it looks at what came of it */
+    srn_err why;
+};
+
+/* ---- recorder.c ---- */
+
+srn_ledger_keys *srn__recorder_sealing_keys(srn__recorder *r);
+/* A record could not even be handed over: the log says so. */
+void srn__recorder_lost(srn__recorder *r, const char *id, const srn_err *why);
+
+/* ---- record_text.c: pure ---- */
+
+void srn__record_subject(srn__record *r); /* fills r->subject */
+
+/* The body's head; work NULL: nothing has begun. */
+void srn__record_put_head(srn_buf *b, const srn__record *r, const srn__record_work *w);
+/* Its end, with the closing brace. */
+void srn__record_put_end(srn_buf *b, const srn__record *r, int status, uint64_t total_us);
+void srn__record_put_choice(srn_buf *b, const srn__record_choice *c);
+/* What else of a request is content: stop texts, schema, user, headers. */
+void srn__record_put_request(srn_buf *b, const srn__record *r, const srn__job_spec *spec);
+
+#endif

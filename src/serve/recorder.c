@@ -1,0 +1,183 @@
+/* The ledger of a server: opened before anything else, so that no call comes before it can be recorded, and
+ * closed after everything else. Finds a default folder that no other server writes; tells the ledger of the
+ * server's own changes. Called by the server on its main thread, and by calls for what they share.
+ */
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "serve/record_internal.h"
+
+enum { MOST_FOLDERS = 64 };
+
+srn_ledger *srn__recorder_ledger(const srn__recorder *r) {
+    return r->ledger;
+}
+
+const srn_ledger_keys *srn__recorder_keys(const srn__recorder *r) {
+    return r->keys;
+}
+
+srn_ledger_keys *srn__recorder_sealing_keys(srn__recorder *r) {
+    return r->own_keys ? r->own_keys : srn_ledger_get_keys(r->ledger);
+}
+
+srn__recorder_stats srn__recorder_get_stats(srn__recorder *r) {
+    pthread_mutex_lock(&r->lock);
+    srn__recorder_stats s = r->stats;
+    pthread_mutex_unlock(&r->lock);
+    return s;
+}
+
+static void say(srn__recorder *r, const char *event, const char *detail) {
+    if (r->log) r->log(r->log_ctx, event, detail);
+}
+
+void srn__recorder_lost(srn__recorder *r, const char *id, const srn_err *why) {
+    char text[sizeof why->text + 64];
+    snprintf(text, sizeof text, "call %s: %s", id, why->text);
+    pthread_mutex_lock(&r->lock);
+    r->stats.unrecorded++;
+    pthread_mutex_unlock(&r->lock);
+    say(r, "record_lost", text);
+}
+
+/* ---- opening ---- */
+
+static int open_at(srn__recorder *r, const char *where, srn_err *err) {
+    const srn_config_ledger *l = &r->config->ledger;
+    srn_ledger_opts o = {.where = where,
+                         .keys_dir = l->keys,
+                         .queue = l->queue,
+                         .patience_us = (uint64_t)l->patience_ms * 1000,
+                         .retention_us = l->retention_ms * 1000,
+                         .max_bytes = l->max_bytes,
+                         .log = r->log,
+                         .log_ctx = r->log_ctx};
+    return srn_ledger_open(&o, &r->ledger, err);
+}
+
+/* The default folder, or the next free one beside it. */
+static int open_default(srn__recorder *r, srn_err *err) {
+    srn_buf dir;
+    srn_buf_init(&dir, 4096);
+    int code = srn_ledger_default_dir(&dir, err);
+    size_t len = dir.len;
+    if (!code) code = open_at(r, dir.data, err);
+    for (unsigned i = 2; code == SRN_EBUSY && i <= MOST_FOLDERS; i++) {
+        char first[sizeof err->text];
+        snprintf(first, sizeof first, "%s", err->text);
+        dir.len = len;
+        if (!srn_buf_addf(&dir, "-%u", i)) break;
+        code = open_at(r, dir.data, err);
+        if (!code) {
+            char text[sizeof first + 4200];
+            snprintf(text, sizeof text, "%s; calls are recorded in %s instead", first, dir.data);
+            say(r, "ledger_elsewhere", text);
+        }
+    }
+    srn_buf_done(&dir);
+    return code;
+}
+
+static int open_ledger(srn__recorder *r, srn_err *err) {
+    const char *where = r->config->ledger.where;
+    int code;
+    if (where && strcmp(where, "off") == 0) {
+        code = srn_ledger_keys_open(NULL, &r->own_keys, err);
+        r->keys = r->own_keys;
+        return code;
+    }
+    code = where ? open_at(r, where, err) : open_default(r, err);
+    if (code == SRN_EBUSY)
+        return srn_fail_prefix(err, code, "the ledger (name another folder with --ledger DIR)");
+    if (code)
+        return srn_fail_prefix(err, code, "the ledger (--ledger DIR names another one, --ledger off none)");
+    r->keys = srn_ledger_get_keys(r->ledger);
+    if (r->keys) return SRN_OK;
+    char dir[4200];
+    snprintf(dir, sizeof dir, "%s/keys", srn_ledger_where(r->ledger));
+    code = srn_ledger_keys_open(r->config->ledger.keys ? r->config->ledger.keys : dir, &r->own_keys, err);
+    r->keys = r->own_keys;
+    return code;
+}
+
+int srn__recorder_new(const srn__recorder_opts *o, srn__recorder **ret, srn_err *err) {
+    srn__recorder *r = srn_calloc(1, sizeof *r);
+    if (!r) return srn_fail_nomem(err, sizeof *r);
+    r->config = o->config;
+    r->log = o->log;
+    r->log_ctx = o->log_ctx;
+    pthread_mutex_init(&r->lock, NULL);
+    pthread_cond_init(&r->settled, NULL);
+    int code = srn_config_identity(o->config, NULL, r->config_id, err);
+    if (!code) code = open_ledger(r, err);
+    if (code) {
+        srn__recorder_free(r);
+        return code;
+    }
+    *ret = r;
+    return SRN_OK;
+}
+
+/* ---- events ---- */
+
+void srn__recorder_event(srn__recorder *r, const char *name, json_t *fields) {
+    char *text = fields ? json_dumps(fields, JSON_COMPACT) : srn_strndup("{}", 2);
+    srn_err err = {0};
+    int code = SRN_OK;
+    if (r && r->ledger)
+        code = text ? srn_ledger_event(r->ledger, name, "server", srn_str_of(text), &err)
+                    : srn_fail_nomem(&err, 64);
+    if (code) srn__recorder_lost(r, name, &err);
+    free(text);
+    json_decref(fields);
+}
+
+void srn__recorder_model(srn__recorder *r, const srn__served *v) {
+    srn__recorder_event(r, "model_loaded",
+                        json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:s}", "model", v->name, "path",
+                                  srn_weights_path(srn_engine_weights(v->engine)), "weights", v->ids.weights,
+                                  "tokenizer", v->ids.tokenizer, "template", v->ids.chat_template,
+                                  "quantisation", v->ids.quantisation, "engine", v->ids.engine, "numerics",
+                                  (int)v->ids.numerics, "kv", v->ids.kv));
+}
+
+static void config_event(srn__recorder *r) {
+    srn_buf text;
+    srn_err err = {0};
+    char id[65];
+    srn_buf_init(&text, 16u << 20);
+    if (srn_config_identity(r->config, &text, id, &err))
+        srn__recorder_lost(r, "config", &err);
+    else
+        srn__recorder_event(
+            r, "config",
+            json_pack("{s:s, s:o}", "id", id, "config", json_loadb(text.data, text.len, 0, NULL)));
+    srn_buf_done(&text);
+}
+
+void srn__recorder_start(srn__recorder *r, const char *address) {
+    r->started = true;
+    srn__recorder_event(r, "start",
+                        json_pack("{s:s, s:i, s:s, s:i, s:s}", "address", address, "pid", (int)getpid(),
+                                  "version", srn_version(), "numerics", SRN_NUMERICS_ID, "config",
+                                  r->config_id));
+    config_event(r);
+}
+
+void srn__recorder_settle(srn__recorder *r) {
+    if (!r) return;
+    pthread_mutex_lock(&r->lock);
+    while (r->n_waiting) pthread_cond_wait(&r->settled, &r->lock);
+    pthread_mutex_unlock(&r->lock);
+}
+
+void srn__recorder_free(srn__recorder *r) {
+    if (!r) return;
+    if (r->started) srn__recorder_event(r, "stop", json_pack("{s:i}", "pid", (int)getpid()));
+    srn_ledger_close(r->ledger);
+    srn_ledger_keys_close(r->own_keys);
+    pthread_cond_destroy(&r->settled);
+    pthread_mutex_destroy(&r->lock);
+    free(r);
+}
