@@ -20,17 +20,22 @@ static int put(srn_ledger *l, srn__tail *t, srn__row *row, srn_err *err) {
     return SRN_OK;
 }
 
-/* A record of the ledger's own. Takes the body. */
-static int put_json(srn_ledger *l, srn__tail *t, srn_record_kind kind, json_t *body, srn_err *err) {
-    char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
-    json_decref(body);
-    if (!text) return srn_fail_nomem(err, 0);
-    srn__row row = {.kind = kind, .body = srn_str_of(text)};
+/* A record of the ledger's own. */
+static int put_text(srn_ledger *l, srn__tail *t, srn_record_kind kind, srn_str body, srn_err *err) {
+    srn__row row = {.kind = kind, .body = body};
     srn_record *record = NULL;
-    int code = srn_record_decode(kind, row.body, &record, err);
+    int code = srn_record_decode(kind, body, &record, err);
     row.record = record;
     if (!code) code = put(l, t, &row, err);
     srn_record_free(record);
+    return code;
+}
+
+/* Takes the body. */
+static int put_json(srn_ledger *l, srn__tail *t, srn_record_kind kind, json_t *body, srn_err *err) {
+    char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
+    json_decref(body);
+    int code = text ? put_text(l, t, kind, srn_str_of(text), err) : srn_fail_nomem(err, 0);
     free(text);
     return code;
 }
@@ -40,6 +45,26 @@ static int put_lost(srn_ledger *l, srn__tail *t, const srn__lost *lost, srn_err 
                              "by", "ledger", "records", (json_int_t)lost->n, "from_us",
                              (json_int_t)lost->from_us, "to_us", (json_int_t)lost->to_us);
     return put_json(l, t, SRN_RECORD_EVENT, body, err);
+}
+
+/* Signs the chain up to here, unless that is done. */
+static int put_checkpoint(srn_ledger *l, srn__tail *t, srn_err *err) {
+    if (t->seq == t->signed_seq) return SRN_OK;
+    srn__checkpoint c = {.epoch = t->epoch, .seq = t->seq, .at_us = srn_unix_us()};
+    memcpy(c.instance, t->instance, sizeof c.instance);
+    memcpy(c.hash, t->hash, sizeof c.hash);
+    srn_buf text;
+    srn_buf_init(&text, SRN__BODY_BYTES);
+    int code = srn__checkpoint_make(l->keys, &c, &text, err);
+    if (!code) code = put_text(l, t, SRN_RECORD_CHECKPOINT, (srn_str){text.data, text.len}, err);
+    if (code) {
+        srn_buf_done(&text);
+        return code;
+    }
+    t->signed_seq = t->seq;
+    srn_buf_done(&l->made);
+    l->made = text;
+    return SRN_OK;
 }
 
 int srn__group_resolve(srn_ledger *l, bool *ret_stored, srn_err *err) {
@@ -67,19 +92,22 @@ static int finish(srn_ledger *l, const srn__tail *t, bool *ret_unknown, srn_err 
     return stored ? SRN_OK : code;
 }
 
-int srn__group_commit(srn_ledger *l, srn__item *first, uint32_t n, const srn__lost *lost, bool *ret_unknown,
-                      srn_err *err) {
+int srn__group_commit(srn_ledger *l, srn__item *first, uint32_t n, const srn__lost *lost, bool sign,
+                      bool *ret_unknown, srn_err *err) {
     srn__tail t = l->tail;
     *ret_unknown = false;
+    srn_buf_clear(&l->made);
     int code = l->store->ops->begin(l->store, err);
     if (code) return code;
     srn__item *item = first;
     for (uint32_t i = 0; i < n && !code; i++) {
         if (i) item = item->next; /* of the last one it is not ours to read */
-        code = item->code = put(l, &t, &item->row, err);
+        bool signs = item->row.kind == SRN_RECORD_CHECKPOINT;
+        code = item->code = signs ? put_checkpoint(l, &t, err) : put(l, &t, &item->row, err);
         if (code == SRN_EEXIST) code = SRN_OK;
     }
     if (!code && lost) code = put_lost(l, &t, lost, err);
+    if (!code && sign) code = put_checkpoint(l, &t, err);
     if (code) {
         l->store->ops->rollback(l->store);
         return code;

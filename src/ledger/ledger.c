@@ -44,6 +44,8 @@ static int check_entry(const srn_entry *e, srn_err *err) {
                         e->content.len, SRN__CONTENT_BYTES);
     if (e->content.len && e->kind != SRN_RECORD_CALL)
         return srn_fail(err, SRN_EFORMAT, "only the record of a call has content");
+    if (e->kind == SRN_RECORD_CHECKPOINT || e->kind == SRN_RECORD_TOMBSTONE)
+        return srn_fail(err, SRN_EFORMAT, "checkpoints and tombstones are the ledger's own");
     const srn_ledger_doc *d = e->doc;
     if (!d) return SRN_OK;
     if (e->kind != SRN_RECORD_EVENT || !d->collection[0] || !d->key[0] || !d->version)
@@ -110,11 +112,9 @@ void srn__item_free(srn__item *item) {
     free(item);
 }
 
-int srn_ledger_append(srn_ledger *l, const srn_entry *e, srn_err *err) {
-    srn__item *item = NULL;
-    int code = srn__item_new(e, &item, err);
-    if (code) return code;
-    void (*done)(void *ctx, int code, const srn_err *why) = e->durable ? NULL : e->done;
+static void enqueue(srn_ledger *l, srn__item *item) {
+    void (*done)(void *ctx, int code, const srn_err *why) = item->durable ? NULL : item->done;
+    void *ctx = item->ctx;
     pthread_mutex_lock(&l->lock);
     bool placed = srn__writer_has_room(l, item);
     if (placed && done) item->done = NULL; /* it is told here */
@@ -122,8 +122,14 @@ int srn_ledger_append(srn_ledger *l, const srn_entry *e, srn_err *err) {
     l->stats.appended++;
     pthread_cond_signal(&l->work);
     pthread_mutex_unlock(&l->lock);
-    if (placed && done) done(e->ctx, SRN_OK, NULL);
-    return SRN_OK;
+    if (placed && done) done(ctx, SRN_OK, NULL);
+}
+
+int srn_ledger_append(srn_ledger *l, const srn_entry *e, srn_err *err) {
+    srn__item *item = NULL;
+    int code = srn__item_new(e, &item, err);
+    if (!code) enqueue(l, item);
+    return code;
 }
 
 typedef struct waiter {
@@ -144,25 +150,55 @@ static void wake(void *ctx, int code, const srn_err *why) {
     pthread_mutex_unlock(&w->lock);
 }
 
+static void waiter_init(waiter *w) {
+    *w = (waiter){.code = SRN_OK};
+    pthread_mutex_init(&w->lock, NULL);
+    pthread_cond_init(&w->done, NULL);
+}
+
+/* Waits until the entry is done, unless it was not even taken. */
+static int waiter_end(waiter *w, int code, srn_err *err) {
+    if (!code) {
+        pthread_mutex_lock(&w->lock);
+        while (!w->is_done) pthread_cond_wait(&w->done, &w->lock);
+        pthread_mutex_unlock(&w->lock);
+        code = w->code;
+        if (code && err) *err = w->why;
+    }
+    pthread_cond_destroy(&w->done);
+    pthread_mutex_destroy(&w->lock);
+    return code;
+}
+
 int srn_ledger_commit(srn_ledger *l, const srn_entry *e, srn_err *err) {
-    waiter w = {.code = SRN_OK};
+    waiter w;
     srn_entry entry = *e;
     entry.durable = true;
     entry.done = wake;
     entry.ctx = &w;
-    pthread_mutex_init(&w.lock, NULL);
-    pthread_cond_init(&w.done, NULL);
-    int code = srn_ledger_append(l, &entry, err);
-    if (!code) {
-        pthread_mutex_lock(&w.lock);
-        while (!w.is_done) pthread_cond_wait(&w.done, &w.lock);
-        pthread_mutex_unlock(&w.lock);
-        code = w.code;
-        if (code && err) *err = w.why;
+    waiter_init(&w);
+    return waiter_end(&w, srn_ledger_append(l, &entry, err), err);
+}
+
+int srn_ledger_checkpoint(srn_ledger *l, srn_buf *ret, srn_err *err) {
+    waiter w;
+    waiter_init(&w);
+    srn__item *item = srn_calloc(1, sizeof *item);
+    if (item) {
+        *item = (srn__item){.bytes = sizeof *item, .durable = true, .done = wake, .ctx = &w};
+        item->row.kind = SRN_RECORD_CHECKPOINT;
+        item->since_us = srn_now_us();
+        enqueue(l, item);
     }
-    pthread_cond_destroy(&w.done);
-    pthread_mutex_destroy(&w.lock);
-    return code;
+    int code = waiter_end(&w, item ? SRN_OK : srn_fail_nomem(err, sizeof *item), err);
+    if (code) return code;
+    srn_buf_clear(ret);
+    pthread_mutex_lock(&l->lock);
+    bool ok = srn_buf_add(ret, l->checkpoint.data, l->checkpoint.len);
+    pthread_mutex_unlock(&l->lock);
+    if (!ok) return srn_fail_nomem(err, 0);
+    return ret->len ? SRN_OK
+                    : srn_fail(err, SRN_ENOENT, "%s: the ledger has no records to sign yet", l->where);
 }
 
 int srn_ledger_event(srn_ledger *l, const char *name, const char *by, srn_str fields, srn_err *err) {
@@ -223,19 +259,51 @@ srn_ledger_keys *srn_ledger_get_keys(const srn_ledger *l) {
 
 /* ---- life ---- */
 
+static int open_keys(srn_ledger *l, srn_err *err) {
+    char path[4096];
+    int code = l->o.keys_dir ? SRN_OK : srn__folder_path(l->where, "keys", path, sizeof path, err);
+    return code ? code : srn_ledger_keys_open(l->o.keys_dir ? l->o.keys_dir : path, &l->keys, err);
+}
+
+/* The newest checkpoint, in the file too: a crash may have come between its commit and its line. */
+static int load_checkpoint(srn_ledger *l, srn_err *err) {
+    srn__source *s = NULL;
+    srn__row row;
+    srn__checkpoint *kept = NULL, newest;
+    size_t n = 0;
+    int code = srn__source_open(l->where, &s, err);
+    if (code) return code;
+    code = s->ops->newest(s, SRN_RECORD_CHECKPOINT, &row, &l->checkpoint, err);
+    s->ops->close(s);
+    if (code) return code == SRN_ENOENT ? SRN_OK : code;
+    if (srn__is_postgres(l->where)) return SRN_OK;
+    code = srn__checkpoint_parse(row.body, &newest, err);
+    if (!code) code = srn__checkpoints_read(l->where, &kept, &n, err);
+    if (!code && (!n || kept[n - 1].seq < newest.seq))
+        code = srn__checkpoints_append(l->where, row.body, err);
+    free(kept);
+    return code;
+}
+
 static int open_store(srn_ledger *l, srn_err *err) {
     if (srn__is_postgres(l->where))
         return srn_fail(err, SRN_EUNSUP, "%s: this build keeps ledgers in folders only", l->where);
     int code = srn__folder_make(l->where, err);
     if (!code) code = srn__folder_lock(l->where, &l->lock_fd, err);
+    if (!code) code = open_keys(l, err);
     if (!code) code = srn__sqlite_open(l->where, &l->store, err);
     if (!code) code = l->store->ops->tail(l->store, &l->tail, err);
+    if (!code) code = srn__verify_end(l->where, l->keys, &l->tail.signed_seq, err);
+    if (!code) code = load_checkpoint(l, err);
     return code;
 }
 
 static void done_with(srn_ledger *l) {
     if (l->store) l->store->ops->close(l->store);
+    srn_ledger_keys_close(l->keys);
     if (l->lock_fd >= 0) close(l->lock_fd);
+    srn_buf_done(&l->made);
+    srn_buf_done(&l->checkpoint);
     pthread_cond_destroy(&l->work);
     pthread_mutex_destroy(&l->lock);
     free(l->where);
@@ -251,6 +319,8 @@ int srn_ledger_open(const srn_ledger_opts *o, srn_ledger **ret, srn_err *err) {
     pthread_cond_init(&l->work, &monotonic);
     pthread_condattr_destroy(&monotonic);
     pthread_mutex_init(&l->lock, NULL);
+    srn_buf_init(&l->made, SRN__BODY_BYTES);
+    srn_buf_init(&l->checkpoint, SRN__BODY_BYTES);
     l->lock_fd = -1;
     l->o = *o;
     if (!l->o.queue) l->o.queue = QUEUE_ENTRIES;

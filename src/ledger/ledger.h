@@ -105,6 +105,9 @@ typedef struct srn_entry {
 int srn_ledger_append(srn_ledger *l, const srn_entry *e, srn_err *err);
 /* Appends and waits for the commit: for commands and administrators. */
 int srn_ledger_commit(srn_ledger *l, const srn_entry *e, srn_err *err);
+/* Signs the chain up to now, waits for the commit, and gives the newest checkpoint as JSON, to be kept
+ * elsewhere. SRN_ENOENT: there are no records yet. */
+int srn_ledger_checkpoint(srn_ledger *l, srn_buf *ret, srn_err *err);
 /* An event with these fields (a JSON object, may be empty): {"event": name, "by": by, ...}. Durable; does not
  * wait. */
 int srn_ledger_event(srn_ledger *l, const char *name, const char *by, srn_str fields, srn_err *err);
@@ -245,6 +248,9 @@ int srn_reader_stats(srn_reader *r, const srn_filter *f, const srn_stats_opts *o
 uint64_t srn_stats_quantile(const srn_stats_row *row, srn_time t, double q);
 
 /* ---- verifying ---- */
+
+/* The newest signed checkpoint as JSON. SRN_ENOENT: there is none yet. */
+int srn_reader_checkpoint(srn_reader *r, srn_buf *ret, srn_err *err);
 
 typedef struct srn_verify_opts {
     srn_str checkpoint; /* one that was kept elsewhere, as JSON; empty: none */

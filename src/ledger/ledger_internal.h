@@ -26,6 +26,7 @@ typedef struct srn__tail { /* the end of the chain */
     uint64_t epoch, seq; /* seq 0: there is no record yet */
     uint64_t t_us;       /* of the last record: times never go back along the chain */
     uint8_t hash[SRN_SHA256_BYTES];
+    uint64_t signed_seq; /* the newest CHECKPOINT record; the writer's own, stores do not fill it */
 } srn__tail;
 
 /* A record on its way into a store, or as it was read from one. */
@@ -50,6 +51,37 @@ int srn__chain_next(const uint8_t prev[SRN_SHA256_BYTES], const srn__row *row, u
 /* Digests of what stands beside the chain. SRN_ENOMEM. */
 int srn__content_digest(srn_str content, uint8_t ret[SRN_SHA256_BYTES]);
 int srn__doc_digest(const srn_ledger_doc *d, uint8_t ret[SRN_SHA256_BYTES]);
+
+/* ---- what is signed (signed.c) ---- */
+
+typedef struct srn__checkpoint { /* the chain up to a record */
+    uint8_t instance[16];
+    uint64_t epoch, seq, at_us;
+    uint8_t hash[SRN_SHA256_BYTES]; /* of record seq */
+    uint8_t key[32];                /* that signed it; its signature holds */
+} srn__checkpoint;
+
+typedef struct srn__tombstone { /* records `from` to `to`, dropped */
+    uint8_t instance[16];
+    uint64_t epoch; /* of record `to` */
+    uint64_t from, to, at_us;
+    uint8_t before[SRN_SHA256_BYTES]; /* hash of record from - 1, or what the first one is chained to */
+    uint8_t after[SRN_SHA256_BYTES];  /* hash of record `to` */
+    uint8_t key[32];
+} srn__tombstone;
+
+/* The body of a record: signs what is given, key aside. more: further fields, or NULL; not taken. */
+int srn__checkpoint_make(const srn_ledger_keys *k, const srn__checkpoint *c, srn_buf *ret, srn_err *err);
+int srn__tombstone_make(const srn_ledger_keys *k, const srn__tombstone *t, const json_t *more, srn_buf *ret,
+                        srn_err *err);
+/* SRN_EFORMAT: not one, or its signature is not that of its key. Whose key it is the caller asks. */
+int srn__checkpoint_parse(srn_str body, srn__checkpoint *ret, srn_err *err);
+int srn__tombstone_parse(srn_str body, srn__tombstone *ret, srn_err *err);
+
+/* DIR/checkpoints.jsonl: appended and synced; read as a whole, ascending by seq and epoch, lines that are
+ * none left out. */
+int srn__checkpoints_append(const char *dir, srn_str line, srn_err *err);
+int srn__checkpoints_read(const char *dir, srn__checkpoint **ret, size_t *ret_n, srn_err *err);
 
 /* ---- a store: where the writer puts rows. One thread at a time. ---- */
 
@@ -92,11 +124,29 @@ int srn__sqlite_open(const char *dir, srn__store **ret, srn_err *err);
 /* ---- a source: where a reader reads ---- */
 
 typedef struct srn__source srn__source;
-typedef bool srn__row_fn(void *ctx, const srn__row *row, uint64_t n_total);
+typedef struct srn__checked { /* a record with all that stands beside it; valid during the callback */
+    srn__row row;
+    bool has_bytes; /* stored content */
+    srn_str bytes;
+    const srn_call_row *call; /* of `calls`, or NULL */
+    const srn_ledger_doc *doc;
+} srn__checked;
+typedef bool srn__checked_fn(void *ctx, const srn__checked *c); /* false: stop */
 typedef struct srn__source_ops {
     int (*tail)(srn__source *s, srn__tail *ret, srn_err *err);
     /* The newest CALL or INTENT of that call, through ret_row but for its body. */
     int (*call)(srn__source *s, const uint8_t id[16], srn__row *ret_row, srn_buf *ret_body, srn_err *err);
+    /* The newest record of a kind. SRN_ENOENT. */
+    int (*newest)(srn__source *s, srn_record_kind kind, srn__row *ret_row, srn_buf *ret_body, srn_err *err);
+    /* At most limit records from seq `from` on, ascending; beside: with what stands beside them. *ret_n: how
+     * many fn saw. */
+    int (*scan)(srn__source *s, uint64_t from, uint32_t limit, bool beside, srn__checked_fn *fn, void *ctx,
+                uint32_t *ret_n, srn_err *err);
+    /* First record and parent (NULL: none) of an epoch. SRN_ENOENT. */
+    int (*epoch)(srn__source *s, uint64_t epoch, uint64_t *ret_first, bool *ret_has_parent,
+                 uint8_t ret_parent[SRN_SHA256_BYTES], srn_err *err);
+    /* The first of calls, contents and documents that belongs to no record; 0: none. */
+    int (*stray)(srn__source *s, uint64_t *ret_seq, srn_err *err);
     int (*content)(srn__source *s, uint64_t seq, srn_buf *ret, srn_err *err);
     int (*records)(srn__source *s, srn_record_kind kind, uint64_t from,
                    bool (*fn)(void *ctx, const srn_stored *r), void *ctx, srn_err *err);
@@ -109,11 +159,20 @@ struct srn__source { /* the head of every source */
     srn__db *db; /* takes questions (query_internal.h) */
 };
 int srn__sqlite_source(const char *dir, srn__source **ret, srn_err *err);
+/* As `where` says. */
+int srn__source_open(const char *where, srn__source **ret, srn_err *err);
 
 struct srn_reader {
+    char *where;
     srn__source *source;
     srn_ledger_keys *keys; /* or NULL: there are none here */
 };
+
+/* ---- verifying (verify.c) ---- */
+
+/* The end of the chain, from its newest checkpoint on, before it is written on. SRN_EFORMAT names the record
+ * that is not as it was written. *ret_signed: the CHECKPOINT record from which it started, 0: none. */
+int srn__verify_end(const char *where, const srn_ledger_keys *k, uint64_t *ret_signed, srn_err *err);
 
 /* ---- the folder (folder.c) ---- */
 

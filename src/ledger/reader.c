@@ -3,15 +3,31 @@
  */
 #include <stdlib.h>
 
+#include "ledger/keys_internal.h"
 #include "ledger/ledger_internal.h"
 
+int srn__source_open(const char *where, srn__source **ret, srn_err *err) {
+    if (srn__is_postgres(where))
+        return srn_fail(err, SRN_EUNSUP, "%s: this build keeps ledgers in folders only", where);
+    return srn__sqlite_source(where, ret, err);
+}
+
+/* Without keys a reader can do all but read content and tell whose signatures they are. */
+static int open_keys(const char *where, const char *keys_dir, srn_ledger_keys **ret, srn_err *err) {
+    char path[4096];
+    int code = SRN_OK;
+    if (!keys_dir && srn__is_postgres(where)) return SRN_OK;
+    if (!keys_dir) code = srn__folder_path(where, "keys", path, sizeof path, err);
+    if (!code) code = srn__keys_read(keys_dir ? keys_dir : path, ret, err);
+    return !keys_dir && (code == SRN_ENOENT || code == SRN_EIO) ? SRN_OK : code;
+}
+
 int srn_reader_open(const char *where, const char *keys_dir, srn_reader **ret, srn_err *err) {
-    (void)keys_dir;
     srn_reader *r = srn_calloc(1, sizeof *r);
     if (!r) return srn_fail_nomem(err, sizeof *r);
-    int code = srn__is_postgres(where)
-                   ? srn_fail(err, SRN_EUNSUP, "%s: this build keeps ledgers in folders only", where)
-                   : srn__sqlite_source(where, &r->source, err);
+    r->where = srn_strndup(where, strlen(where));
+    int code = r->where ? srn__source_open(where, &r->source, err) : srn_fail_nomem(err, strlen(where));
+    if (!code) code = open_keys(where, keys_dir, &r->keys, err);
     if (code)
         srn_reader_close(r);
     else
@@ -22,6 +38,8 @@ int srn_reader_open(const char *where, const char *keys_dir, srn_reader **ret, s
 void srn_reader_close(srn_reader *r) {
     if (!r) return;
     if (r->source) r->source->ops->close(r->source);
+    srn_ledger_keys_close(r->keys);
+    free(r->where);
     free(r);
 }
 
@@ -40,4 +58,14 @@ int srn_reader_records(srn_reader *r, srn_record_kind kind, uint64_t from,
 int srn_reader_docs(srn_reader *r, const char *collection, const char *key,
                     bool (*fn)(void *ctx, const srn_ledger_doc *d, uint64_t t_us), void *ctx, srn_err *err) {
     return r->source->ops->docs(r->source, collection, key, fn, ctx, err);
+}
+
+int srn_reader_checkpoint(srn_reader *r, srn_buf *ret, srn_err *err) {
+    srn__row row;
+    int code = r->source->ops->newest(r->source, SRN_RECORD_CHECKPOINT, &row, ret, err);
+    if (code == SRN_ENOENT)
+        code =
+            srn_fail(err, code, "%s: nothing is signed yet; a server signs at its stop and every 10 minutes",
+                     r->where);
+    return code;
 }

@@ -268,6 +268,7 @@ static int store_commit(srn__store *base, bool *ret_unknown, srn_err *err) {
     if (sqlite3_step(s->st.commit) == SQLITE_DONE) {
         sqlite3_reset(s->st.commit);
         base->open += (uint64_t)s->opened;
+        s->unsynced = false;
         return SRN_OK;
     }
     int extended = sqlite3_extended_errcode(s->db);

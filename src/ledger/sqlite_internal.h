@@ -40,4 +40,27 @@ void srn__sqlite_db_done(srn__sqlite_db *d); /* before the connection is closed 
 
 #define SRN__ROW_COLUMNS "r.seq, r.epoch, r.kind, r.t_us, r.body, r.content_sha, r.hash"
 
+typedef struct srn__sqlite_source_of { /* what an srn__source of SQLite is */
+    srn__source head;
+    sqlite3 *db;
+    srn__sqlite_db asked;
+} srn__sqlite_source_of;
+
+/* ---- sqlite_scan.c: for verifying ---- */
+
+/* The columns of `calls` (as k), in the order in which srn__sqlite_call_row reads them. */
+#define SRN__CALL_COLUMNS                                                                                    \
+    "k.id, k.begun_us, k.status, k.finish, k.error, k.endpoint, k.route, k.key, k.tenant, k.conversation,"   \
+    " k.model, k.weights, k.quantisation, k.config, k.prompt, k.version, k.prompt_hash, k.experiment,"       \
+    " k.arm, k.n_input, k.n_cached, k.n_output, k.n_reasoning, k.queue_us, k.ttft_us, k.total_us,"           \
+    " k.itl_us, k.itl_max_us, k.streamed"
+enum { SRN__N_CALL_COLUMNS = 29 };
+/* Texts are valid until the statement's next step. */
+void srn__sqlite_call_row(sqlite3_stmt *s, int at, srn_call_row *ret);
+int srn__sqlite_scan(srn__source *s, uint64_t from, uint32_t limit, bool beside, srn__checked_fn *fn,
+                     void *ctx, uint32_t *ret_n, srn_err *err);
+int srn__sqlite_epoch(srn__source *s, uint64_t epoch, uint64_t *ret_first, bool *ret_has_parent,
+                      uint8_t ret_parent[SRN_SHA256_BYTES], srn_err *err);
+int srn__sqlite_stray(srn__source *s, uint64_t *ret_seq, srn_err *err);
+
 #endif

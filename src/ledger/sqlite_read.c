@@ -178,14 +178,21 @@ int srn__sqlite_tail(sqlite3 *db, srn__tail *ret, srn_err *err) {
 
 /* ---- the source ---- */
 
-typedef struct sqlite_source {
-    srn__source head;
-    sqlite3 *db;
-    srn__sqlite_db asked;
-} sqlite_source;
+typedef srn__sqlite_source_of sqlite_source;
 
 static int source_tail(srn__source *base, srn__tail *ret, srn_err *err) {
     return srn__sqlite_tail(((sqlite_source *)base)->db, ret, err);
+}
+
+/* The row of a statement, its body copied. */
+static int take_row(sqlite3_stmt *s, srn__row *ret_row, srn_buf *ret_body, srn_err *err) {
+    srn__row row;
+    srn__sqlite_row(s, 0, &row);
+    srn_buf_clear(ret_body);
+    if (!srn_buf_add(ret_body, row.body.ptr, row.body.len)) return srn_fail_nomem(err, row.body.len);
+    row.body = (srn_str){ret_body->data, ret_body->len};
+    *ret_row = row;
+    return SRN_OK;
 }
 
 static int source_call(srn__source *base, const uint8_t id[16], srn__row *ret_row, srn_buf *ret_body,
@@ -200,15 +207,7 @@ static int source_call(srn__source *base, const uint8_t id[16], srn__row *ret_ro
     sqlite3_bind_blob(s, 1, id, SRN_ULID_BYTES, SQLITE_STATIC);
     int rc = sqlite3_step(s);
     if (rc == SQLITE_ROW) {
-        srn__row row;
-        srn__sqlite_row(s, 0, &row);
-        srn_buf_clear(ret_body);
-        if (srn_buf_add(ret_body, row.body.ptr, row.body.len)) {
-            row.body = (srn_str){ret_body->data, ret_body->len};
-            *ret_row = row;
-        } else {
-            code = srn_fail_nomem(err, row.body.len);
-        }
+        code = take_row(s, ret_row, ret_body, err);
     } else if (rc == SQLITE_DONE) {
         char text[SRN_ULID_CHARS + 1];
         srn_ulid_format(id, text);
@@ -217,6 +216,26 @@ static int source_call(srn__source *base, const uint8_t id[16], srn__row *ret_ro
     } else {
         code = srn__sqlite_fail(err, db, "reading a call");
     }
+    sqlite3_finalize(s);
+    return code;
+}
+
+static int source_newest(srn__source *base, srn_record_kind kind, srn__row *ret_row, srn_buf *ret_body,
+                         srn_err *err) {
+    sqlite3 *db = ((sqlite_source *)base)->db;
+    sqlite3_stmt *s = NULL;
+    char sql[256];
+    snprintf(sql, sizeof sql,
+             "SELECT " SRN__ROW_COLUMNS " FROM records r WHERE r.kind = %d ORDER BY r.seq DESC LIMIT 1",
+             (int)kind);
+    int code = srn__sqlite_prepare(db, sql, &s, err);
+    if (code) return code;
+    int rc = sqlite3_step(s);
+    if (rc == SQLITE_ROW)
+        code = take_row(s, ret_row, ret_body, err);
+    else
+        code = rc == SQLITE_DONE ? srn_fail(err, SRN_ENOENT, "the ledger has no record of kind %d", (int)kind)
+                                 : srn__sqlite_fail(err, db, "reading the newest record");
     sqlite3_finalize(s);
     return code;
 }
@@ -301,6 +320,10 @@ static void source_close(srn__source *base) {
 static const srn__source_ops sqlite_ops = {
     .tail = source_tail,
     .call = source_call,
+    .newest = source_newest,
+    .scan = srn__sqlite_scan,
+    .epoch = srn__sqlite_epoch,
+    .stray = srn__sqlite_stray,
     .content = source_content,
     .records = source_records,
     .docs = source_docs,

@@ -19,14 +19,16 @@ enum {
     RETRY_MAX_US = 1000 * 1000,
     CLOSE_US = 5 * 1000 * 1000, /* how long a close goes on trying */
     USAGE_US = 30 * 1000 * 1000,
-    ROLL_ENTRIES = 1024, /* that roll-ups lag behind */
-    ROLL_MOST = 8192     /* that one transaction adds to them */
+    ROLL_ENTRIES = 1024,  /* that roll-ups lag behind */
+    ROLL_MOST = 8192,     /* that one transaction adds to them */
+    SIGN_RECORDS = 10000, /* what a start has to check is at most as long */
+    SIGN_US = 600 * 1000 * 1000
 };
 
 typedef struct writer {
     srn_ledger *l;
     uint64_t retry_at_us, retry_us; /* 0: nothing failed */
-    uint64_t usage_at_us;
+    uint64_t usage_at_us, sign_at_us;
     uint64_t rolled_seq; /* up to which roll-ups are whole */
     uint64_t end_by_us;  /* 0: nobody closes it */
     bool told_lost;      /* of the losses since the last commit */
@@ -175,6 +177,23 @@ static uint32_t next_group(srn_ledger *l, srn__item **ret_first) {
     return n;
 }
 
+/* Hands out the checkpoint of a group that is committed. */
+static void publish(writer *w) {
+    srn_ledger *l = w->l;
+    srn_err err;
+    if (!l->made.len) return;
+    w->sign_at_us = srn_now_us() + SIGN_US;
+    if (!srn__is_postgres(l->where) &&
+        srn__checkpoints_append(l->where, (srn_str){l->made.data, l->made.len}, &err))
+        say(l, "ledger_checkpoint_unwritten", err.text);
+    pthread_mutex_lock(&l->lock);
+    srn_buf old = l->checkpoint;
+    l->checkpoint = l->made;
+    l->made = old;
+    pthread_mutex_unlock(&l->lock);
+    srn_buf_clear(&l->made);
+}
+
 static void group_done(writer *w, uint32_t n, const srn__lost *lost, uint64_t took_us) {
     srn_ledger *l = w->l;
     srn__list good = {0}, there = {0};
@@ -194,6 +213,7 @@ static void group_done(writer *w, uint32_t n, const srn__lost *lost, uint64_t to
     bool recovered = l->failing;
     l->failing = false;
     pthread_mutex_unlock(&l->lock);
+    publish(w);
     w->retry_us = w->retry_at_us = 0;
     w->told_lost = false;
     if (recovered) say(l, "ledger_recovered", "records are written again");
@@ -226,8 +246,13 @@ static void group_failed(writer *w, bool unknown, uint64_t now_us, const srn_err
     let_in(l);
 }
 
+static bool sign_is_due(const writer *w, uint64_t now_us) {
+    uint64_t since = w->l->tail.seq - w->l->tail.signed_seq;
+    return since && (since >= SIGN_RECORDS || now_us >= w->sign_at_us);
+}
+
 /* A new group, or the one of unknown outcome again. */
-static void commit_group(writer *w) {
+static void commit_group(writer *w, bool sign) {
     srn_ledger *l = w->l;
     srn__item *first = NULL;
     srn_err err = {0};
@@ -244,7 +269,7 @@ static void commit_group(writer *w) {
         if (!code) unknown = false;
         if (!code && !stored) code = SRN_EIO;
     } else {
-        code = srn__group_commit(l, first, n, lost.n ? &lost : NULL, &unknown, &err);
+        code = srn__group_commit(l, first, n, lost.n ? &lost : NULL, sign, &unknown, &err);
     }
     uint64_t now_us = srn_now_us();
     w->unsure = unknown ? n : 0;
@@ -351,6 +376,7 @@ static void roll_up(writer *w) {
 void *srn__writer_main(void *ledger) {
     srn_ledger *l = ledger;
     writer w = {.l = l};
+    w.sign_at_us = srn_now_us() + SIGN_US;
     take_stock(&w);
     roll_up(&w);
     while (wait_for_work(&w)) {
@@ -358,15 +384,17 @@ void *srn__writer_main(void *ledger) {
         expire(&w, now_us);
         if (w.unsure) expire_unsure(&w, now_us);
         pthread_mutex_lock(&l->lock);
-        bool due = due_us(&w, now_us) <= now_us && (l->queue.n || l->lost.n) && w.retry_at_us <= now_us;
+        bool due = due_us(&w, now_us) <= now_us && (l->queue.n || l->lost.n);
         pthread_mutex_unlock(&l->lock);
-        if (due) {
-            commit_group(&w);
+        bool sign = sign_is_due(&w, now_us);
+        if ((due || sign) && w.retry_at_us <= now_us) {
+            commit_group(&w, sign);
             if (l->tail.seq >= w.rolled_seq + ROLL_ENTRIES) roll_up(&w);
             l->store->ops->idle(l->store);
         }
         if (w.usage_at_us <= now_us) take_stock(&w);
     }
+    if (!w.retry_us && l->tail.seq != l->tail.signed_seq) commit_group(&w, true);
     give_up(&w);
     return NULL;
 }

@@ -42,6 +42,7 @@ struct srn_ledger {
     srn__store *store;
     srn__tail tail;
     srn__tail unsure; /* where the chain ends if the last commit, which gave no answer, is stored */
+    srn_buf made;     /* the checkpoint of the group under way, or "" */
     pthread_t thread;
     bool has_thread;
 
@@ -50,6 +51,7 @@ struct srn_ledger {
     srn__list queue;      /* have their place; the writer commits from its front */
     srn__list outside;    /* wait for one */
     srn__lost lost;       /* not told in the chain yet */
+    srn_buf checkpoint;   /* the newest that is committed, or "" */
     bool ending;
     bool failing; /* the last commit failed; trouble says why */
     srn_err trouble;
@@ -59,9 +61,10 @@ struct srn_ledger {
 /* ---- group.c: the writer's thread ---- */
 
 /* Puts the entries from `first` on, n of them, into one transaction; code of each says what became of it.
- * Then `lost` (or NULL), as an event. Nothing is stored on failure, unless *ret_unknown. */
-int srn__group_commit(srn_ledger *l, srn__item *first, uint32_t n, const srn__lost *lost, bool *ret_unknown,
-                      srn_err *err);
+ * Then `lost` (or NULL), as an event, and with `sign` a checkpoint. An entry of kind CHECKPOINT has no body:
+ * it gets one here. Nothing is stored on failure, unless *ret_unknown. */
+int srn__group_commit(srn_ledger *l, srn__item *first, uint32_t n, const srn__lost *lost, bool sign,
+                      bool *ret_unknown, srn_err *err);
 /* After a group whose outcome is unknown: whether it is stored. */
 int srn__group_resolve(srn_ledger *l, bool *ret_stored, srn_err *err);
 /* Closes every open intent with a CALL that says "interrupted", and tells of them in an event. */

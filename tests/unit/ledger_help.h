@@ -2,8 +2,10 @@
 #ifndef SRN_TEST_LEDGER_HELP_H
 #define SRN_TEST_LEDGER_HELP_H
 
+#include <fcntl.h>
 #include <ftw.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "ledger/ledger.h"
@@ -26,6 +28,32 @@ static inline int folder_remove(const char *path, const struct stat *st, int typ
 
 static inline void folder_done(folder *f) {
     nftw(f->path, folder_remove, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static inline void copy_file(const char *from, const char *to) {
+    char *data;
+    size_t n;
+    srn_err err;
+    if (srn_read_file(from, 64 << 20, &data, &n, &err)) fail_msg("%s", err.text);
+    int fd = open(to, O_CREAT | O_TRUNC | O_WRONLY, 0600);
+    if (fd < 0 || write(fd, data, n) != (ssize_t)n) fail_msg("%s cannot be written", to);
+    close(fd);
+    free(data);
+}
+
+/* A ledger that is closed, with its keys. */
+static inline folder folder_copy(const char *from) {
+    static const char *const names[] = {"ledger.db", "checkpoints.jsonl", "keys/root.key"};
+    folder f = folder_new();
+    char a[128], b[128];
+    snprintf(b, sizeof b, "%s/keys", f.path);
+    mkdir(b, 0700);
+    for (size_t i = 0; i < SRN_LEN(names); i++) {
+        snprintf(a, sizeof a, "%s/%s", from, names[i]);
+        snprintf(b, sizeof b, "%s/%s", f.path, names[i]);
+        copy_file(a, b);
+    }
+    return f;
 }
 
 /* An id that counts, so that a test can name it again. */
