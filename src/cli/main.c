@@ -9,6 +9,7 @@ static int cmd_help(int argc, char **argv);
 static const srn_command commands[] = {
     {"run", srn__cmd_run, "answer a prompt, or chat, with a model"},
     {"serve", srn__cmd_serve, "serve models over HTTP, as OpenAI and Anthropic do"},
+    {"calls", srn__cmd_calls, "what the ledger has of the calls that were answered"},
     {"info", srn__cmd_info, "what a model file holds, its weights id, the memory it needs"},
     {"tokenize", srn__cmd_tokenize, "text to token ids"},
     {"detokenize", srn__cmd_detokenize, "token ids to text"},

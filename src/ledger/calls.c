@@ -197,3 +197,66 @@ int srn_reader_end(srn_reader *r, uint64_t *ret_seq, srn_err *err) {
 srn__db *srn__reader_db(srn_reader *r) {
     return r->source->db;
 }
+
+/* ---- feedback ---- */
+
+typedef struct feedback {
+    bool (*fn)(void *ctx, const srn_stored *s);
+    void *ctx;
+} feedback;
+
+static bool give_feedback(void *ctx, const srn__cell *c) {
+    const feedback *f = ctx;
+    return f->fn(f->ctx, &(srn_stored){.seq = (uint64_t)c[0].number,
+                                       .t_us = (uint64_t)c[1].number,
+                                       .kind = SRN_RECORD_FEEDBACK,
+                                       .body = c[2].text,
+                                       .has_content = c[3].number != 0});
+}
+
+int srn_reader_feedback(srn_reader *r, const uint8_t id[16], bool (*fn)(void *ctx, const srn_stored *s),
+                        void *ctx, srn_err *err) {
+    feedback f = {fn, ctx};
+    srn__db *db = srn__reader_db(r);
+    srn__sql q;
+    srn__sql_init(&q);
+    srn_buf_addz(&q.text, "SELECT seq, t_us, body, CASE WHEN content_sha IS NULL THEN 0 ELSE 1 END"
+                          " FROM records WHERE kind = 4 AND call = ");
+    srn__sql_bytes(&q, (srn_str){(const char *)id, SRN_ULID_BYTES});
+    srn_buf_addz(&q.text, " ORDER BY seq");
+    int code = srn__sql_check(&q, err);
+    if (!code) code = db->ask(db, &q, give_feedback, &f, err);
+    srn__sql_done(&q);
+    return code;
+}
+
+/* ---- content ---- */
+
+int srn_reader_content(srn_reader *r, const uint8_t id[16], srn_buf *ret, srn_err *err) {
+    char text[SRN_ULID_CHARS + 1];
+    srn_buf body, sealed;
+    srn__row row;
+    srn_ulid_format(id, text);
+    srn_buf_init(&body, SRN__BODY_BYTES);
+    srn_buf_init(&sealed, SRN__CONTENT_BYTES);
+    int code = r->source->ops->call(r->source, id, &row, &body, err);
+    if (!code && !row.has_content)
+        code = srn_fail(err, SRN_ENOENT,
+                        "the content of call %s was not kept; with `ledger: {content: full}` that of later "
+                        "calls is",
+                        text);
+    if (!code) {
+        code = r->source->ops->content(r->source, row.seq, &sealed, err);
+        if (code == SRN_ENOENT)
+            code = srn_fail(err, code, "the content of call %s was dropped since, by retention", text);
+    }
+    if (!code && !r->keys)
+        code = srn_fail(err, SRN_ENOENT,
+                        "the keys of this ledger are not here, without which no content can be read; name "
+                        "their folder with --keys");
+    if (!code) code = srn_ledger_unseal(r->keys, (srn_str){sealed.data, sealed.len}, ret, err);
+    if (code && code != SRN_ENOENT) code = srn_fail_prefix(err, code, "the content of call %s", text);
+    srn_buf_done(&body);
+    srn_buf_done(&sealed);
+    return code;
+}

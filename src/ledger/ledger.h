@@ -247,6 +247,32 @@ int srn_reader_stats(srn_reader *r, const srn_filter *f, const srn_stats_opts *o
 /* The time in microseconds that a share q of the calls did not exceed, within 0.4 %; 0: none has one. */
 uint64_t srn_stats_quantile(const srn_stats_row *row, srn_time t, double q);
 
+/* ---- calls as text, for commands and HTTP (text.c) ---- */
+
+/* [since, until) of a filter in Unix microseconds: 0 and INT64_MAX where it does not say. */
+void srn_filter_span(const srn_filter *f, uint64_t *ret_since_us, uint64_t *ret_until_us);
+/* The record's body with "seq", "recorded_us" and "has_content" before its fields. */
+void srn_call_write_json(const srn_stored *s, srn_buf *ret);
+/* {"start_us", values asked for, "calls", "errors", "aborted", "tokens": {}, "ttft_us": {}, ...}. */
+void srn_stats_write_json(const srn_stats_row *row, const srn_stats_opts *o, srn_buf *ret);
+/* "model,prompt,version" to bits of srn_by. */
+int srn_stats_by(srn_str list, uint32_t *ret, srn_err *err);
+
+typedef enum srn_export {
+    SRN_EXPORT_JSONL, /* records, with their content where it is asked for and there */
+    SRN_EXPORT_CSV,
+    SRN_EXPORT_EVAL /* {"messages", "output", ...}: needs content; calls without any are left out */
+} srn_export;
+bool srn_export_of(srn_str name, srn_export *ret); /* "jsonl", "csv", "eval" */
+/* The line before the first one, if the form has one. */
+void srn_export_head(srn_export e, srn_buf *ret);
+/* A line; content: JSON text or empty. false: this call gives none. */
+bool srn_export_call(srn_export e, const srn_call_row *row, const srn_stored *s, srn_str content,
+                     srn_buf *ret);
+/* Feedback on a call, oldest first. */
+int srn_reader_feedback(srn_reader *r, const uint8_t id[16], bool (*fn)(void *ctx, const srn_stored *s),
+                        void *ctx, srn_err *err);
+
 /* ---- verifying ---- */
 
 /* The newest signed checkpoint as JSON. SRN_ENOENT: there is none yet. */
