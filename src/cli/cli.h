@@ -25,6 +25,7 @@ int srn__cmd_bench(int argc, char **argv);
 int srn__cmd_serve(int argc, char **argv);
 int srn__cmd_synth(int argc, char **argv);
 int srn__cmd_calls(int argc, char **argv);
+int srn__cmd_prompts(int argc, char **argv);
 
 /* Options as a table; parses --name VALUE, --name=VALUE, flags, -x shorts, "--" and leaves operands in order.
  */
