@@ -26,6 +26,7 @@ int srn__cmd_serve(int argc, char **argv);
 int srn__cmd_synth(int argc, char **argv);
 int srn__cmd_calls(int argc, char **argv);
 int srn__cmd_prompts(int argc, char **argv);
+int srn__cmd_ledger(int argc, char **argv);
 
 /* Options as a table; parses --name VALUE, --name=VALUE, flags, -x shorts, "--" and leaves operands in order.
  */

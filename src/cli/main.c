@@ -16,6 +16,7 @@ static const srn_command commands[] = {
     {"constrain", srn__cmd_constrain,
      "whether a schema, pattern or grammar lets a text through; what masks cost"},
     {"template", srn__cmd_template, "the prompt that a chat template makes of messages"},
+    {"ledger", srn__cmd_ledger, "what the ledger of calls holds, and whether its chain is whole"},
     {"pull", srn__cmd_pull, "download a model"},
     {"score", srn__cmd_score, "log-probabilities of tokens, perplexity of a text"},
     {"bench", srn__cmd_bench, "how fast this machine runs a model"},

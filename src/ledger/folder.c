@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -39,19 +38,36 @@ int srn__folder_make(const char *dir, srn_err *err) {
 }
 
 /* Who has the lock, from what it wrote there; for a sentence, so that anything odd is left out. */
-static int held(const char *dir, int fd, srn_err *err) {
+static void read_writer(int fd, srn__writer_is *ret) {
     char text[1024];
     ssize_t n = pread(fd, text, sizeof text, 0);
     json_t *j = n > 0 ? json_loadb(text, (size_t)n, 0, NULL) : NULL;
-    long long pid = (long long)json_integer_value(json_object_get(j, "pid"));
     const char *address = json_string_value(json_object_get(j, "address"));
-    int code =
-        srn_fail(err, SRN_EBUSY,
-                 "%s: another process writes this ledger (process %lld%s%.200s); stop it, or give another "
-                 "folder with --ledger",
-                 dir, pid, address ? " at " : "", address ? address : "");
+    *ret = (srn__writer_is){.pid = (int64_t)json_integer_value(json_object_get(j, "pid"))};
+    snprintf(ret->address, sizeof ret->address, "%s", address ? address : "");
     json_decref(j);
-    return code;
+}
+
+bool srn__folder_writer(const char *dir, srn__writer_is *ret) {
+    char path[4096];
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    if (srn__folder_path(dir, "lock", path, sizeof path, NULL)) return false;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return false;
+    bool held = !fcntl(fd, F_OFD_GETLK, &whole) && whole.l_type != F_UNLCK;
+    if (held) read_writer(fd, ret);
+    close(fd);
+    return held;
+}
+
+static int held_by(const char *dir, int fd, srn_err *err) {
+    srn__writer_is w;
+    read_writer(fd, &w);
+    return srn_fail(
+        err, SRN_EBUSY,
+        "%s: another process writes this ledger (process %lld%s%s); stop it, or give another folder "
+        "with --ledger",
+        dir, (long long)w.pid, w.address[0] ? " at " : "", w.address);
 }
 
 int srn__folder_lock(const char *dir, int *ret_fd, srn_err *err) {
@@ -60,9 +76,10 @@ int srn__folder_lock(const char *dir, int *ret_fd, srn_err *err) {
     if (code) return code;
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0) return srn_fail(err, SRN_EIO, "%s: %s", path, strerror(errno));
-    if (flock(fd, LOCK_EX | LOCK_NB)) {
-        code = errno == EWOULDBLOCK ? held(dir, fd, err)
-                                    : srn_fail(err, SRN_EIO, "%s: %s", path, strerror(errno));
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    if (fcntl(fd, F_OFD_SETLK, &whole)) {
+        code = errno == EAGAIN || errno == EACCES ? held_by(dir, fd, err)
+                                                  : srn_fail(err, SRN_EIO, "%s: %s", path, strerror(errno));
         close(fd);
         return code;
     }

@@ -249,6 +249,10 @@ void srn_ledger_get_stats(srn_ledger *l, srn_ledger_stats *ret) {
     pthread_mutex_unlock(&l->lock);
 }
 
+int srn_ledger_announce(srn_ledger *l, const char *address, srn_err *err) {
+    return l->lock_fd < 0 ? SRN_OK : srn__folder_sign(l->lock_fd, address, err);
+}
+
 const char *srn_ledger_where(const srn_ledger *l) {
     return l->where;
 }

@@ -108,6 +108,8 @@ int srn_ledger_commit(srn_ledger *l, const srn_entry *e, srn_err *err);
 /* Signs the chain up to now, waits for the commit, and gives the newest checkpoint as JSON, to be kept
  * elsewhere. SRN_ENOENT: there are no records yet. */
 int srn_ledger_checkpoint(srn_ledger *l, srn_buf *ret, srn_err *err);
+/* Says at what address the process that writes this ledger can be reached, for those who find it locked. */
+int srn_ledger_announce(srn_ledger *l, const char *address, srn_err *err);
 /* An event with these fields (a JSON object, may be empty): {"event": name, "by": by, ...}. Durable; does not
  * wait. */
 int srn_ledger_event(srn_ledger *l, const char *name, const char *by, srn_str fields, srn_err *err);
@@ -272,6 +274,20 @@ bool srn_export_call(srn_export e, const srn_call_row *row, const srn_stored *s,
 /* Feedback on a call, oldest first. */
 int srn_reader_feedback(srn_reader *r, const uint8_t id[16], bool (*fn)(void *ctx, const srn_stored *s),
                         void *ctx, srn_err *err);
+
+typedef struct srn_reader_status {
+    char instance[33]; /* hex */
+    uint64_t epoch, last_seq, last_us;
+    uint64_t n_records, n_recent,
+        recent_span_us; /* recent: of the last day, or of as long as there are some */
+    uint64_t disk_bytes, free_bytes;
+    double days_left; /* until the disk is full at that rate; INFINITY: there is none yet */
+    bool is_written;  /* a process has it open */
+    int64_t writer_pid;
+    char writer_address[200];       /* "" where it has none */
+    uint64_t signed_seq, signed_us; /* up to where the newest checkpoint reaches; 0: there is none */
+} srn_reader_status;
+int srn_reader_get_status(srn_reader *r, srn_reader_status *ret, srn_err *err);
 
 /* ---- verifying ---- */
 

@@ -92,6 +92,8 @@ typedef struct srn__usage {
     uint64_t records;                /* that are there */
     uint64_t recent, recent_span_us; /* records of the last day, or of as long as there are some */
 } srn__usage;
+/* Until max_bytes (0: none) or the disk is full; INFINITY where there is no rate yet. */
+double srn__days_left(const srn__usage *u, uint64_t max_bytes);
 typedef struct srn__store_ops {
     /* The end of the chain as it is stored; after a commit of unknown outcome it works only once that is
      * certain. */
@@ -142,6 +144,7 @@ typedef struct srn__source_ops {
      * many fn saw. */
     int (*scan)(srn__source *s, uint64_t from, uint32_t limit, bool beside, srn__checked_fn *fn, void *ctx,
                 uint32_t *ret_n, srn_err *err);
+    int (*usage)(srn__source *s, uint64_t now_us, srn__usage *ret, srn_err *err);
     /* First record and parent (NULL: none) of an epoch. SRN_ENOENT. */
     int (*epoch)(srn__source *s, uint64_t epoch, uint64_t *ret_first, bool *ret_has_parent,
                  uint8_t ret_parent[SRN_SHA256_BYTES], srn_err *err);
@@ -182,6 +185,12 @@ int srn__folder_path(const char *dir, const char *name, char *ret, size_t cap, s
 int srn__folder_make(const char *dir, srn_err *err);
 /* SRN_EBUSY names the process that has it. The lock is given back when ret_fd is closed. */
 int srn__folder_lock(const char *dir, int *ret_fd, srn_err *err);
+typedef struct srn__writer_is { /* who writes a folder */
+    int64_t pid;
+    char address[200]; /* "" where it has none */
+} srn__writer_is;
+/* Whether somebody writes it now. */
+bool srn__folder_writer(const char *dir, srn__writer_is *ret);
 /* Writes into the lock file who has it; address NULL: none yet. */
 int srn__folder_sign(int fd, const char *address, srn_err *err);
 static inline bool srn__is_postgres(const char *where) {

@@ -69,3 +69,37 @@ int srn_reader_checkpoint(srn_reader *r, srn_buf *ret, srn_err *err) {
                      r->where);
     return code;
 }
+
+int srn_reader_get_status(srn_reader *r, srn_reader_status *ret, srn_err *err) {
+    srn_reader_status s = {0};
+    srn__tail t;
+    srn__usage u;
+    srn__writer_is w;
+    srn__checkpoint c;
+    srn_buf body;
+    srn_buf_init(&body, SRN__BODY_BYTES);
+    int code = r->source->ops->tail(r->source, &t, err);
+    if (!code) code = r->source->ops->usage(r->source, srn_unix_us(), &u, err);
+    if (!code) code = srn_reader_checkpoint(r, &body, err);
+    if (!code) code = srn__checkpoint_parse((srn_str){body.data, body.len}, &c, err);
+    if (!code) s.signed_seq = c.seq, s.signed_us = c.at_us;
+    srn_buf_done(&body);
+    if (code && code != SRN_ENOENT) return code;
+    srn_hex(t.instance, sizeof t.instance, s.instance);
+    s.epoch = t.epoch;
+    s.last_seq = t.seq;
+    s.last_us = t.t_us;
+    s.n_records = u.records;
+    s.n_recent = u.recent;
+    s.recent_span_us = u.recent_span_us;
+    s.disk_bytes = u.disk_bytes;
+    s.free_bytes = u.free_bytes;
+    s.days_left = srn__days_left(&u, 0);
+    s.is_written = !srn__is_postgres(r->where) && srn__folder_writer(r->where, &w);
+    if (s.is_written) {
+        s.writer_pid = w.pid;
+        memcpy(s.writer_address, w.address, sizeof s.writer_address);
+    }
+    *ret = s;
+    return SRN_OK;
+}

@@ -4,12 +4,7 @@
  * damage a database whose log two connections reset at once). Refuses databases that are not a ledger, or one
  * of a newer Serin.
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
-#include <sys/stat.h>
-#include <sys/statvfs.h>
-#include <unistd.h>
 
 #include "ledger/sqlite_internal.h"
 
@@ -25,7 +20,6 @@ typedef struct sqlite_store {
     sqlite3 *db;
     srn__sqlite_db asked;
     statements st;
-    char path[4096];
     int wal_pages;  /* in the log after the last commit */
     int64_t opened; /* INTENTs of the transaction less those that it ended */
     bool unsynced;  /* a commit failed in its sync and was not written over yet */
@@ -301,56 +295,8 @@ static int store_open_intents(srn__store *base, int (*fn)(void *ctx, srn_str bod
     return code;
 }
 
-static uint64_t file_bytes(const char *path, const char *suffix) {
-    char name[4200];
-    struct stat st;
-    snprintf(name, sizeof name, "%s%s", path, suffix);
-    return stat(name, &st) ? 0 : (uint64_t)st.st_size;
-}
-
-/* Times never go back along the chain, so the first record of the last day is found by halving. */
-static int first_since(sqlite_store *s, uint64_t since_us, uint64_t first, uint64_t last, uint64_t *ret_seq,
-                       uint64_t *ret_us, srn_err *err) {
-    sqlite3_stmt *st = NULL;
-    int code = srn__sqlite_prepare(s->db, "SELECT seq, t_us FROM records WHERE seq >= ? ORDER BY seq LIMIT 1",
-                                   &st, err);
-    while (!code && first <= last) {
-        uint64_t middle = first + (last - first) / 2;
-        sqlite3_bind_int64(st, 1, (sqlite3_int64)middle);
-        if (sqlite3_step(st) != SQLITE_ROW) {
-            code = srn__sqlite_fail(err, s->db, "reading times");
-        } else if ((uint64_t)sqlite3_column_int64(st, 1) >= since_us) {
-            *ret_seq = (uint64_t)sqlite3_column_int64(st, 0);
-            *ret_us = (uint64_t)sqlite3_column_int64(st, 1);
-            if (middle == 0) break;
-            last = middle - 1;
-        } else {
-            first = (uint64_t)sqlite3_column_int64(st, 0) + 1;
-        }
-        sqlite3_reset(st);
-    }
-    sqlite3_finalize(st);
-    return code;
-}
-
 static int store_usage(srn__store *base, uint64_t now_us, srn__usage *ret, srn_err *err) {
-    sqlite_store *s = (sqlite_store *)base;
-    const uint64_t day_us = (uint64_t)24 * 3600 * 1000000;
-    srn__usage u = {.disk_bytes = file_bytes(s->path, "") + file_bytes(s->path, "-wal")};
-    struct statvfs fs;
-    if (!statvfs(s->path, &fs)) u.free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
-    uint64_t first = 0, last = 0, seq = 0, t_us = 0;
-    int code = srn__sqlite_number(s->db, "SELECT min(seq) FROM records", &first, err);
-    if (!code) code = srn__sqlite_number(s->db, "SELECT max(seq) FROM records", &last, err);
-    if (!code && last)
-        code = first_since(s, now_us > day_us ? now_us - day_us : 0, first, last, &seq, &t_us, err);
-    if (code) return code;
-    u.records = last ? last - first + 1 : 0;
-    u.recent = seq ? last - seq + 1 : 0;
-    u.recent_span_us = seq && now_us > t_us ? now_us - t_us : 0;
-    if (first && seq && seq > first) u.recent_span_us = day_us;
-    *ret = u;
-    return SRN_OK;
+    return srn__sqlite_usage(((sqlite_store *)base)->db, now_us, ret, err);
 }
 
 /* Moves the log into the database; readers that still need it are not waited for. */
@@ -393,8 +339,7 @@ int srn__sqlite_open(const char *dir, srn__store **ret, srn_err *err) {
     sqlite_store *s = srn_calloc(1, sizeof *s);
     if (!s) return srn_fail_nomem(err, sizeof *s);
     s->head.ops = &sqlite_ops;
-    int code = srn__folder_path(dir, "ledger.db", s->path, sizeof s->path, err);
-    if (!code) code = srn__sqlite_connect(dir, true, &s->db, &is_new, err);
+    int code = srn__sqlite_connect(dir, true, &s->db, &is_new, err);
     if (!code && is_new) code = create(s->db, err);
     for (size_t i = 0; i < SRN_LEN(prepared) && !code; i++)
         code = srn__sqlite_prepare(s->db, prepared[i].sql, statement_at(&s->st, prepared[i].at), err);

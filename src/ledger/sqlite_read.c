@@ -309,6 +309,10 @@ static int source_docs(srn__source *base, const char *collection, const char *ke
     return code;
 }
 
+static int source_usage(srn__source *base, uint64_t now_us, srn__usage *ret, srn_err *err) {
+    return srn__sqlite_usage(((sqlite_source *)base)->db, now_us, ret, err);
+}
+
 static void source_close(srn__source *base) {
     sqlite_source *s = (sqlite_source *)base;
     if (!s) return;
@@ -322,6 +326,7 @@ static const srn__source_ops sqlite_ops = {
     .call = source_call,
     .newest = source_newest,
     .scan = srn__sqlite_scan,
+    .usage = source_usage,
     .epoch = srn__sqlite_epoch,
     .stray = srn__sqlite_stray,
     .content = source_content,

@@ -316,16 +316,6 @@ static bool wait_for_work(writer *w) {
 
 /* ---- upkeep ---- */
 
-static double days_left(const srn_ledger *l, const srn__usage *u) {
-    if (!u->recent || !u->records || u->recent_span_us < (uint64_t)60 * 1000000) return INFINITY;
-    double per_record = (double)u->disk_bytes / (double)u->records;
-    double per_day = per_record * (double)u->recent / ((double)u->recent_span_us / 86400e6);
-    double left = (double)u->free_bytes;
-    if (l->o.max_bytes)
-        left = SRN_MIN(left, l->o.max_bytes > u->disk_bytes ? (double)(l->o.max_bytes - u->disk_bytes) : 0.0);
-    return per_day > 0 ? left / per_day : INFINITY;
-}
-
 static void take_stock(writer *w) {
     srn_ledger *l = w->l;
     srn__usage u;
@@ -334,7 +324,7 @@ static void take_stock(writer *w) {
     pthread_mutex_lock(&l->lock);
     l->stats.disk_bytes = u.disk_bytes;
     l->stats.free_bytes = u.free_bytes;
-    l->stats.days_left = days_left(l, &u);
+    l->stats.days_left = srn__days_left(&u, l->o.max_bytes);
     pthread_mutex_unlock(&l->lock);
 }
 
