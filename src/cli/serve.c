@@ -94,6 +94,8 @@ static int take_signals(serve *s, srn_err *err) {
     const int which[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1};
     for (size_t i = 0; i < SRN_LEN(which); i++) sigaddset(&s->signals, which[i]);
     pthread_sigmask(SIG_BLOCK, &s->signals, NULL);
+    /* A limit on the size of files is an error of the write, and no end of the server. */
+    sigaction(SIGXFSZ, &(struct sigaction){.sa_handler = SIG_IGN}, NULL);
     int e = pthread_create(&s->watcher, NULL, watch_signals, s);
     return e ? srn_fail(err, SRN_ENOMEM, "cannot start a thread: %s", strerror(e)) : SRN_OK;
 }

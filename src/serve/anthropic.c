@@ -191,6 +191,7 @@ static int pull(void *source, srn_buf *out, int *status) {
             break;
         case SRN__JOB_FAIL:
             fail(a, e.err, out, status);
+            if (e.unclean) return 2;
             break;
         }
     }

@@ -54,6 +54,8 @@ int srn__http_new(const srn__http_opts *o, srn__http **ret, srn_err *err) {
     if (!h) return srn_fail_nomem(err, sizeof *h);
     h->o = *o;
     h->config = o->config;
+    h->local_key = (srn_key){.name = "local", .tenant = "local", .admin = true};
+    h->local_key.tenant_id = srn_hash_seed() | 1;
     h->listen_fd = h->epoll_fd = h->event_fd = -1;
     for (int i = 0; i < SRN__LINGERS; i++) h->lingers[i].fd = -1;
     atomic_init(&h->ready, NULL);

@@ -36,10 +36,11 @@ typedef struct srn__http_opts {
     const srn_config *config; /* outlives the core; listen, keys_file, tls_*, hosts, cors, limits are used */
     const srn__route *routes;
     size_t n_routes;
-    srn_server *server;     /* what srn__call_server gives; may be NULL */
-    uint32_t n_workers;     /* 0: 4 */
-    uint32_t queue;         /* calls waiting for a worker; 0: limits.queue, at least 64 */
-    uint32_t last_words_ms; /* for cancelled sources to end their replies at the stop; 0: 3 s */
+    const char *local_token; /* good as the key of an admin named "local"; outlives the core, may be NULL */
+    srn_server *server;      /* what srn__call_server gives; may be NULL */
+    uint32_t n_workers;      /* 0: 4 */
+    uint32_t queue;          /* calls waiting for a worker; 0: limits.queue, at least 64 */
+    uint32_t last_words_ms;  /* for cancelled sources to end their replies at the stop; 0: 3 s */
     void (*log)(void *ctx, const char *line); /* may be NULL */
     void *log_ctx;
     void (*on_end)(void *ctx, const srn__call_end *e); /* each exchange, listener thread; may be NULL */
@@ -111,6 +112,12 @@ const char *srn__access_origin(const srn_config *c, const char *origin);
 const char *srn__path_hint(const char *path);
 /* Whether an Origin header is the server's own address as the Host header names it. */
 bool srn__access_same_origin(const char *origin, const char *host);
+
+/* ---- local.c ---- */
+
+enum { SRN__TOKEN_CHARS = 64 };
+void srn__local_token(char ret[SRN__TOKEN_CHARS + 1]);
+bool srn__local_is(const char *token, srn_str secret); /* in a time that does not depend on the secret */
 
 /* ---- tls.c ---- */
 
@@ -281,6 +288,8 @@ struct srn__http {
     atomic_bool hurry;
     atomic_uint n_conns;
     bool stopped;
+
+    srn_key local_key; /* what the local token stands for */
 
     /* Handed over to the listener thread by exchange; NULL: nothing new. */
     _Atomic(srn__keyring *) new_keyring;

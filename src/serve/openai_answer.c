@@ -367,13 +367,14 @@ static void put_whole(answer *a, srn_buf *out) {
 
 /* ---- the source ---- */
 
-static void put_error(answer *a, const srn_err *err, srn_buf *out, int *status) {
+static void put_error(answer *a, const srn__job_event *e, srn_buf *out, int *status) {
     const char *code;
-    *status = srn__error_status(err, &code);
-    json_t *j = srn__error_json(SRN__OPENAI, *status, NULL, NULL, code, err->text);
+    *status = srn__error_status(e->err, &code);
+    json_t *j = srn__error_json(SRN__OPENAI, *status, NULL, NULL, code, e->err->text);
     char *dump = j ? json_dumps(j, JSON_COMPACT) : NULL;
     if (a->r.stream)
-        srn_buf_addf(out, "data: %s\n\ndata: [DONE]\n\n", dump ? dump : "{\"error\":{\"message\":\"\"}}");
+        srn_buf_addf(out, "data: %s\n\n%s", dump ? dump : "{\"error\":{\"message\":\"\"}}",
+                     e->unclean ? "" : "data: [DONE]\n\n");
     else
         srn_buf_addz(out, dump ? dump : "{\"error\":{\"message\":\"\"}}");
     free(dump);
@@ -422,8 +423,8 @@ static int pull(void *source, srn_buf *out, int *status) {
             if (e.kind == SRN__JOB_FAIL) {
                 a->over = true;
                 for (uint32_t k = 0; k < a->n_jobs; k++) srn__job_cancel(a->jobs[k]);
-                put_error(a, e.err, out, status);
-                return 1;
+                put_error(a, &e, out, status);
+                return e.unclean ? 2 : 1;
             }
             take(a, j, &e, out);
         }

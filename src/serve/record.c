@@ -76,11 +76,8 @@ bool srn__record_admit(srn__call *c, const srn_config_route *route, const char *
     if (route && route->content) srn_content_policy_of(srn_str_of(route->content), &r->policy);
     if (route && route->ledger) r->required = strcmp(route->ledger, "required") == 0;
     snprintf(r->asked, sizeof r->asked, "%s", asked ? asked : "");
-    if (srn_ledger_ready(r->recorder->ledger, &why)) return true;
+    if (srn__recorder_takes(r->recorder, r->required, &why)) return true;
     r->skipped = true;
-    pthread_mutex_lock(&r->recorder->lock);
-    r->recorder->stats.refused++;
-    pthread_mutex_unlock(&r->recorder->lock);
     srn__call_fail(c, 503, NULL, NULL, "ledger_unavailable",
                    "calls cannot be recorded now, and are refused: %s", why.text);
     return false;

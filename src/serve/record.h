@@ -32,9 +32,14 @@ const srn_ledger_keys *srn__recorder_keys(const srn__recorder *r);
 /* An event by the server; takes the fields (NULL: none). */
 void srn__recorder_event(srn__recorder *r, const char *name, json_t *fields);
 void srn__recorder_model(srn__recorder *r, const srn__served *v); /* it was loaded */
-/* The events of the start: the program, and the effective configuration, whose id all calls carry. "stop"
- * comes with srn__recorder_free then. */
-void srn__recorder_start(srn__recorder *r, const char *address);
+/* The token of the commands of this machine, or NULL. */
+const char *srn__recorder_token(const srn__recorder *r);
+/* The server listens: server.json tells the commands of this machine, and the ledger gets the events of the
+ * program and of the effective configuration, whose id all calls carry. "stop" comes with srn__recorder_free
+ * then. */
+int srn__recorder_start(srn__recorder *r, const char *address, srn_err *err);
+/* Nothing listens any more. */
+void srn__recorder_stop(srn__recorder *r);
 
 typedef struct srn__recorder_stats {
     uint64_t refused;      /* calls, for there was no ledger to take them */

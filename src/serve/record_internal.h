@@ -17,11 +17,13 @@ struct srn__recorder {
     srn_ledger_keys *own_keys; /* where there is no ledger */
     const srn_ledger_keys *keys;
     bool started;
+    char token[SRN__TOKEN_CHARS + 1];
     char config_id[2 * SRN_SHA256_BYTES + 1];
     pthread_mutex_t lock; /* guards everything below */
     pthread_cond_t settled;
     uint32_t n_waiting; /* entries whose answers calls wait for */
     srn__recorder_stats stats;
+    uint64_t tried_us; /* when the ledger was last told of refused calls */
 };
 
 typedef enum srn__record_step {
@@ -63,8 +65,16 @@ struct srn__record {
 /* ---- recorder.c ---- */
 
 srn_ledger_keys *srn__recorder_sealing_keys(srn__recorder *r);
+/* Whether the ledger takes a new call: required while commits succeed, else while its queue has room. false:
+ * that was counted, and once it can be written again the ledger tells of it. */
+bool srn__recorder_takes(srn__recorder *r, bool required, srn_err *ret_why);
 /* A record could not even be handed over: the log says so. */
 void srn__recorder_lost(srn__recorder *r, const char *id, const srn_err *why);
+
+/* ---- local.c ---- */
+
+int srn__local_publish(srn__recorder *r, const char *address, const char *token, srn_err *err);
+void srn__local_withdraw(srn__recorder *r);
 
 /* ---- record_text.c: pure ---- */
 

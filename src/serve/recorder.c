@@ -7,7 +7,7 @@
 
 #include "serve/record_internal.h"
 
-enum { MOST_FOLDERS = 64 };
+enum { MOST_FOLDERS = 64, RETRY_US = 1000000 };
 
 srn_ledger *srn__recorder_ledger(const srn__recorder *r) {
     return r->ledger;
@@ -30,6 +30,31 @@ srn__recorder_stats srn__recorder_get_stats(srn__recorder *r) {
 
 static void say(srn__recorder *r, const char *event, const char *detail) {
     if (r->log) r->log(r->log_ctx, event, detail);
+}
+
+/* What is refused is told in the chain: an event that, as everything else, is not stored while commits fail,
+ * and with whose commit calls are taken again. At most once a second. */
+static void tell_refused(srn__recorder *r) {
+    uint64_t now = srn_now_us(), n = 0;
+    pthread_mutex_lock(&r->lock);
+    r->stats.refused++;
+    if (now - r->tried_us >= RETRY_US) {
+        r->tried_us = now;
+        n = r->stats.refused;
+    }
+    pthread_mutex_unlock(&r->lock);
+    if (n) srn__recorder_event(r, "refused", json_pack("{s:I}", "calls", (json_int_t)n));
+}
+
+bool srn__recorder_takes(srn__recorder *r, bool required, srn_err *ret_why) {
+    srn_ledger_stats s;
+    if (srn_ledger_ready(r->ledger, ret_why)) return true;
+    if (!required && ret_why->code == SRN_EIO) {
+        srn_ledger_get_stats(r->ledger, &s);
+        if (!s.waiting && s.queued < r->config->ledger.queue) return true;
+    }
+    tell_refused(r);
+    return false;
 }
 
 void srn__recorder_lost(srn__recorder *r, const char *id, const srn_err *why) {
@@ -71,7 +96,7 @@ static int open_default(srn__recorder *r, srn_err *err) {
         code = open_at(r, dir.data, err);
         if (!code) {
             char text[sizeof first + 4200];
-            snprintf(text, sizeof text, "%s; calls are recorded in %s instead", first, dir.data);
+            snprintf(text, sizeof text, "calls are recorded in %s: %s", dir.data, first);
             say(r, "ledger_elsewhere", text);
         }
     }
@@ -109,6 +134,7 @@ int srn__recorder_new(const srn__recorder_opts *o, srn__recorder **ret, srn_err 
     r->log_ctx = o->log_ctx;
     pthread_mutex_init(&r->lock, NULL);
     pthread_cond_init(&r->settled, NULL);
+    srn__local_token(r->token);
     int code = srn_config_identity(o->config, NULL, r->config_id, err);
     if (!code) code = open_ledger(r, err);
     if (code) {
@@ -156,13 +182,24 @@ static void config_event(srn__recorder *r) {
     srn_buf_done(&text);
 }
 
-void srn__recorder_start(srn__recorder *r, const char *address) {
+const char *srn__recorder_token(const srn__recorder *r) {
+    return r->ledger ? r->token : NULL;
+}
+
+void srn__recorder_stop(srn__recorder *r) {
+    if (r && r->started && r->ledger) srn__local_withdraw(r);
+}
+
+int srn__recorder_start(srn__recorder *r, const char *address, srn_err *err) {
+    int code = r->ledger ? srn__local_publish(r, address, r->token, err) : SRN_OK;
+    if (code) return code;
     r->started = true;
     srn__recorder_event(r, "start",
                         json_pack("{s:s, s:i, s:s, s:i, s:s}", "address", address, "pid", (int)getpid(),
                                   "version", srn_version(), "numerics", SRN_NUMERICS_ID, "config",
                                   r->config_id));
     config_event(r);
+    return SRN_OK;
 }
 
 void srn__recorder_settle(srn__recorder *r) {

@@ -230,11 +230,11 @@ static void begin(answer *a, srn_buf *out) {
     put_response(a, out, "response.in_progress", response_json(a, "in_progress", NULL, NULL));
 }
 
-static void put_last(answer *a, srn_buf *out, const char *type, json_t *response) {
+static void put_last(answer *a, srn_buf *out, const char *type, json_t *response, bool unclean) {
     a->ended = true;
     if (a->stream) {
         put_response(a, out, type, response);
-        srn_buf_addz(out, "data: [DONE]\n\n");
+        if (!unclean) srn_buf_addz(out, "data: [DONE]\n\n");
         return;
     }
     char *text = response ? json_dumps(response, JSON_COMPACT) : NULL;
@@ -248,22 +248,25 @@ static void finish(answer *a, const srn__job_event *e, srn_buf *out) {
     end_item(a, out);
     put_last(a, out, cut ? "response.incomplete" : "response.completed",
              response_json(a, cut ? "incomplete" : "completed", NULL,
-                           cut ? json_pack("{s:s}", "reason", "max_output_tokens") : NULL));
+                           cut ? json_pack("{s:s}", "reason", "max_output_tokens") : NULL),
+             false);
 }
 
-static void fail(answer *a, const srn_err *err, srn_buf *out, int *status) {
+static void fail(answer *a, const srn__job_event *e, srn_buf *out, int *status) {
+    const srn_err *err = e->err;
     const char *code = NULL;
     int http = srn__error_status(err, &code);
     if (!a->stream) {
         json_t *error = srn__error_json(SRN__OPENAI, http, NULL, NULL, code, err->text);
         *status = http;
         srn_buf_clear(out);
-        return put_last(a, out, "", error);
+        return put_last(a, out, "", error, false);
     }
     const char *name = http == 429 ? "rate_limit_exceeded" : http < 500 ? "invalid_prompt" : "server_error";
     end_item(a, out);
     put_last(a, out, "response.failed",
-             response_json(a, "failed", json_pack("{s:s, s:s}", "code", name, "message", err->text), NULL));
+             response_json(a, "failed", json_pack("{s:s, s:s}", "code", name, "message", err->text), NULL),
+             e->unclean);
 }
 
 /* ---- the source ---- */
@@ -292,7 +295,8 @@ static int pull(void *source, srn_buf *out, int *status) {
             finish(a, &e, out);
             break;
         case SRN__JOB_FAIL:
-            fail(a, e.err, out, status);
+            fail(a, &e, out, status);
+            if (e.unclean) return 2;
             break;
         }
     return a->ended;

@@ -27,6 +27,7 @@ const srn__route srn__routes[] = {
     {"POST", "/v1/responses", srn__handle_responses, SRN__ROUTE_MODEL | SRN__ROUTE_RECORD, SRN__OPENAI},
     {"POST", "/v1/messages", srn__handle_messages, SRN__ROUTE_MODEL | SRN__ROUTE_RECORD, SRN__ANTHROPIC},
     {"POST", "/v1/messages/count_tokens", srn__handle_count_tokens, SRN__ROUTE_MODEL, SRN__ANTHROPIC},
-    {"GET", "/v1/calls/{id}", srn__handle_calls, 0, SRN__OPENAI},
+    {"GET", "/v1/calls/{id}", srn__handle_call, 0, SRN__OPENAI},
+    {"POST", "/v1/feedback", srn__handle_feedback, 0, SRN__OPENAI},
 };
 const size_t srn__n_routes = SRN_LEN(srn__routes);

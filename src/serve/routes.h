@@ -13,13 +13,14 @@ void srn__handle_responses(srn__call *c);
 /* anthropic.c */
 void srn__handle_messages(srn__call *c);
 void srn__handle_count_tokens(srn__call *c);
-/* reserved.c */
-void srn__handle_calls(srn__call *c);
 /* prompts_api.c */
 void srn__handle_prompts_list(srn__call *c);
 void srn__handle_prompts_get(srn__call *c);
 void srn__handle_prompts_push(srn__call *c);
 void srn__handle_prompts_label(srn__call *c);
+/* calls.c */
+void srn__handle_call(srn__call *c);
+void srn__handle_feedback(srn__call *c);
 /* admin.c */
 void srn__handle_load(srn__call *c);
 void srn__handle_unload(srn__call *c);

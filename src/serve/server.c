@@ -87,6 +87,7 @@ static void log_model(void *ctx, const char *name, const srn__served *v, const s
 
 static void server_free(srn_server *s, uint32_t grace_ms) {
     if (s->http) srn__http_stop(s->http, grace_ms);
+    srn__recorder_stop(s->recorder);
     srn__models_free(s->models);
     srn_scheduler_free(s->scheduler);
     srn__recorder_settle(s->recorder);
@@ -112,6 +113,7 @@ static int start(srn_server *s, const srn_server_opts *o, srn_err *err) {
     srn__http_opts h = {.config = c,
                         .routes = srn__routes,
                         .n_routes = srn__n_routes,
+                        .local_token = srn__recorder_token(s->recorder),
                         .server = s,
                         .log = o->log,
                         .log_ctx = o->log_ctx,
@@ -119,7 +121,7 @@ static int start(srn_server *s, const srn_server_opts *o, srn_err *err) {
                         .on_last = last,
                         .end_ctx = s};
     code = srn__http_new(&h, &s->http, err);
-    if (!code) srn__recorder_start(s->recorder, srn__http_address(s->http));
+    if (!code) code = srn__recorder_start(s->recorder, srn__http_address(s->http), err);
     srn_scheduler_opts so = {.max_queue = c->limits.queue, .notifying = burst, .notifying_ctx = s->http};
     if (!code) code = srn_scheduler_new(&so, &s->scheduler, err);
     if (!code) code = srn__models_new(c, s->scheduler, log_model, s, &s->models, err);
@@ -148,7 +150,9 @@ const char *srn_server_address(const srn_server *s) {
 
 void srn_server_reload(srn_server *s) {
     srn_err err; /* logged already */
-    srn__http_reload(s->http, &err);
+    const char *keys = s->opts.config->keys_file;
+    if (srn__http_reload(s->http, &err) == SRN_OK && keys)
+        srn__recorder_event(s->recorder, "keys_reloaded", json_pack("{s:s}", "file", keys));
 }
 
 void srn_server_hurry(srn_server *s) {
