@@ -20,6 +20,7 @@ static const srn_command commands[] = {
     {"pull", srn__cmd_pull, "download a model"},
     {"score", srn__cmd_score, "log-probabilities of tokens, perplexity of a text"},
     {"bench", srn__cmd_bench, "how fast this machine runs a model"},
+    {"replay", srn__cmd_replay, "run recorded calls again and compare them to the bit"},
     {"synth", srn__cmd_synth, "make a model of random weights, to measure with"},
     {"prompts", srn__cmd_prompts, "registered prompts: versions, labels, their history"},
     {"help", cmd_help, "list the commands"},

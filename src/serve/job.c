@@ -290,54 +290,25 @@ static void wake(void *ctx) {
     srn__call_wake(ctx);
 }
 
-/* Whether a control token of the vocabulary is one of the marks that are looked for. */
-static bool marks_are_control(const srn__served *v, const srn_reply_opts *o) {
-    const char *mark;
-    for (size_t i = 0; (mark = srn_reply_mark(v->format, o->parse_tools, o->parse_reasoning, i)) != NULL;
-         i++) {
-        int32_t id = srn_vocab_find(v->vocab, srn_str_of(mark));
-        if (id >= 0 && srn_vocab_attr(v->vocab, id) == SRN_TOKEN_CONTROL) return true;
-    }
-    return false;
-}
-
 static uint32_t least(uint32_t a, uint32_t b) { /* 0: no limit */
     return !a || (b && b < a) ? b : a;
 }
 
+/* What the server, the key and the moment add to what the request says. */
 static srn_request_opts request_opts(srn__job *j, const srn__job_spec *spec, const srn_reply_opts *reply,
                                      srn_constraint *constraint) {
     const srn_config_limits *limits = &srn__call_config(j->call)->limits;
     const srn_key *key = srn__call_key(j->call);
     uint32_t timeout = least(spec->timeout_ms, limits->request_timeout_ms);
-    return (srn_request_opts){
-        .kind = SRN_REQUEST_GENERATE,
-        .prompt = j->prompt.ids,
-        .n_prompt = (uint32_t)j->prompt.n,
-        .sampling = spec->sampling,
-        .max_tokens = least(spec->max_tokens, limits->max_tokens),
-        .min_tokens = spec->min_tokens,
-        .ignore_eog = spec->ignore_eog,
-        .stops = spec->stops,
-        .n_stops = spec->n_stops,
-        .keep_stop = spec->keep_stop,
-        .stop_tokens = spec->stop_tokens,
-        .n_stop_tokens = spec->n_stop_tokens,
-        .show_special = spec->show_special || marks_are_control(j->model, reply),
-        .logprobs = spec->logprobs,
-        .n_top = spec->n_top,
-        .prompt_logprobs = spec->prompt_logprobs,
-        .constraint = constraint,
-        .trie = j->model->trie,
-        .speculate = j->model->config->speculate,
-        .no_cache = spec->no_cache,
-        .tenant = key ? key->tenant_id : 0,
-        .cache_salt = spec->cache_salt,
-        .priority = (key ? key->priority : 0) + spec->priority,
-        .deadline_us = timeout ? srn_now_us() + 1000 * (uint64_t)timeout : 0,
-        .notify = wake,
-        .notify_ctx = j->call,
-    };
+    srn_request_opts o = srn__job_request_opts(spec, &j->prompt, reply, constraint);
+    o.max_tokens = least(o.max_tokens, limits->max_tokens);
+    o.speculate = j->model->config->speculate;
+    o.tenant = key ? key->tenant_id : 0;
+    o.priority = (key ? key->priority : 0) + spec->priority;
+    o.deadline_us = timeout ? srn_now_us() + 1000 * (uint64_t)timeout : 0;
+    o.notify = wake;
+    o.notify_ctx = j->call;
+    return o;
 }
 
 static int submit(srn__job *j, const srn__job_spec *spec, const srn_reply_opts *reply,
@@ -358,7 +329,7 @@ static int submit(srn__job *j, const srn__job_spec *spec, const srn_reply_opts *
     j->requests = requests;
     j->n = j->choices && requests ? spec->n : 0;
     const srn__record_work work = {j->model, spec, constraint, j->prompt};
-    if (!code) code = srn__record_begin(j->call, &work, err);
+    if (!code) code = srn__record_begin(j->call, &work, &j->part, err);
     if (!code)
         code =
             srn_request_submit(srn__call_scheduler(j->call), j->model->engine, opts, spec->n, requests, err);

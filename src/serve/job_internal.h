@@ -42,6 +42,7 @@ struct srn__job {
     srn__job_event *held; /* [n] */
     uint32_t n_held;
     bool records, recorded; /* this job is a part of one; it has told what became of it */
+    uint32_t part;          /* which */
     srn_buf text;
     srn_arena ids;
     srn__job_choice *reading; /* whose parser is running */
@@ -69,5 +70,9 @@ int srn__job_build_prompt(const srn__job_spec *spec, srn_buf *text, srn_tokens *
 /* The constraint of the answer, or NULL where anything goes. Sets reply->guarded. */
 int srn__job_constraint(const srn__job_spec *spec, srn_reply_opts *reply, srn_constraint **ret,
                         const char **ret_param, srn_err *err);
+/* Everything that decides the tokens of a choice, and nothing else: the same for the call and for its replay.
+ * Of choice i the seed is i more. Points into spec and prompt. */
+srn_request_opts srn__job_request_opts(const srn__job_spec *spec, const srn_tokens *prompt,
+                                       const srn_reply_opts *reply, srn_constraint *constraint);
 
 #endif

@@ -293,3 +293,42 @@ int srn__job_headers(srn__call *c, const srn__job_spec *spec, srn_err *err) {
     srn__call_set_header(c, "x-serin-seed", seed);
     return SRN_OK;
 }
+
+/* ---- what the scheduler is asked for ---- */
+
+/* Whether a control token of the vocabulary is one of the marks that are looked for. */
+static bool marks_are_control(const srn__served *v, const srn_reply_opts *o) {
+    const char *mark;
+    for (size_t i = 0; (mark = srn_reply_mark(v->format, o->parse_tools, o->parse_reasoning, i)) != NULL;
+         i++) {
+        int32_t id = srn_vocab_find(v->vocab, srn_str_of(mark));
+        if (id >= 0 && srn_vocab_attr(v->vocab, id) == SRN_TOKEN_CONTROL) return true;
+    }
+    return false;
+}
+
+srn_request_opts srn__job_request_opts(const srn__job_spec *spec, const srn_tokens *prompt,
+                                       const srn_reply_opts *reply, srn_constraint *constraint) {
+    return (srn_request_opts){
+        .kind = SRN_REQUEST_GENERATE,
+        .prompt = prompt->ids,
+        .n_prompt = (uint32_t)prompt->n,
+        .sampling = spec->sampling,
+        .max_tokens = spec->max_tokens,
+        .min_tokens = spec->min_tokens,
+        .ignore_eog = spec->ignore_eog,
+        .stops = spec->stops,
+        .n_stops = spec->n_stops,
+        .keep_stop = spec->keep_stop,
+        .stop_tokens = spec->stop_tokens,
+        .n_stop_tokens = spec->n_stop_tokens,
+        .show_special = spec->show_special || marks_are_control(spec->model, reply),
+        .logprobs = spec->logprobs,
+        .n_top = spec->n_top,
+        .prompt_logprobs = spec->prompt_logprobs,
+        .constraint = constraint,
+        .trie = spec->model->trie,
+        .no_cache = spec->no_cache,
+        .cache_salt = spec->cache_salt,
+    };
+}

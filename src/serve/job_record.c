@@ -23,7 +23,9 @@ static void add_choice(srn__job *j, srn__job_choice *c, srn__record_part *p) {
     if (!c->ended || j->failed) read_rest(j, c);
     srn_buf_init(&text, SRN__MAX_ANSWER);
     if (srn__record_keeps(j->call)) srn_request_read(c->request, 0, &text, 0, NULL, NULL, 0, &now);
-    srn__record_choice_end(j->call, &(srn__record_choice){.tokens = c->tokens,
+    srn__record_choice_end(j->call, &(srn__record_choice){.part = j->part,
+                                                          .index = (uint32_t)(c - j->choices),
+                                                          .tokens = c->tokens,
                                                           .n_tokens = c->n_tokens,
                                                           .logprobs = j->logprobs,
                                                           .text = {text.data ? text.data : "", text.len},

@@ -146,7 +146,7 @@ static int begin_record(const embeddings *e, srn_err *err) {
     int code = SRN_OK;
     for (uint32_t i = 0; i < e->n && !code; i++) {
         const srn__record_work w = {.model = e->model, .prompt = e->inputs[i].ids};
-        code = srn__record_begin(e->call, &w, err);
+        code = srn__record_begin(e->call, &w, NULL, err);
     }
     return code;
 }

@@ -258,7 +258,7 @@ static void add_prompt(srn__record *r, const srn__record_work *w) {
     srn_buf_addc(&r->content, '"');
 }
 
-int srn__record_begin(srn__call *c, const srn__record_work *w, srn_err *err) {
+int srn__record_begin(srn__call *c, const srn__record_work *w, uint32_t *ret_part, srn_err *err) {
     srn__record *r = record_of(c);
     int code = SRN_OK;
     if (!r || r->skipped) return SRN_OK;
@@ -276,6 +276,7 @@ int srn__record_begin(srn__call *c, const srn__record_work *w, srn_err *err) {
     }
     if (code) return code;
     add_prompt(r, w);
+    if (ret_part) *ret_part = r->n_parts;
     r->n_parts++;
     return SRN_OK;
 }

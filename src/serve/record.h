@@ -59,17 +59,18 @@ bool srn__record_admit(srn__call *c, const srn_config_route *route, const char *
 void srn__record_prompt(srn__call *c, const char *hash);
 
 /* Work begins: what is known of it. Several for one call (the prompts of a completion) are parts of one
- * record. In required mode the reply is withheld until the intent is committed. Worker. */
+ * record, numbered from 0. In required mode the reply is withheld until the intent is committed. Worker. */
 typedef struct srn__record_work {
     const srn__served *model;
     const srn__job_spec *spec; /* NULL: an embedding */
     const srn_constraint *constraint;
     srn_tokens prompt;
 } srn__record_work;
-int srn__record_begin(srn__call *c, const srn__record_work *w, srn_err *err);
+int srn__record_begin(srn__call *c, const srn__record_work *w, uint32_t *ret_part, srn_err *err);
 
 /* One part of the work has ended. */
 typedef struct srn__record_choice {
+    uint32_t part, index; /* of the call, in the part */
     const srn_out_token *tokens; /* [n_tokens] */
     uint32_t n_tokens;
     bool logprobs;

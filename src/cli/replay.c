@@ -1,0 +1,372 @@
+/* serin replay: recorded calls run again and compared to the bit. Reads the ledger (never writes it), finds
+ * the weights that each call names, runs the calls of one model together. Main thread, and workers that each
+ * wait for one call.
+ */
+#include <pthread.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "serve/replay.h"
+
+enum { MAX_CALLS = 1000000, WORKERS = 8 };
+
+typedef enum verdict { SAME, DIFFERENT, UNPROVEN } verdict;
+
+typedef struct call {
+    uint8_t id[16];
+    char name[27];
+    json_t *record, *content;
+    verdict verdict;
+    json_t *result; /* NULL where it could not be run: why says it */
+    srn_err why;
+    bool done;
+} call;
+
+typedef struct replay {
+    const char *ledger, *keys, *filter, *weights;
+    int64_t threads, limit;
+    bool json;
+    srn_reader *reader;
+    srn_prompts *prompts;
+    json_t *paths; /* weights id -> the file that was loaded last with it */
+    call *calls;
+    size_t n, cap;
+    /* of the group that runs */
+    srn_replayer *replayer;
+    pthread_mutex_t lock;
+    size_t *group, n_group, next, n_done;
+} replay;
+
+/* ---- which calls ---- */
+
+static int add_call(replay *p, const uint8_t id[16], srn_err *err) {
+    if (p->n == p->cap) {
+        size_t cap = p->cap ? 2 * p->cap : 64;
+        call *grown = cap <= MAX_CALLS ? srn_realloc_array(p->calls, cap, sizeof *grown) : NULL;
+        if (!grown) return srn_fail_nomem(err, cap * sizeof *grown);
+        p->calls = grown;
+        p->cap = cap;
+    }
+    call *c = &p->calls[p->n++];
+    *c = (call){.verdict = UNPROVEN};
+    memcpy(c->id, id, 16);
+    return SRN_OK;
+}
+
+typedef struct finding {
+    replay *p;
+    srn_err *err;
+    int code;
+} finding;
+
+static bool found(void *ctx, const srn_call_row *row, const srn_stored *s) {
+    finding *f = ctx;
+    (void)s;
+    f->code = add_call(f->p, row->id, f->err);
+    return !f->code;
+}
+
+static int find_calls(replay *p, srn_err *err) {
+    srn_filter *filter = NULL;
+    finding f = {p, err, SRN_OK};
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    int code = srn_filter_parse(srn_str_of(p->filter), (uint64_t)now.tv_sec * 1000000, &filter, err);
+    if (!code) code = srn_reader_calls(p->reader, filter, NULL, (uint32_t)p->limit, found, &f, err);
+    srn_filter_free(filter);
+    return code ? code : f.code;
+}
+
+/* ---- one call ---- */
+
+static int read_call(replay *p, call *c, srn_err *err) {
+    srn_buf body, content;
+    srn_stored s;
+    srn_buf_init(&body, 4u << 20);
+    srn_buf_init(&content, (size_t)1 << 30);
+    int code = srn_reader_call(p->reader, c->id, &s, &body, err);
+    if (!code) c->record = json_loadb(body.data, body.len, 0, NULL);
+    const char *id = json_string_value(json_object_get(c->record, "id"));
+    if (id) snprintf(c->name, sizeof c->name, "%s", id);
+    const char *policy = json_string_value(json_object_get(c->record, "policy"));
+    if (!code && s.kind == SRN_RECORD_INTENT) code = srn_fail(err, SRN_EBUSY, "the call is still running");
+    if (!code && !s.has_content && policy && (!strcmp(policy, "none") || !strcmp(policy, "hash")))
+        code = srn_fail(err, SRN_ENOENT,
+                        "of its content %s kept (policy '%s'), so nothing can be proven; record with "
+                        "--ledger-content full or encrypted",
+                        policy[0] == 'n' ? "nothing was" : "only hashes were", policy);
+    if (!code) code = srn_reader_content(p->reader, c->id, &content, err);
+    if (!code && !(c->content = json_loadb(content.data, content.len, 0, NULL)))
+        code = srn_fail(err, SRN_EFORMAT, "its content is no JSON");
+    srn_buf_done(&body);
+    srn_buf_done(&content);
+    return code;
+}
+
+static void *work(void *ctx) {
+    replay *p = ctx;
+    for (;;) {
+        pthread_mutex_lock(&p->lock);
+        size_t at = p->next < p->n_group ? p->next++ : SIZE_MAX;
+        pthread_mutex_unlock(&p->lock);
+        if (at == SIZE_MAX) return NULL;
+        call *c = &p->calls[p->group[at]];
+        int code = srn_replayer_run(p->replayer, c->record, c->content, &c->result, &c->why);
+        c->done = true;
+        if (!code) c->verdict = json_is_true(json_object_get(c->result, "same")) ? SAME : DIFFERENT;
+        json_decref(c->content);
+        c->content = NULL;
+        pthread_mutex_lock(&p->lock);
+        srn_cli_progress(NULL, "replaying", ++p->n_done, p->n_group);
+        pthread_mutex_unlock(&p->lock);
+    }
+}
+
+/* ---- the weights ---- */
+
+static bool note_path(void *ctx, const srn_stored *s) {
+    json_t *paths = ctx, *e = json_loadb(s->body.ptr, s->body.len, 0, NULL);
+    const char *name = json_string_value(json_object_get(e, "event"));
+    const char *weights = json_string_value(json_object_get(e, "weights"));
+    if (name && weights && strcmp(name, "model_loaded") == 0)
+        json_object_set(paths, weights, json_object_get(e, "path"));
+    json_decref(e);
+    return true;
+}
+
+static int locate(const replay *p, const char *weights, char *ret, size_t cap, srn_err *err) {
+    if (p->weights) return srn_weights_locate(p->weights, ret, cap, err);
+    snprintf(ret, cap, "%s/weights/%s.gguf", p->ledger, weights);
+    if (access(ret, R_OK) == 0) return SRN_OK;
+    const char *path = json_string_value(json_object_get(p->paths, weights));
+    if (!path)
+        return srn_fail(err, SRN_ENOENT,
+                        "the ledger does not say where the weights %.12s were; give the file with --weights",
+                        weights);
+    snprintf(ret, cap, "%s", path);
+    if (access(ret, R_OK) == 0) return SRN_OK;
+    return srn_fail(err, SRN_ENOENT,
+                    "the weights %.12s are gone: %s is not there any more, so nothing can be proven; give "
+                    "a copy with --weights FILE",
+                    weights, path);
+}
+
+static const char *text_of(const json_t *o, const char *key) {
+    const char *z = json_string_value(json_object_get(o, key));
+    return z ? z : "";
+}
+
+/* Tokens of the longest call of the group, and the room that an end token takes. */
+static uint32_t longest(const replay *p) {
+    json_int_t most = 0;
+    for (size_t i = 0; i < p->n_group; i++) {
+        const json_t *t = json_object_get(p->calls[p->group[i]].record, "tokens");
+        json_int_t n = json_integer_value(json_object_get(t, "input")) +
+                       json_integer_value(json_object_get(t, "output"));
+        most = SRN_MAX(most, n);
+    }
+    return (uint32_t)SRN_MIN(most + 64, (json_int_t)1 << 24);
+}
+
+static void run_group(replay *p, const call *first) {
+    char path[4096];
+    srn_err err = {0};
+    pthread_t threads[WORKERS];
+    size_t n = 0;
+    int code = locate(p, text_of(first->record, "weights"), path, sizeof path, &err);
+    srn_replayer_opts o = {.model = path,
+                           .kv = text_of(first->record, "kv"),
+                           .threads = (uint32_t)p->threads,
+                           .ctx = longest(p),
+                           .parallel = WORKERS,
+                           .prompts = p->prompts,
+                           .progress = srn_cli_progress};
+    if (!code) code = srn_replayer_open(&o, &p->replayer, &err);
+    p->next = p->n_done = 0;
+    if (!code) {
+        while (n < WORKERS && n < p->n_group && pthread_create(&threads[n], NULL, work, p) == 0) n++;
+        if (n == 0) work(p);
+        for (size_t i = 0; i < n; i++) pthread_join(threads[i], NULL);
+    }
+    for (size_t i = 0; code && i < p->n_group; i++) {
+        p->calls[p->group[i]].done = true;
+        p->calls[p->group[i]].why = err;
+    }
+    srn_replayer_close(p->replayer);
+    p->replayer = NULL;
+}
+
+/* Calls of the same weights and cache type run on one model. */
+static int run_all(replay *p, srn_err *err) {
+    p->group = srn_calloc(p->n + 1, sizeof *p->group);
+    if (!p->group) return srn_fail_nomem(err, p->n * sizeof *p->group);
+    for (size_t i = 0; i < p->n; i++) {
+        call *c = &p->calls[i];
+        c->done = read_call(p, c, &c->why) != SRN_OK;
+    }
+    for (size_t i = 0; i < p->n; i++) {
+        call *c = &p->calls[i];
+        if (c->done) continue;
+        p->n_group = 0;
+        for (size_t k = i; k < p->n; k++) {
+            const call *d = &p->calls[k];
+            if (!d->done && strcmp(text_of(d->record, "weights"), text_of(c->record, "weights")) == 0 &&
+                strcmp(text_of(d->record, "kv"), text_of(c->record, "kv")) == 0)
+                p->group[p->n_group++] = k;
+        }
+        run_group(p, c);
+    }
+    return SRN_OK;
+}
+
+/* ---- what is said ---- */
+
+static void print_difference(const json_t *result) {
+    size_t i;
+    json_t *c;
+    json_array_foreach(json_object_get(result, "choices"), i, c) {
+        const json_t *d = json_object_get(c, "first_difference");
+        if (!json_is_object(d)) continue;
+        const json_t *was = json_object_get(d, "recorded"), *is = json_object_get(d, "replayed");
+        printf("  choice %d, token %d of %d: %s", (int)i, (int)json_integer_value(json_object_get(d, "at")),
+               (int)json_integer_value(json_object_get(c, "recorded")), text_of(d, "kind"));
+        if (was)
+            printf(", recorded %d (logit %.9g), now %d (logit %.9g)",
+                   (int)json_integer_value(json_object_get(was, "token")),
+                   json_number_value(json_object_get(was, "logit")),
+                   (int)json_integer_value(json_object_get(is, "token")),
+                   json_number_value(json_object_get(is, "logit")));
+        printf("\n");
+    }
+}
+
+static void print_call(const call *c) {
+    if (!c->result) {
+        printf("%s  not proven: %s\n", c->name, c->why.text);
+        return;
+    }
+    const char *changed = text_of(c->result, "changed");
+    int tokens = (int)json_integer_value(json_object_get(c->result, "tokens"));
+    bool tokens_same = json_is_true(json_object_get(c->result, "tokens_same"));
+    if (c->verdict == SAME)
+        printf("%s  the same: %d tokens, every bit (weights %.12s, %s)\n", c->name, tokens,
+               text_of(c->result, "weights"), text_of(c->result, "engine"));
+    else if (tokens_same)
+        printf("%s  not proven: the tokens are the same, but not the %s\n", c->name, changed);
+    else
+        printf("%s  different%s%s\n", c->name, *changed ? "; changed since: " : "", changed);
+    print_difference(c->result);
+    if (!json_is_true(json_object_get(c->result, "prompt_same")))
+        printf("  the prompt is rendered differently now (a template that asks for the time, or a changed "
+               "one); the recorded one was run\n");
+}
+
+static json_t *json_of(const call *c) {
+    static const char *const names[] = {"same", "different", "not proven"};
+    json_t *o = c->result ? json_copy(c->result) : json_pack("{s:s, s:b}", "call", c->name, "same", false);
+    json_object_set_new(o, "verdict", json_string(names[c->verdict]));
+    json_object_set_new(o, "error", c->result ? json_null() : json_string(c->why.text));
+    return o;
+}
+
+static verdict print_all(const replay *p) {
+    size_t counts[3] = {0};
+    json_t *list = json_array();
+    for (size_t i = 0; i < p->n; i++) {
+        counts[p->calls[i].verdict]++;
+        if (p->json)
+            json_array_append_new(list, json_of(&p->calls[i]));
+        else
+            print_call(&p->calls[i]);
+    }
+    if (p->json) {
+        json_t *o =
+            json_pack("{s:O, s:I, s:I, s:I}", "calls", list, "same", (json_int_t)counts[SAME], "different",
+                      (json_int_t)counts[DIFFERENT], "not_proven", (json_int_t)counts[UNPROVEN]);
+        json_dumpf(o, stdout, JSON_COMPACT);
+        printf("\n");
+        json_decref(o);
+    } else if (p->n != 1) {
+        printf("%zu calls: %zu the same to the bit, %zu different, %zu not proven\n", p->n, counts[SAME],
+               counts[DIFFERENT], counts[UNPROVEN]);
+    }
+    json_decref(list);
+    return counts[DIFFERENT] ? DIFFERENT : counts[UNPROVEN] ? UNPROVEN : SAME;
+}
+
+/* ---- the command ---- */
+
+static int run(replay *p, const char *const *ids, int n_ids, srn_err *err) {
+    srn_err none;
+    if (!n_ids == !p->filter) return srn_fail(err, SRN_EUSAGE, "give ids of calls, or a filter with --calls");
+    int code = srn_reader_open(p->ledger, p->keys, &p->reader, err);
+    for (int i = 0; !code && i < n_ids; i++) {
+        uint8_t id[16];
+        if (!srn_ulid_parse(srn_str_of(ids[i]), id))
+            code =
+                srn_fail(err, SRN_EUSAGE, "'%.80s' is no id of a call; serin calls list shows them", ids[i]);
+        if (!code) code = add_call(p, id, err);
+        if (!code) snprintf(p->calls[p->n - 1].name, sizeof p->calls->name, "%s", ids[i]);
+    }
+    if (!code && p->filter) code = find_calls(p, err);
+    if (!code) code = srn_reader_records(p->reader, SRN_RECORD_EVENT, 0, note_path, p->paths, err);
+    if (!code && srn_prompts_read(p->ledger, p->keys, &p->prompts, &none)) p->prompts = NULL;
+    return code ? code : run_all(p, err);
+}
+
+static void done(replay *p) {
+    for (size_t i = 0; i < p->n; i++) {
+        json_decref(p->calls[i].record);
+        json_decref(p->calls[i].content);
+        json_decref(p->calls[i].result);
+    }
+    free(p->calls);
+    free(p->group);
+    json_decref(p->paths);
+    srn_prompts_close(p->prompts);
+    srn_reader_close(p->reader);
+    pthread_mutex_destroy(&p->lock);
+}
+
+int srn__cmd_replay(int argc, char **argv) {
+    replay p = {.limit = 1000, .paths = json_object()};
+    const srn_opt opts[] = {
+        {"calls", 0, SRN_OPT_STR, &p.filter, 0, 0, "FILTER", "the calls that a filter finds, newest first"},
+        {"limit", 0, SRN_OPT_INT, &p.limit, 1, MAX_CALLS, "N", "at most so many of them (1000)"},
+        {"weights", 0, SRN_OPT_STR, &p.weights, 0, 0, "MODEL",
+         "the model's file, where it is no longer where it was"},
+        {"threads", 0, SRN_OPT_INT, &p.threads, 1, 1024, "N", "threads; the result never depends on it"},
+        {"ledger", 0, SRN_OPT_STR, &p.ledger, 0, 0, "DIR|URL", "the ledger (the default folder)"},
+        {"keys", 0, SRN_OPT_STR, &p.keys, 0, 0, "DIR", "its keys, where they are elsewhere"},
+        {"json", 0, SRN_OPT_FLAG, &p.json, 0, 0, NULL, "one JSON object"},
+    };
+    const srn_cli_spec spec = {
+        .usage = "serin replay CALL... | --calls FILTER",
+        .about = "Runs recorded calls again and compares every token, logit and log-probability to the bit. "
+                 "Ends with 0 when all are the same, with 1 when one is not, or cannot be proven.",
+        .examples = "  serin replay 01KATV3WJ8Y0N6P3Q9R2S4T5V6\n"
+                    "  serin replay --calls 'since=1h model=small' --limit 100\n"
+                    "  SERIN_CPU=avx2 serin replay 01KATV3WJ8Y0N6P3Q9R2S4T5V6 --threads 1 --json\n",
+        .opts = opts,
+        .n_opts = SRN_LEN(opts),
+        .max_operands = 64,
+    };
+    const char *ids[64];
+    int n_ids = 0, early = srn_cli_parse(&spec, argc, argv, ids, &n_ids);
+    srn_err err = {0};
+    srn_buf dir;
+    if (early >= 0) {
+        json_decref(p.paths);
+        return early;
+    }
+    pthread_mutex_init(&p.lock, NULL);
+    srn_buf_init(&dir, 4096);
+    int code = p.ledger ? SRN_OK : srn_ledger_default_dir(&dir, &err);
+    if (!p.ledger) p.ledger = dir.data;
+    if (!code) code = run(&p, ids, n_ids, &err);
+    int exit_code = code ? srn_cli_error("replay", &err) : print_all(&p) == SAME ? 0 : 1;
+    done(&p);
+    srn_buf_done(&dir);
+    return exit_code ? exit_code : srn_cli_flush("replay");
+}

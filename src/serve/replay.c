@@ -1,0 +1,441 @@
+/* A recorded call run again (replay.h): the request is parsed by the API that took it, what the record says
+ * is laid over it, the prompt's recorded ids are submitted, and what comes is compared. Called by commands
+ * and by workers; each call waits on its own condition while the scheduler's thread computes.
+ */
+#include "serve/replay.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "base/num.h"
+#include "serve/anthropic.h"
+#include "serve/job_internal.h"
+#include "serve/openai_internal.h"
+#include "serve/responses.h"
+
+enum { PARALLEL = 8, MAX_CHOICES = 4096, MAX_IDS = 64 << 20 };
+
+struct srn_replayer {
+    srn_config config;
+    srn_config_model model;
+    srn_scheduler *scheduler;
+    srn__models *models;
+    srn__served *served;
+    srn_prompts *prompts;
+};
+
+/* ---- life ---- */
+
+int srn_replayer_open(const srn_replayer_opts *o, srn_replayer **ret, srn_err *err) {
+    srn_replayer *r = srn_calloc(1, sizeof *r);
+    bool later = false;
+    if (!r) return srn_fail_nomem(err, sizeof *r);
+    srn_config_init(&r->config);
+    srn_config_limits *l = &r->config.limits; /* what a server let through passes here */
+    l->messages = l->tools = 1000000;
+    l->stops = 64;
+    l->choices = 128;
+    l->json_depth = 256;
+    l->schema_bytes = 16u << 20;
+    r->model = (srn_config_model){.name = "replay",
+                                  .path = o->model,
+                                  .kv_type = o->kv,
+                                  .ctx = o->ctx,
+                                  .threads = o->threads,
+                                  .parallel = o->parallel ? o->parallel : PARALLEL};
+    r->config.models = &r->model;
+    r->config.n_models = 1;
+    r->prompts = o->prompts;
+    int code = srn_scheduler_new(NULL, &r->scheduler, err);
+    if (!code) code = srn__models_new(&r->config, r->scheduler, NULL, NULL, &r->models, err);
+    if (!code) code = srn__models_load_all(r->models, o->progress, o->progress_ctx, err);
+    if (!code) code = srn__models_get(r->models, NULL, NULL, NULL, &r->served, &later, err);
+    if (code) {
+        srn_replayer_close(r);
+        return code;
+    }
+    *ret = r;
+    return SRN_OK;
+}
+
+void srn_replayer_close(srn_replayer *r) {
+    if (!r) return;
+    srn__served_put(r->served);
+    srn__models_free(r->models);
+    srn_scheduler_free(r->scheduler);
+    r->config.models = NULL; /* not the arena's */
+    srn_config_done(&r->config);
+    free(r);
+}
+
+const srn_ids *srn_replayer_ids(const srn_replayer *r) {
+    return &r->served->ids;
+}
+
+/* ---- the request ---- */
+
+typedef struct request {
+    json_t *body, *chat;
+    srn__openai_request openai;
+    srn__anthropic anthropic;
+    bool is_anthropic;
+    srn__job_spec *spec;
+} request;
+
+static void request_done(request *q) {
+    if (q->is_anthropic)
+        srn__anthropic_done(&q->anthropic);
+    else
+        srn__openai_request_done(&q->openai);
+    json_decref(q->chat);
+    json_decref(q->body);
+}
+
+static const char *text_of(const json_t *o, const char *key) {
+    const char *z = json_string_value(json_object_get(o, key));
+    return z ? z : "";
+}
+
+/* The version that the record names, filled with the request's values. */
+static int use_of(const srn_replayer *r, const json_t *record, const json_t *body, srn__prompt_use *ret,
+                  srn_err *err) {
+    const json_t *named = json_object_get(record, "prompt");
+    const char *name = text_of(named, "name");
+    char param[96];
+    *ret = (srn__prompt_use){0};
+    if (!*name) return SRN_OK;
+    srn_prompt_ref ref = {.version = (uint32_t)json_integer_value(json_object_get(named, "version"))};
+    snprintf(ref.name, sizeof ref.name, "%s", name);
+    if (!r->prompts)
+        return srn_fail(err, SRN_ENOENT, "the call used the registered prompt '%s', and there is no registry",
+                        name);
+    int code = srn_prompts_get(r->prompts, &ref, &ret->prompt, NULL, err);
+    if (code) return code;
+    code = srn_prompt_fill(ret->prompt, json_object_get(json_object_get(body, "prompt"), "variables"),
+                           &ret->messages, param, err);
+    if (code) srn__prompt_use_done(ret);
+    return code;
+}
+
+static int parse(srn_replayer *r, const json_t *record, request *q, srn_err *err) {
+    const srn_config_limits *limits = &r->config.limits;
+    const char *endpoint = text_of(record, "endpoint"), *param = NULL;
+    srn__fields f = {.err = err};
+    srn__prompt_use use;
+    bool completion = strcmp(endpoint, "/v1/completions") == 0;
+    if (completion) {
+        int code = srn__openai_parse(q->body, false, limits, &q->openai, &param, err);
+        q->spec = &q->openai.spec;
+        return code ? code : srn__openai_bind(&q->openai, r->served, &param, err);
+    }
+    int code = use_of(r, record, q->body, &use, err);
+    if (code) return code;
+    if (strcmp(endpoint, "/v1/messages") == 0) {
+        q->is_anthropic = true;
+        q->spec = &q->anthropic.spec;
+        code = srn__anthropic_parse_prompt(q->body, &use, limits, false, &q->anthropic, err);
+        q->spec->model = r->served;
+        return code;
+    }
+    bool response = strcmp(endpoint, "/v1/responses") == 0;
+    if (!response && strcmp(endpoint, "/v1/chat/completions") != 0) {
+        srn__prompt_use_done(&use);
+        return srn_fail(err, SRN_EUNSUP, "calls of %s have no tokens to compare",
+                        *endpoint ? endpoint : "no endpoint");
+    }
+    if (response) {
+        code = srn__responses_to_chat(q->body, use.prompt, limits, &f, &q->chat);
+        if (code) {
+            srn__prompt_use_done(&use);
+            return code;
+        }
+    }
+    code = srn__openai_parse_prompt(response ? q->chat : q->body, &use, limits, &q->openai, &param, err);
+    q->spec = &q->openai.spec;
+    return code ? code : srn__openai_bind(&q->openai, r->served, &param, err);
+}
+
+/* What was in force when the call ran, whatever the request says today: defaults may have changed since. */
+static void lay_record(const json_t *record, srn__job_spec *spec) {
+    const json_t *o = json_object_get(record, "sampling"), *v;
+    srn_sampling *s = &spec->sampling;
+    const struct {
+        const char *key;
+        float *at;
+    } reals[] = {{"temperature", &s->temperature},
+                 {"top_p", &s->top_p},
+                 {"min_p", &s->min_p},
+                 {"typical_p", &s->typical_p},
+                 {"repeat_penalty", &s->repeat_penalty},
+                 {"presence_penalty", &s->presence_penalty},
+                 {"frequency_penalty", &s->frequency_penalty},
+                 {"dry_multiplier", &s->dry_multiplier},
+                 {"dry_base", &s->dry_base}};
+    const struct {
+        const char *key;
+        int32_t *at;
+    } whole[] = {{"top_k", &s->top_k},
+                 {"repeat_last_n", &s->repeat_last_n},
+                 {"dry_allowed_length", &s->dry_allowed_length},
+                 {"dry_last_n", &s->dry_last_n}};
+    for (size_t i = 0; i < SRN_LEN(reals); i++)
+        if ((v = json_object_get(o, reals[i].key))) *reals[i].at = (float)json_number_value(v);
+    for (size_t i = 0; i < SRN_LEN(whole); i++)
+        if ((v = json_object_get(o, whole[i].key))) *whole[i].at = (int32_t)json_integer_value(v);
+    if ((v = json_object_get(o, "min_tokens"))) spec->min_tokens = (uint32_t)json_integer_value(v);
+    if ((v = json_object_get(o, "ignore_eog"))) spec->ignore_eog = json_is_true(v);
+    s->seed = strtoull(text_of(o, "seed"), NULL, 10);
+    spec->prompt_logprobs = false;
+    spec->n_top = 0;
+    spec->logprobs = false;
+    spec->no_cache = false;
+    spec->cache_salt = 0;
+}
+
+/* ---- what was recorded ---- */
+
+static int base64_digit(char c) {
+    if (c >= 'A' && c <= 'Z') return c - 'A';
+    if (c >= 'a' && c <= 'z') return c - 'a' + 26;
+    if (c >= '0' && c <= '9') return c - '0' + 52;
+    return c == '+' ? 62 : c == '/' ? 63 : -1;
+}
+
+/* Base64 of little-endian 32-bit values; *ret is the caller's to free. */
+static int values_of(const json_t *text, const char *what, uint32_t **ret, uint32_t *ret_n, srn_err *err) {
+    const char *z = json_string_value(text);
+    size_t len = json_string_length(text);
+    while (len && z[len - 1] == '=') len--;
+    size_t bytes = len * 3 / 4;
+    if (!z || bytes % 4 || len % 4 == 1 || bytes > MAX_IDS)
+        return srn_fail(err, SRN_EFORMAT, "the content of the call: %s is no list of 32-bit values", what);
+    uint8_t *raw = srn_calloc(bytes + 4, 1);
+    uint32_t *v = srn_calloc(bytes / 4 + 1, sizeof *v), hold = 0;
+    int code = raw && v ? SRN_OK : srn_fail_nomem(err, bytes);
+    for (size_t i = 0, at = 0, bits = 0; !code && i < len; i++) {
+        int d = base64_digit(z[i]);
+        if (d < 0) code = srn_fail(err, SRN_EFORMAT, "the content of the call: %s is no base64", what);
+        hold = hold << 6 | (uint32_t)d;
+        bits += 6;
+        if (bits >= 8 && at < bytes) bits -= 8, raw[at++] = (uint8_t)(hold >> bits);
+    }
+    for (size_t i = 0; !code && i < bytes / 4; i++)
+        v[i] = (uint32_t)raw[4 * i] | (uint32_t)raw[4 * i + 1] << 8 | (uint32_t)raw[4 * i + 2] << 16 |
+               (uint32_t)raw[4 * i + 3] << 24;
+    free(raw);
+    if (code) {
+        free(v);
+        return code;
+    }
+    *ret = v;
+    *ret_n = (uint32_t)(bytes / 4);
+    return SRN_OK;
+}
+
+typedef struct kept {
+    uint32_t part, index;
+    uint32_t *tokens, *logits, *logprobs; /* [n]; logprobs may be NULL */
+    uint32_t n;
+    const char *finish;
+} kept;
+
+static int kept_of(const json_t *choice, kept *k, srn_err *err) {
+    uint32_t n = 0;
+    *k = (kept){.part = (uint32_t)json_integer_value(json_object_get(choice, "part")),
+                .index = (uint32_t)json_integer_value(json_object_get(choice, "index")),
+                .finish = text_of(choice, "finish")};
+    int code = values_of(json_object_get(choice, "tokens"), "choices.tokens", &k->tokens, &k->n, err);
+    if (!code) code = values_of(json_object_get(choice, "logits"), "choices.logits", &k->logits, &n, err);
+    if (!code && n != k->n)
+        code = srn_fail(err, SRN_EFORMAT, "the content of the call: %u tokens have %u logits", k->n, n);
+    const json_t *p = json_object_get(choice, "logprobs");
+    if (!code && p && !json_is_null(p)) {
+        code = values_of(p, "choices.logprobs", &k->logprobs, &n, err);
+        if (!code && n != k->n)
+            code = srn_fail(err, SRN_EFORMAT, "the content of the call: %u tokens have %u logprobs", k->n, n);
+    }
+    return code;
+}
+
+static void kept_done(kept *k) {
+    free(k->tokens);
+    free(k->logits);
+    free(k->logprobs);
+}
+
+/* ---- one choice ---- */
+
+typedef struct waiter {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool woken;
+} waiter;
+
+static void wake(void *ctx) {
+    waiter *w = ctx;
+    pthread_mutex_lock(&w->lock);
+    w->woken = true;
+    pthread_cond_signal(&w->changed);
+    pthread_mutex_unlock(&w->lock);
+}
+
+static void wait_for(srn_request *q, waiter *w, srn_request_status *ret) {
+    for (;;) {
+        srn_request_read(q, 0, NULL, 0, NULL, NULL, 0, ret);
+        if (ret->state == SRN_REQUEST_DONE) return;
+        pthread_mutex_lock(&w->lock);
+        while (!w->woken) pthread_cond_wait(&w->changed, &w->lock);
+        w->woken = false;
+        pthread_mutex_unlock(&w->lock);
+    }
+}
+
+/* The place where the lists part, as JSON; NULL: nowhere. */
+static json_t *difference(const kept *k, const srn_out_token *t, uint32_t n, bool whole, bool ended) {
+    for (uint32_t i = 0; i < k->n && i < n; i++) {
+        const char *kind = (uint32_t)t[i].id != k->tokens[i]                             ? "token"
+                           : srn_bits_f32(t[i].logit) != k->logits[i]                    ? "logit"
+                           : k->logprobs && srn_bits_f32(t[i].logprob) != k->logprobs[i] ? "logprob"
+                                                                                         : NULL;
+        if (kind)
+            return json_pack("{s:I, s:s, s:{s:I, s:f}, s:{s:I, s:f}}", "at", (json_int_t)i, "kind", kind,
+                             "recorded", "token", (json_int_t)k->tokens[i], "logit",
+                             (double)srn_f32_bits(k->logits[i]), "replayed", "token", (json_int_t)t[i].id,
+                             "logit", (double)t[i].logit);
+    }
+    if (n >= k->n && (!whole || (n == k->n && ended))) return NULL;
+    return json_pack("{s:I, s:s}", "at", (json_int_t)SRN_MIN(n, k->n), "kind",
+                     n < k->n ? "ended earlier" : "went on");
+}
+
+/* An answer that came to its own end must come to it again; one that was cut off must begin like this. */
+static int run_choice(srn_replayer *r, const srn_request_opts *opts, const kept *k, json_t *choices,
+                      bool *same, srn_err *err) {
+    waiter w = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false};
+    srn_request_opts o = *opts;
+    srn_request *q = NULL;
+    srn_request_status s;
+    bool whole = strcmp(k->finish, "stop") == 0 || strcmp(k->finish, "tool_calls") == 0;
+    srn_out_token *tokens = srn_calloc((size_t)k->n + 1, sizeof *tokens);
+    if (!tokens) return srn_fail_nomem(err, k->n * sizeof *tokens);
+    o.sampling.seed += k->index;
+    o.max_tokens = k->n + (whole ? 1 : 0);
+    o.logprobs = k->logprobs != NULL;
+    o.notify = wake;
+    o.notify_ctx = &w;
+    int code = o.max_tokens ? srn_request_submit(r->scheduler, r->served->engine, &o, 1, &q, err) : SRN_OK;
+    if (!code && q) {
+        wait_for(q, &w, &s);
+        code = s.code;
+        if (code) *err = s.err;
+        uint32_t n = srn_request_read(q, 0, NULL, 0, tokens, NULL, k->n + 1, &s);
+        json_t *d = code ? NULL : difference(k, tokens, n, whole, s.finish == SRN_FINISH_STOP);
+        if (d) *same = false;
+        if (!code)
+            json_array_append_new(choices,
+                                  json_pack("{s:i, s:i, s:i, s:i, s:b, s:o}", "part", (int)k->part, "index",
+                                            (int)k->index, "recorded", (int)k->n, "replayed", (int)n, "same",
+                                            !d, "first_difference", d ? d : json_null()));
+    }
+    if (q) srn_request_release(q);
+    pthread_cond_destroy(&w.changed);
+    pthread_mutex_destroy(&w.lock);
+    free(tokens);
+    return code;
+}
+
+/* ---- the call ---- */
+
+typedef struct outcome {
+    json_t *choices;
+    bool same, prompt_same;
+    uint32_t n_tokens;
+} outcome;
+
+/* The choices of one part: its prompt is rendered again to compare it, and the recorded one is run. */
+static int run_part(srn_replayer *r, request *q, const json_t *content, uint32_t part, outcome *out,
+                    srn_err *err) {
+    srn__job_spec *spec = q->spec;
+    srn_reply_opts reply = spec->reply;
+    srn_constraint *constraint = NULL;
+    srn_tokens now = {0}, then = {0};
+    const char *param = NULL;
+    uint32_t *ids = NULL, n = 0;
+    size_t i;
+    json_t *choice;
+    if (!spec->messages && part < q->openai.n_prompts) {
+        const srn__openai_prompt *p = &q->openai.prompts[part];
+        spec->text = p->text;
+        spec->tokens = p->tokens;
+        spec->n_tokens = p->n_tokens;
+    }
+    int code = srn__job_build_prompt(spec, NULL, &now, &reply.in_reasoning, &param, err);
+    if (!code) code = srn__job_constraint(spec, &reply, &constraint, &param, err);
+    if (!code)
+        code = values_of(json_array_get(json_object_get(content, "prompt"), part), "prompt", &ids, &n, err);
+    for (uint32_t k = 0; !code && k < n; k++)
+        if (!srn_tokens_push(&then, (int32_t)ids[k])) code = srn_fail_nomem(err, n * sizeof *ids);
+    if (!code && (now.n != then.n || memcmp(now.ids, then.ids, now.n * sizeof *now.ids) != 0))
+        out->prompt_same = false;
+    const srn_request_opts o = srn__job_request_opts(spec, &then, &reply, constraint);
+    json_array_foreach(json_object_get(content, "choices"), i, choice) {
+        kept k = {0};
+        if (code || (uint32_t)json_integer_value(json_object_get(choice, "part")) != part) continue;
+        code = kept_of(choice, &k, err);
+        if (!code) code = run_choice(r, &o, &k, out->choices, &out->same, err);
+        out->n_tokens += k.n;
+        kept_done(&k);
+    }
+    free(ids);
+    srn_tokens_done(&now);
+    srn_tokens_done(&then);
+    srn_constraint_free(constraint);
+    return code;
+}
+
+/* What of the identities is not as it was; "": nothing. */
+static void put_changed(const srn_replayer *r, const json_t *record, char *ret, size_t cap) {
+    const srn_ids *ids = &r->served->ids;
+    int n = 0;
+    *ret = 0;
+    if (strcmp(text_of(record, "weights"), ids->weights) != 0) n += snprintf(ret, cap, "weights, ");
+    if (strcmp(text_of(record, "tokenizer"), ids->tokenizer) != 0)
+        n += snprintf(ret + n, cap - (size_t)n, "tokenizer, ");
+    if (json_integer_value(json_object_get(record, "numerics")) != ids->numerics)
+        n += snprintf(ret + n, cap - (size_t)n, "numerics, ");
+    if (strcmp(text_of(record, "kv"), ids->kv) != 0) n += snprintf(ret + n, cap - (size_t)n, "cache type, ");
+    if (n) ret[n - 2] = 0;
+}
+
+static json_t *result_json(const srn_replayer *r, const json_t *record, const outcome *out) {
+    const srn_ids *ids = &r->served->ids;
+    char changed[80];
+    put_changed(r, record, changed, sizeof changed);
+    bool proven = out->same && !*changed && out->n_tokens > 0;
+    return json_pack("{s:s, s:b, s:b, s:s, s:s, s:s, s:s, s:i, s:s, s:b, s:i, s:O}", "call",
+                     text_of(record, "id"), "same", proven, "tokens_same", out->same, "changed", changed,
+                     "weights_recorded", text_of(record, "weights"), "weights", ids->weights, "engine",
+                     ids->engine, "numerics", (int)ids->numerics, "kv", ids->kv, "prompt_same",
+                     out->prompt_same, "tokens", (int)out->n_tokens, "choices", out->choices);
+}
+
+int srn_replayer_run(srn_replayer *r, const json_t *record, const json_t *content, json_t **ret,
+                     srn_err *err) {
+    const char *body = json_string_value(json_object_get(content, "request"));
+    const json_t *choices = json_object_get(content, "choices");
+    size_t parts = json_array_size(json_object_get(content, "prompt"));
+    request q = {0};
+    outcome out = {.choices = json_array(), .same = true, .prompt_same = true};
+    int code = SRN_OK;
+    if (!json_array_size(choices) || !parts || json_array_size(choices) > MAX_CHOICES)
+        code = srn_fail(err, SRN_ENOENT, "the call gave out nothing that could be compared");
+    if (!code && (!body || !(q.body = json_loads(body, JSON_REJECT_DUPLICATES, NULL))))
+        code = srn_fail(err, SRN_EFORMAT, "the content of the call: request is no JSON");
+    if (!code) code = parse(r, record, &q, err);
+    if (!code) lay_record(record, q.spec);
+    for (uint32_t part = 0; !code && part < parts; part++) code = run_part(r, &q, content, part, &out, err);
+    if (!code && !(*ret = result_json(r, record, &out))) code = srn_fail_nomem(err, 1024);
+    request_done(&q);
+    json_decref(out.choices);
+    return code;
+}
