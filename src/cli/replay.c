@@ -11,7 +11,7 @@
 
 enum { MAX_CALLS = 1000000, WORKERS = 8 };
 
-typedef enum verdict { SAME, DIFFERENT, UNPROVEN } verdict;
+typedef enum verdict { SAME, DIFFERENT, UNPROVEN, EMPTY } verdict; /* EMPTY: nothing was computed */
 
 typedef struct call {
     uint8_t id[16];
@@ -91,6 +91,13 @@ static int read_call(replay *p, call *c, srn_err *err) {
     if (id) snprintf(c->name, sizeof c->name, "%s", id);
     const char *policy = json_string_value(json_object_get(c->record, "policy"));
     if (!code && s.kind == SRN_RECORD_INTENT) code = srn_fail(err, SRN_EBUSY, "the call is still running");
+    if (!code && json_integer_value(json_object_get(json_object_get(c->record, "tokens"), "output")) == 0) {
+        const char *error = json_string_value(json_object_get(c->record, "error"));
+        c->verdict = EMPTY;
+        code = srn_fail(err, SRN_ENOENT, "it gave out no token (status %d%s%s)",
+                        (int)json_integer_value(json_object_get(c->record, "status")), error ? ", " : "",
+                        error ? error : "");
+    }
     if (!code && !s.has_content && policy && (!strcmp(policy, "none") || !strcmp(policy, "hash")))
         code = srn_fail(err, SRN_ENOENT,
                         "of its content %s kept (policy '%s'), so nothing can be proven; record with "
@@ -114,7 +121,11 @@ static void *work(void *ctx) {
         call *c = &p->calls[p->group[at]];
         int code = srn_replayer_run(p->replayer, c->record, c->content, &c->result, &c->why);
         c->done = true;
-        if (!code) c->verdict = json_is_true(json_object_get(c->result, "same")) ? SAME : DIFFERENT;
+        const bool tokens = json_is_true(json_object_get(c->result, "tokens_same"));
+        if (!code)
+            c->verdict = json_is_true(json_object_get(c->result, "same")) ? SAME
+                         : tokens                                         ? UNPROVEN
+                                                                          : DIFFERENT;
         json_decref(c->content);
         c->content = NULL;
         pthread_mutex_lock(&p->lock);
@@ -243,7 +254,8 @@ static void print_difference(const json_t *result) {
 
 static void print_call(const call *c) {
     if (!c->result) {
-        printf("%s  not proven: %s\n", c->name, c->why.text);
+        printf("%s  %s: %s\n", c->name, c->verdict == EMPTY ? "nothing to replay" : "not proven",
+               c->why.text);
         return;
     }
     const char *changed = text_of(c->result, "changed");
@@ -263,7 +275,7 @@ static void print_call(const call *c) {
 }
 
 static json_t *json_of(const call *c) {
-    static const char *const names[] = {"same", "different", "not proven"};
+    static const char *const names[] = {"same", "different", "not proven", "nothing to replay"};
     json_t *o = c->result ? json_copy(c->result) : json_pack("{s:s, s:b}", "call", c->name, "same", false);
     json_object_set_new(o, "verdict", json_string(names[c->verdict]));
     json_object_set_new(o, "error", c->result ? json_null() : json_string(c->why.text));
@@ -271,7 +283,7 @@ static json_t *json_of(const call *c) {
 }
 
 static verdict print_all(const replay *p) {
-    size_t counts[3] = {0};
+    size_t counts[4] = {0};
     json_t *list = json_array();
     for (size_t i = 0; i < p->n; i++) {
         counts[p->calls[i].verdict]++;
@@ -288,8 +300,8 @@ static verdict print_all(const replay *p) {
         printf("\n");
         json_decref(o);
     } else if (p->n != 1) {
-        printf("%zu calls: %zu the same to the bit, %zu different, %zu not proven\n", p->n, counts[SAME],
-               counts[DIFFERENT], counts[UNPROVEN]);
+        printf("%zu calls: %zu the same to the bit, %zu different, %zu not proven, %zu without tokens\n",
+               p->n, counts[SAME], counts[DIFFERENT], counts[UNPROVEN], counts[EMPTY]);
     }
     json_decref(list);
     return counts[DIFFERENT] ? DIFFERENT : counts[UNPROVEN] ? UNPROVEN : SAME;

@@ -1,0 +1,178 @@
+"""serin replay: what was recorded comes again to the bit, on other threads and another instruction set; what cannot be
+proven is said to be so. SERIN_TEST_CALLS=1000 records that many calls (./check --full)."""
+import json
+import os
+import random
+import shutil
+import subprocess
+import threading
+
+import httpx
+import pytest
+
+import server
+
+CALLS = int(os.environ.get("SERIN_TEST_CALLS", "48"))
+SCHEMA = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 20}, "age": {"type": "integer"}},
+          "required": ["name", "age"], "additionalProperties": False}
+TOOL = {"type": "function", "function": {"name": "weather", "description": "The weather in a city.", "strict": True,
+                                         "parameters": {"type": "object", "properties": {"city": {"type": "string", "maxLength": 12}},
+                                                        "required": ["city"], "additionalProperties": False}}}
+TEXTS = ["Tell me a story about a fox.", "What is 2 + 2?", "List three colours.", "Write a haiku about rain, then explain it.",
+         "Say hello in five languages. " * 20]
+
+
+def replay(*args, env=None):
+    p = subprocess.run([os.environ["SERIN"], "replay", *map(str, args), "--json"], capture_output=True, text=True,
+                       env={**os.environ, **(env or {})})
+    assert p.stdout, p.stderr
+    return p.returncode, json.loads(p.stdout)
+
+
+def random_call(rng: random.Random):
+    """Path and body of a call: any API, any sampler, some with a form that the answer must have."""
+    text = rng.choice(TEXTS) + ("" if rng.random() < 0.5 else f" ({rng.randrange(1000)})")
+    sampling = rng.choice([{}, {"temperature": 0}, {"temperature": 1.2, "top_p": 0.9},
+                           {"temperature": 0.8, "top_k": 20, "min_p": 0.02, "repeat_penalty": 1.1},
+                           {"temperature": 0.9, "typical_p": 0.8, "presence_penalty": 0.5, "frequency_penalty": 0.3},
+                           {"temperature": 0.7, "dry_multiplier": 0.8, "logit_bias": {"260": -5}}])
+    if rng.random() < 0.5:
+        sampling = {**sampling, "seed": rng.randrange(2 ** 53)}
+    n = rng.randrange(1, 40)
+    kind = rng.randrange(7)
+    chat = {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": text}], "max_tokens": n, **sampling}
+    if kind == 0:
+        return "/v1/chat/completions", {**chat, "logprobs": True, "top_logprobs": 2}
+    if kind == 1:
+        return "/v1/chat/completions", {**chat, "n": 2, "stop": [".", "ing "]}
+    if kind == 2:
+        return "/v1/chat/completions", {**chat, "max_tokens": 120, "response_format": {
+            "type": "json_schema", "json_schema": {"name": "person", "strict": True, "schema": SCHEMA}}}
+    if kind == 3:
+        return "/v1/chat/completions", {**chat, "max_tokens": 60, "tools": [TOOL], "tool_choice": "required"}
+    if kind == 4:
+        return "/v1/completions", {"prompt": [text, "Once upon a time"], "n": 2, "max_tokens": n, "logprobs": 1, **sampling}
+    if kind == 5:
+        return "/v1/messages", {"model": "m", "max_tokens": n, "messages": [{"role": "user", "content": text}], "temperature": 0.6}
+    return "/v1/responses", {"input": text, "max_output_tokens": n, "temperature": 0.9}
+
+
+def post_all(url: str, calls, workers=8):
+    left, wrong, lock = list(calls), [], threading.Lock()
+
+    def work():
+        with httpx.Client(timeout=300) as client:
+            while True:
+                with lock:
+                    if not left:
+                        return
+                    path, body = left.pop()
+                r = client.post(url + path, json=body)
+                if r.status_code != 200:
+                    wrong.append((path, r.status_code, r.text[:300]))
+
+    threads = [threading.Thread(target=work) for _ in range(workers)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong, wrong[:3]
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """A ledger with calls of every kind, made at the same time, with shared prefixes and speculation."""
+    folder = tmp_path_factory.mktemp("replay") / "ledger"
+    seed = random.randrange(2 ** 32)
+    print("seed", seed)
+    rng = random.Random(seed)
+    s = server.Server(server.smol_like(), "--alias", "m", "--ctx", "2048", "--speculate", "ngram:4", "--ledger", folder,
+                      "--ledger-content", "full")
+    try:
+        post_all(s.url, [random_call(rng) for _ in range(CALLS)])
+        with httpx.stream("POST", s.url + "/v1/chat/completions", timeout=300,
+                          json={"messages": [{"role": "user", "content": "Count to a thousand."}], "max_tokens": 1500, "stream": True,
+                                "ignore_eos": True}) as r:
+            lines = r.iter_lines()
+            for _ in range(12):
+                next(lines)  # and it leaves
+        assert httpx.post(s.url + "/v1/chat/completions", json={"messages": "none"}).status_code == 400
+    finally:
+        s.stop()
+    return folder
+
+
+def test_every_recorded_call_comes_again_to_the_bit(recorded):
+    code, out = replay("--calls", "since=1d", "--ledger", recorded, "--limit", 100000)
+    wrong = [c for c in out["calls"] if c["verdict"] not in ("same", "nothing to replay")]
+    assert code == 0 and not wrong, wrong[:3]
+    assert out["same"] == CALLS + 1 and out["nothing_to_replay"] == 1
+    assert sum(c["tokens"] for c in out["calls"] if c["verdict"] == "same") > 10 * CALLS
+
+
+def test_one_thread_and_another_instruction_set_give_the_same_bits(recorded):
+    code, out = replay("--calls", "since=1d", "--ledger", recorded, "--threads", 1, "--limit", 100000, env={"SERIN_CPU": "avx2"})
+    assert code == 0 and out["same"] == CALLS + 1
+    assert {c["engine"].rsplit("-", 1)[1] for c in out["calls"] if c["verdict"] == "same"} == {"avx2"}
+
+
+def test_one_flipped_bit_of_the_weights_shows(recorded, tmp_path):
+    copy = tmp_path / "flipped.gguf"
+    data = bytearray(server.smol_like().read_bytes())
+    data[len(data) // 2] ^= 0x10
+    copy.write_bytes(data)
+    code, out = replay("--calls", "since=1d", "--ledger", recorded, "--weights", copy, "--limit", 5)
+    ran = [c for c in out["calls"] if c["verdict"] != "nothing to replay"]
+    assert code == 1 and ran and all(c["verdict"] != "same" and "weights" in c["changed"] for c in ran)
+
+
+def test_weights_that_are_gone_prove_nothing(tmp_path):
+    model = tmp_path / "here.gguf"
+    shutil.copy(server.smol_like(), model)
+    s = server.Server(model, "--ledger", tmp_path / "ledger", "--ledger-content", "full", "--ctx", "512")
+    try:
+        r = httpx.post(s.url + "/v1/completions", json={"prompt": "The sky is", "max_tokens": 4}, timeout=300)
+    finally:
+        s.stop()
+    call = r.headers["x-serin-call"]
+    assert replay(call, "--ledger", tmp_path / "ledger")[0] == 0
+    model.unlink()
+    code, out = replay(call, "--ledger", tmp_path / "ledger")
+    assert code == 1 and out["not_proven"] == 1 and "gone" in out["calls"][0]["error"]
+    code, out = replay(call, "--ledger", tmp_path / "ledger", "--weights", server.smol_like())
+    assert code == 0 and out["same"] == 1
+
+
+@pytest.mark.parametrize("policy, says", [("hash", "only hashes"), ("none", "nothing was")])
+def test_without_content_nothing_is_proven(tmp_path, policy, says):
+    s = server.Server(server.smol_like(), "--ledger", tmp_path / "ledger", "--ledger-content", policy, "--ctx", "512")
+    try:
+        r = httpx.post(s.url + "/v1/completions", json={"prompt": "The sky is", "max_tokens": 4}, timeout=300)
+    finally:
+        s.stop()
+    code, out = replay(r.headers["x-serin-call"], "--ledger", tmp_path / "ledger")
+    assert code == 1 and says in out["calls"][0]["error"]
+
+
+def test_an_encrypted_call_is_replayed_until_it_is_forgotten(tmp_path):
+    s = server.Server(server.smol_like(), "--ledger", tmp_path / "ledger", "--ledger-content", "encrypted", "--ctx", "512")
+    try:
+        r = httpx.post(s.url + "/v1/completions", json={"prompt": "The sky is", "max_tokens": 4, "user": "anna"}, timeout=300)
+    finally:
+        s.stop()
+    call = r.headers["x-serin-call"]
+    assert replay(call, "--ledger", tmp_path / "ledger")[0] == 0
+    shutil.rmtree(tmp_path / "ledger/keys")
+    code, out = replay(call, "--ledger", tmp_path / "ledger")
+    assert code == 1 and out["calls"][0]["verdict"] == "not proven"
+
+
+def test_mistakes_are_named(tmp_path, recorded):
+    for args, says in ((["nonsense"], "no id of a call"), ([], "give ids of calls"), (["--calls", "modle=x"], "modle")):
+        p = subprocess.run([os.environ["SERIN"], "replay", *args, "--ledger", str(recorded)], capture_output=True, text=True)
+        assert p.returncode == 2 and says in p.stderr
+    code, out = replay("01ARZ3NDEKTSV4RRFFQ69G5FAV", "--ledger", recorded)
+    assert code == 1 and out["calls"][0]["verdict"] == "not proven"
+    p = subprocess.run([os.environ["SERIN"], "replay", "01ARZ3NDEKTSV4RRFFQ69G5FAV", "--ledger", str(tmp_path / "no")],
+                       capture_output=True, text=True)
+    assert p.returncode == 2 and "no" in p.stderr
