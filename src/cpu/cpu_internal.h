@@ -179,33 +179,24 @@ typedef struct srn_kernels {
     void (*attn_merge)(uint32_t d_v, uint32_t n, float *part, size_t part_stride, float *out);
 } srn_kernels;
 
-/* Each fills in what it has over what is there already: ref, then avx2, avx512, avx512vnni,
- * or on arm64 neon, dotprod, i8mm. */
-void srn__kernels_ref(srn_kernels *k);
-void srn__kernels_avx2(srn_kernels *k);
-void srn__kernels_avx512(srn_kernels *k);
-void srn__kernels_avx512vnni(srn_kernels *k);
-void srn__kernels_neon(srn_kernels *k);
-void srn__kernels_dotprod(srn_kernels *k);
-void srn__kernels_i8mm(srn_kernels *k);
-
-/* The parts of a table: matrix products (pack to matmul), and what works on vectors (rms_norm to attention).
- * Each table calls its own two. */
+/* The parts of a table that each level has: matrix products (pack to matmul), vectors (all_finite to
+ * kv_store) and attention. They fill in what they have over what is there already: kernels.c calls ref's,
+ * then avx2's, avx512's, avx512vnni's, or on arm64 neon's, dotprod's, i8mm's. */
 void srn__kernels_ref_matmul(srn_kernels *k);
 void srn__kernels_ref_vector(srn_kernels *k);
+void srn__kernels_ref_attention(srn_kernels *k);
 void srn__kernels_avx2_matmul(srn_kernels *k);
 void srn__kernels_avx2_vector(srn_kernels *k);
+void srn__kernels_avx2_attention(srn_kernels *k);
 void srn__kernels_avx512_matmul(srn_kernels *k);
 void srn__kernels_avx512_vector(srn_kernels *k);
+void srn__kernels_avx512_attention(srn_kernels *k);
 void srn__kernels_avx512vnni_matmul(srn_kernels *k);
 void srn__kernels_neon_matmul(srn_kernels *k);
 void srn__kernels_neon_vector(srn_kernels *k);
+void srn__kernels_neon_attention(srn_kernels *k);
 void srn__kernels_dotprod_matmul(srn_kernels *k);
 void srn__kernels_i8mm_matmul(srn_kernels *k);
-/* The reference of attention: SIMD tables fall back on it for shapes that they do not have. */
-size_t srn__attn_scratch_bytes_ref(uint32_t d_k, uint32_t d_v);
-bool srn__attention_ref(const srn_attn *a, void *scratch);
-void srn__attn_merge_ref(uint32_t d_v, uint32_t n, float *part, size_t part_stride, float *out);
 
 /* The table for this CPU, up to `limit` (a level's name; NULL for the best). A level
  * that the CPU lacks is SRN_EUNSUP, an unknown one SRN_EINVAL. */

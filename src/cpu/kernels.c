@@ -12,30 +12,35 @@
 
 enum { N_LEVELS = 4 };
 
+/* What a level has over the one below it; NULL where it is the same. */
 typedef struct level {
     const char *name;
-    void (*fill)(srn_kernels *k);
+    void (*matmul)(srn_kernels *k);
+    void (*vector)(srn_kernels *k);
+    void (*attention)(srn_kernels *k);
 } level;
 
 #if defined(__x86_64__)
 enum { LEVEL_REF, LEVEL_AVX2, LEVEL_AVX512, LEVEL_AVX512VNNI };
 static const level levels[N_LEVELS] = {
-    {"ref", srn__kernels_ref},
-    {"avx2", srn__kernels_avx2},
-    {"avx512", srn__kernels_avx512},
-    {"avx512vnni", srn__kernels_avx512vnni},
+    {"ref", srn__kernels_ref_matmul, srn__kernels_ref_vector, srn__kernels_ref_attention},
+    {"avx2", srn__kernels_avx2_matmul, srn__kernels_avx2_vector, srn__kernels_avx2_attention},
+    {"avx512", srn__kernels_avx512_matmul, srn__kernels_avx512_vector, srn__kernels_avx512_attention},
+    {"avx512vnni", srn__kernels_avx512vnni_matmul, NULL, NULL},
 };
 #elif defined(__aarch64__)
 enum { LEVEL_REF, LEVEL_NEON, LEVEL_DOTPROD, LEVEL_I8MM };
 static const level levels[N_LEVELS] = {
-    {"ref", srn__kernels_ref},
-    {"neon", srn__kernels_neon},
-    {"dotprod", srn__kernels_dotprod},
-    {"i8mm", srn__kernels_i8mm},
+    {"ref", srn__kernels_ref_matmul, srn__kernels_ref_vector, srn__kernels_ref_attention},
+    {"neon", srn__kernels_neon_matmul, srn__kernels_neon_vector, srn__kernels_neon_attention},
+    {"dotprod", srn__kernels_dotprod_matmul, NULL, NULL},
+    {"i8mm", srn__kernels_i8mm_matmul, NULL, NULL},
 };
 #else
 enum { LEVEL_REF };
-static const level levels[N_LEVELS] = {{"ref", srn__kernels_ref}};
+static const level levels[N_LEVELS] = {
+    {"ref", srn__kernels_ref_matmul, srn__kernels_ref_vector, srn__kernels_ref_attention},
+};
 #endif
 
 /* The names of the levels up to each level, and those of all architectures. */
@@ -116,7 +121,12 @@ int srn__kernels_select(const char *limit, srn_kernels *ret, srn_err *err) {
                             limit, levels[best].name);
     }
     srn_kernels k = {0};
-    for (int i = 0; i <= last; i++) levels[i].fill(&k);
+    for (int i = 0; i <= last; i++) {
+        k.name = levels[i].name;
+        levels[i].matmul(&k);
+        if (levels[i].vector) levels[i].vector(&k);
+        if (levels[i].attention) levels[i].attention(&k);
+    }
     *ret = k;
     return 0;
 }

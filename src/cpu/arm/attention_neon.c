@@ -1,10 +1,6 @@
-/* Attention for arm64; see cpu/simd/attention.h. */
+/* Attention with NEON; see cpu/simd/attention.h. */
 #include "cpu/simd/attention.h"
 
-bool srn__attention_neon(const srn_attn *a, void *scratch) {
-    return attention(a, scratch);
-}
-
-void srn__attn_merge_neon(uint32_t d_v, uint32_t n, float *part, size_t part_stride, float *out) {
-    attn_merge(d_v, n, part, part_stride, out);
+void srn__kernels_neon_attention(srn_kernels *k) {
+    fill_attention(k);
 }

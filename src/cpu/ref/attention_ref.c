@@ -1,10 +1,10 @@
 /* The C reference of attention: one query, one head, one segment of 256 positions after another
- * (docs/numerics.md, "Attention"). SIMD forms equal it to the bit and fall back on it for shapes that they do
- * not have. Called through the kernel table, on any thread.
+ * (docs/numerics.md, "Attention"). SIMD forms equal it to the bit. Called through the kernel table, on any
+ * thread.
  */
 #include "cpu/cpu_internal.h"
 
-size_t srn__attn_scratch_bytes_ref(uint32_t d_k, uint32_t d_v) {
+static size_t attn_scratch_bytes(uint32_t d_k, uint32_t d_v) {
     (void)d_k;
     return 2 * (size_t)d_v * sizeof(float); /* o of a segment, o of all segments so far */
 }
@@ -111,7 +111,7 @@ static bool one_query_in_parts(const srn_attn *a, uint32_t i, const float *q, fl
     return true;
 }
 
-void srn__attn_merge_ref(uint32_t d_v, uint32_t n, float *part, size_t part_stride, float *out) {
+static void attn_merge(uint32_t d_v, uint32_t n, float *part, size_t part_stride, float *out) {
     size_t at_max = srn_align_up(d_v, 16);
     float *o = NULL;
     for (; n > 0; n--, part += part_stride) {
@@ -124,7 +124,7 @@ void srn__attn_merge_ref(uint32_t d_v, uint32_t n, float *part, size_t part_stri
     for (uint32_t d = 0; o && d < d_v; d++) out[d] = o[d] / o[at_max + 1];
 }
 
-bool srn__attention_ref(const srn_attn *a, void *scratch) {
+static bool attention(const srn_attn *a, void *scratch) {
     float *o = scratch, *o_seg = o + a->d_v;
     for (uint32_t i = 0; i < a->n_queries && a->part; i++)
         for (uint32_t h = 0; h < a->n_heads; h++)
@@ -138,4 +138,10 @@ bool srn__attention_ref(const srn_attn *a, void *scratch) {
                            a->out + i * a->out_stride + (size_t)h * a->d_v, o, o_seg))
                 return false;
     return true;
+}
+
+void srn__kernels_ref_attention(srn_kernels *k) {
+    k->attn_scratch_bytes = attn_scratch_bytes;
+    k->attention = attention;
+    k->attn_merge = attn_merge;
 }

@@ -97,7 +97,4 @@ void srn__kernels_ref_vector(srn_kernels *k) {
     k->act_mul = act_mul;
     k->rope = rope;
     k->kv_store = kv_store;
-    k->attn_scratch_bytes = srn__attn_scratch_bytes_ref;
-    k->attention = srn__attention_ref;
-    k->attn_merge = srn__attn_merge_ref;
 }

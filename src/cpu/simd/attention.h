@@ -18,8 +18,8 @@
 
 #include "cpu/simd/v16.h"
 
-#define PAIRS SRN__ATTN_PAIRS
-#define BATCH SRN__ATTN_BATCH
+#define PAIRS 6
+#define BATCH 48
 
 /* Groups of 16 positions, or chunks of 16 values, that a tile of n pairs holds in registers: n *
  * TILE_WIDTH(n) accumulators, at most 24 of 32 registers, or 6 times two of 16, with room for K or V and a
@@ -625,6 +625,16 @@ static void attn_merge(uint32_t d_v, uint32_t n, float *part, size_t part_stride
             v16_store(o + d, v16_fma(v16_load(part + d), t, v16_mul(v16_load(o + d), k)));
     }
     if (o) divide(o, sum, d_v, out);
+}
+
+static size_t attn_scratch_bytes(uint32_t d_k, uint32_t d_v) {
+    return (BATCH + SRN_SEGMENT) * (d_k + (size_t)srn_align_up(d_v, 16)) * sizeof(float);
+}
+
+V16_FN void fill_attention(srn_kernels *k) {
+    k->attn_scratch_bytes = attn_scratch_bytes;
+    k->attention = attention;
+    k->attn_merge = attn_merge;
 }
 
 #endif

@@ -1,10 +1,6 @@
-/* Attention for AVX512; see cpu/simd/attention.h. */
+/* Attention with AVX-512; see cpu/simd/attention.h. */
 #include "cpu/simd/attention.h"
 
-bool srn__attention_avx512(const srn_attn *a, void *scratch) {
-    return attention(a, scratch);
-}
-
-void srn__attn_merge_avx512(uint32_t d_v, uint32_t n, float *part, size_t part_stride, float *out) {
-    attn_merge(d_v, n, part, part_stride, out);
+void srn__kernels_avx512_attention(srn_kernels *k) {
+    fill_attention(k);
 }
