@@ -19,7 +19,7 @@
 #ifndef SRN_CPU_SIMD_GEMM_H
 #define SRN_CPU_SIMD_GEMM_H
 
-#include "cpu/simd/lanes.h"
+#include "cpu/simd/unpack.h"
 
 #define FETCH_AHEAD 3072 /* bytes */
 

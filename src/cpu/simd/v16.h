@@ -7,6 +7,7 @@
 #define SRN_CPU_SIMD_V16_H
 
 #include "cpu/cpu_internal.h"
+#include "cpu/simd/parts.h"
 
 #define V16_FN static inline __attribute__((always_inline, unused))
 #if defined(__clang__)
@@ -15,34 +16,105 @@
 #define V16_UNROLL _Pragma("GCC unroll 32")
 #endif
 
-/* Attention: the fill functions set these. PAIRS pairs of query and head are a tile, BATCH share a pass. */
-#define SRN__ATTN_PAIRS 6
-#define SRN__ATTN_BATCH 48
-bool srn__attention_avx2(const srn_attn *a, void *scratch);
-bool srn__attention_avx512(const srn_attn *a, void *scratch);
-bool srn__attention_neon(const srn_attn *a, void *scratch);
-void srn__attn_merge_avx2(uint32_t d_v, uint32_t n, float *part, size_t part_stride, float *out);
-void srn__attn_merge_avx512(uint32_t d_v, uint32_t n, float *part, size_t part_stride, float *out);
-void srn__attn_merge_neon(uint32_t d_v, uint32_t n, float *part, size_t part_stride, float *out);
-static inline size_t srn__attn_scratch_bytes_simd(uint32_t d_k, uint32_t d_v) {
-    return (SRN__ATTN_BATCH + SRN_SEGMENT) * (d_k + (size_t)srn_align_up(d_v, 16)) * sizeof(float);
-}
-
 /* A set of lanes, bit l for lane l. */
 typedef uint16_t v16_lanes;
 
+/* Each instruction set has, beside what a part is done with:
+ *
+ * - v16_load_i8, v16_store_i8, rounded to nearest even; they fit.
+ * - v16_load_part(p, n), v16_store_part(p, v, n): the first n lanes (n < 16); the others are +0, and their
+ *   memory is not touched.
+ * - v16_less, v16_not_finite: a set of lanes. v16_select(m, a, b): lane l of a where bit l is set, else of b.
+ * - v16_exps, v16_tree, v16_greatest.
+ */
 #if defined(__aarch64__)
 #include "cpu/arm/v16_neon.h"
 #else
 #include "cpu/x86/v16_x86.h"
 #endif
 
-/* ---- what follows is the same for all ---- */
+/* ---- operations on every part ---- */
+
+V16_FN v16 v16_set1(float x) {
+    return EACH_SAME(v16, V16_SET1(x));
+}
+V16_FN v16 v16_load(const float *p) {
+    return EACH_LOAD(v16, V16_LOAD, p);
+}
+V16_FN void v16_store(float *p, v16 a) {
+    EACH_STORE(V16_STORE, p, a);
+}
+V16_FN v16 v16_load_f16(const uint16_t *p) {
+    return EACH_LOAD(v16, v16_f16_part, p);
+}
+/* To f16, round to nearest even. */
+V16_FN void v16_store_f16(uint16_t *p, v16 a) {
+    EACH_STORE(v16_store_f16_part, p, a);
+}
+/* 16 numbers of which the upper halves are given. */
+V16_FN v16 v16_load_upper(const uint16_t *p) {
+    return EACH_LOAD(v16, v16_upper_part, p);
+}
+V16_FN v16 v16_add(v16 a, v16 b) {
+    return EACH_2(v16, V16_OP(add), a, b);
+}
+V16_FN v16 v16_sub(v16 a, v16 b) {
+    return EACH_2(v16, V16_OP(sub), a, b);
+}
+V16_FN v16 v16_mul(v16 a, v16 b) {
+    return EACH_2(v16, V16_OP(mul), a, b);
+}
+V16_FN v16 v16_div(v16 a, v16 b) {
+    return EACH_2(v16, V16_OP(div), a, b);
+}
+V16_FN v16 v16_neg(v16 a) {
+    return EACH_1(v16, v16_neg_part, a);
+}
+V16_FN v16 v16_abs(v16 a) {
+    return EACH_1(v16, v16_abs_part, a);
+}
+V16_FN v16 v16_fma(v16 a, v16 b, v16 c) { /* a*b + c */
+    return EACH_3(v16, v16_fma_part, a, b, c);
+}
+V16_FN v16 v16_fms(v16 a, v16 b, v16 c) { /* a*b - c */
+    return EACH_3(v16, v16_fms_part, a, b, c);
+}
+V16_FN v16 v16_min(v16 a, v16 b) { /* a < b ? a : b */
+    return EACH_2(v16, v16_min_part, a, b);
+}
+V16_FN v16 v16_max(v16 a, v16 b) { /* a > b ? a : b */
+    return EACH_2(v16, v16_max_part, a, b);
+}
+/* |a| or |b|, whichever is greater, with a NaN above infinity. */
+V16_FN v16 v16_greater_magnitude(v16 a, v16 b) {
+    a = v16_abs(a), b = v16_abs(b);
+    return EACH_2(v16, v16_max_bits_part, a, b);
+}
+
+/* ---- operations on all lanes ---- */
 
 /* Lanes a to b-1 of 16. */
 V16_FN v16_lanes v16_range(uint32_t a, uint32_t b) {
     return (v16_lanes)(((1u << b) - 1) & ~((1u << a) - 1));
 }
+#if !defined(__AVX512F__) /* which has loads and stores of some lanes */
+V16_FN v16 v16_load_part(const float *p, uint32_t n) {
+    float t[16] = {0};
+    memcpy(t, p, n * sizeof *t);
+    return v16_load(t);
+}
+V16_FN void v16_store_part(float *p, v16 a, uint32_t n) {
+    float t[16];
+    v16_store(t, a);
+    memcpy(p, t, n * sizeof *t);
+}
+V16_FN v16_lanes v16_not_finite(v16 a) {
+    return (v16_lanes)~v16_less(v16_abs(a), v16_set1(srn_f32_bits(0x7f800000u)));
+}
+#endif
+#if defined(__aarch64__)
+#include "cpu/arm/exp_neon.h"
+#endif
 /* srn_expf; v16_exps of at most V16_EXPS vectors, which is quicker than one after the other. */
 #define V16_EXPS (SRN_EXP_MOST / 2)
 V16_FN v16 v16_exp(v16 x) {

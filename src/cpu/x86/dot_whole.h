@@ -4,7 +4,7 @@
 #ifndef SRN_CPU_X86_DOT_WHOLE_H
 #define SRN_CPU_X86_DOT_WHOLE_H
 
-#include "cpu/simd/lanes.h"
+#include "cpu/simd/unpack.h"
 
 typedef srn__act_whole act_group;
 SRN__INLINE uint32_t act_groups(uint32_t planes) {

@@ -2,7 +2,7 @@
 #ifndef SRN_CPU_X86_QUANTIZE_AVX512_H
 #define SRN_CPU_X86_QUANTIZE_AVX512_H
 
-#include "cpu/x86/unpack_avx512.h"
+#include "cpu/simd/layout.h"
 
 #define F32_INFINITY_BITS 0x7f800000
 #define ROUND_TO_EVEN     (_MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)

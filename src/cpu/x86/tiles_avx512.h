@@ -2,6 +2,8 @@
 #ifndef SRN_CPU_X86_TILES_AVX512_H
 #define SRN_CPU_X86_TILES_AVX512_H
 
+#include "cpu/simd/tiles.h"
+
 #define MAX_TILE       8
 #define WIDEST(planes) (MAX_TILE / (planes))
 #define FUSED_COLUMNS  64
@@ -9,20 +11,12 @@
 #define REGISTERS      32
 
 #define TILES(KERNEL, ...)                                                                                   \
-    KERNEL(__VA_ARGS__, 1, 1)                                                                                \
-    KERNEL(__VA_ARGS__, 2, 1)                                                                                \
-    KERNEL(__VA_ARGS__, 3, 1)                                                                                \
-    KERNEL(__VA_ARGS__, 4, 1)                                                                                \
-    KERNEL(__VA_ARGS__, 6, 1)                                                                                \
-    KERNEL(__VA_ARGS__, 8, 1)                                                                                \
-    KERNEL(__VA_ARGS__, 1, 2)                                                                                \
-    KERNEL(__VA_ARGS__, 2, 2)                                                                                \
-    KERNEL(__VA_ARGS__, 3, 2)                                                                                \
-    KERNEL(__VA_ARGS__, 4, 2)
+    TILES_TO_4(KERNEL, 1, __VA_ARGS__)                                                                       \
+    KERNEL(__VA_ARGS__, 6, 1) KERNEL(__VA_ARGS__, 8, 1) TILES_TO_4(KERNEL, 2, __VA_ARGS__)
 #define TILE_TABLE(name)                                                                                     \
     {                                                                                                        \
-        {name##_1x1, name##_2x1, name##_3x1, name##_4x1, name##_6x1, name##_6x1, name##_8x1, name##_8x1}, {  \
-            name##_1x2, name##_2x2, name##_3x2, name##_4x2                                                   \
+        {TILE_NAMES_4(name, 1), name##_6x1, name##_6x1, name##_8x1, name##_8x1}, {                           \
+            TILE_NAMES_4(name, 2)                                                                            \
         }                                                                                                    \
     }
 

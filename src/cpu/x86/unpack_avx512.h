@@ -1,18 +1,11 @@
-/* AVX-512: from packed panels (cpu/simd/layout.h) to stored codes and scales in registers. Included by the
- * two AVX-512 translation units only, whose flags it needs.
+/* AVX-512: what cpu/simd/unpack.h is written in, a panel's 16 rows at a time, and the codes of a group, all
+ * of them in registers. Included by the two AVX-512 translation units only, whose flags it needs.
  */
 #ifndef SRN_CPU_X86_UNPACK_AVX512_H
 #define SRN_CPU_X86_UNPACK_AVX512_H
 
-#include <immintrin.h>
-
-#include "cpu/simd/layout.h"
-
-/* One group of 16 rows; what the form does not use is undefined. */
-typedef struct scales16 {
-    __m512 d, m;
-    __m512i sc0, sc1, mn0, mn1;
-} scales16;
+typedef __m512i part_ints;
+typedef __m512 part_floats;
 
 /* ---- codes ---- */
 
@@ -128,102 +121,61 @@ SRN__INLINE void load_deltas(srn_type type, const uint8_t *record, uint32_t i, _
     }
 }
 
-/* The 8 quads of group g of a panel as bytes, each q + zero, `codes` and `record` where the group has them.
- * `type` is a constant. */
-SRN__INLINE void unpack_codes(srn_type type, const uint8_t *record, const uint8_t *codes, uint32_t g,
-                              __m512i w[SRN__QUADS]) {
-    const srn__simd_type t = srn__simd_type_of(type);
+/* A group's codes, each q + zero. */
+typedef struct group_codes {
+    __m512i w[SRN__QUADS];
+} group_codes;
+
+/* Group g of a panel. `type` is a constant. */
+SRN__INLINE void load_codes(srn_type type, const uint8_t *panel, uint32_t g, group_codes *ret) {
+    const stored_at at = stored_group(type, panel, g);
+    const int bits = srn__simd_type_of(type).bits;
+    __m512i *w = ret->w;
     if (type == SRN_IQ1_S || type == SRN_IQ1_M) {
         __m512i third[4];
-        load_deltas(type, record, g % t.record_groups, third);
-        unpack_2_bits(codes, third, w);
-    } else if (t.bits == 1) {
-        unpack_1_bit(codes, w);
-    } else if (t.bits == 2) {
-        unpack_2_bits(codes, NULL, w);
-    } else if (t.bits == 3) {
-        unpack_3_bits(codes, w);
-    } else if (t.bits < 8) {
-        unpack_nibbles(codes, t.bits, w);
+        load_deltas(type, at.record, at.i, third);
+        unpack_2_bits(at.codes, third, w);
+    } else if (bits == 1) {
+        unpack_1_bit(at.codes, w);
+    } else if (bits == 2) {
+        unpack_2_bits(at.codes, NULL, w);
+    } else if (bits == 3) {
+        unpack_3_bits(at.codes, w);
+    } else if (bits < 8) {
+        unpack_nibbles(at.codes, bits, w);
     } else {
-        SRN__UNROLL for (int j = 0; j < SRN__QUADS; j++) w[j] = _mm512_loadu_si512(codes + 64 * j);
+        SRN__UNROLL for (int j = 0; j < SRN__QUADS; j++) w[j] = _mm512_loadu_si512(at.codes + 64 * j);
     }
     if (srn__code_table(type)) {
         const __m512i table = load_table(type);
         SRN__UNROLL for (int j = 0; j < SRN__QUADS; j++) w[j] = _mm512_shuffle_epi8(table, w[j]);
     }
 }
+SRN__INLINE void expanded_codes(const srn__expanded *e, group_codes *ret) {
+    SRN__UNROLL for (int j = 0; j < SRN__QUADS; j++) ret->w[j] = _mm512_loadu_si512(e->q[j]);
+}
+SRN__INLINE i32x16 quad(const group_codes *w, int j) {
+    return w->w[j];
+}
 
 /* ---- scales ---- */
 
+SRN__INLINE __m512i load_rows(const uint8_t *vector, int part) {
+    (void)part;
+    return _mm512_loadu_si512(vector);
+}
 SRN__INLINE __m512 load_halves(const uint8_t *p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const void *)p));
 }
-
-/* Q4_K, Q5_K: scale and minimum of group i (0..7) of a record, by the format's packing of 6-bit fields. */
-SRN__INLINE void load_scales_k(const uint8_t *record, uint32_t i, scales16 *s) {
-    const __m512i low6 = _mm512_set1_epi32(0x3f), low4 = _mm512_set1_epi32(0x0f);
-    const __m512i bits45 = _mm512_set1_epi32(0x30), sign = _mm512_set1_epi32((int)0x80000000u);
-    __m512i v0 = _mm512_loadu_si512(record), v1 = _mm512_loadu_si512(record + 64), sc, mn;
-    if (i < 4) {
-        __m128i shift = _mm_cvtsi32_si128((int)(8 * i));
-        sc = _mm512_and_si512(_mm512_srl_epi32(v0, shift), low6);
-        mn = _mm512_and_si512(_mm512_srl_epi32(v1, shift), low6);
-    } else {
-        __m128i shift = _mm_cvtsi32_si128((int)(8 * (i - 4))),
-                high = _mm_cvtsi32_si128((int)(8 * (i - 4) + 2));
-        __m512i v2 = _mm512_srl_epi32(_mm512_loadu_si512(record + 128), shift);
-        sc = _mm512_and_si512(v2, low4);
-        mn = _mm512_and_si512(_mm512_srli_epi32(v2, 4), low4);
-        sc = _mm512_ternarylogic_epi32(sc, _mm512_srl_epi32(v0, high), bits45, 0xF8);
-        mn = _mm512_ternarylogic_epi32(mn, _mm512_srl_epi32(v1, high), bits45, 0xF8);
-    }
-    __m512 dmin = load_halves(record + 224);
-    dmin = _mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(dmin), sign));
-    s->d = _mm512_mul_ps(load_halves(record + 192), _mm512_cvtepi32_ps(sc));
-    s->m = _mm512_mul_ps(dmin, _mm512_cvtepi32_ps(mn));
-}
-
 SRN__INLINE __m512i load_bytes(const uint8_t *p) {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)p));
 }
 SRN__INLINE __m512i load_signed(const uint8_t *p) {
     return _mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)p));
 }
-SRN__INLINE __m512i shift_dwords(__m512i v, uint32_t n) {
-    return _mm512_srl_epi32(v, _mm_cvtsi32_si128((int)n));
+SRN__INLINE __m512i and_or_dwords(__m512i v, int mask, __m512i w) {
+    return and_or(v, _mm512_set1_epi32(mask), w);
 }
-/* 2*(v & mask) + 1 */
-SRN__INLINE __m512i odd_scale(__m512i v, int mask) {
-    return and_or(_mm512_slli_epi32(v, 1), _mm512_set1_epi32(2 * mask), _mm512_set1_epi32(1));
-}
-
-/* Q2_K */
-SRN__INLINE void load_scales_q2_k(const uint8_t *record, uint32_t i, scales16 *s) {
-    const __m512i nibble = _mm512_set1_epi32(15), sign = _mm512_set1_epi32((int)0x80000000u);
-    __m512i half0 = load_bytes(record + 32 * i), half1 = load_bytes(record + 32 * i + 16);
-    s->sc0 = _mm512_and_si512(half0, nibble), s->mn0 = _mm512_srli_epi32(half0, 4);
-    s->sc1 = _mm512_and_si512(half1, nibble), s->mn1 = _mm512_srli_epi32(half1, 4);
-    s->d = load_halves(record + 256);
-    s->m = _mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(load_halves(record + 288)), sign));
-}
-
-/* IQ2_XS, IQ2_S, IQ1_M */
-SRN__INLINE void load_scales_sub4(const uint8_t *record, uint32_t i, int mask, scales16 *s) {
-    __m512i v = shift_dwords(_mm512_loadu_si512(record + i / 4 * 64), i % 4 * 8);
-    s->sc0 = odd_scale(v, mask);
-    s->sc1 = odd_scale(_mm512_srli_epi32(v, 4), mask);
-    s->d = _mm512_mul_ps(load_halves(record + 128), _mm512_set1_ps(0.125f));
-}
-
-/* IQ2_XXS, IQ3_XXS, IQ3_S, IQ1_S */
-SRN__INLINE void load_scales_nibble(const uint8_t *record, uint32_t i, int mask, float unit, scales16 *s) {
-    __m512i v = odd_scale(shift_dwords(_mm512_loadu_si512(record), 4 * i), mask);
-    __m512 d = _mm512_mul_ps(load_halves(record + 64), _mm512_set1_ps(unit));
-    s->d = _mm512_mul_ps(d, _mm512_cvtepi32_ps(v));
-}
-
-/* MXFP4: 2^(e-128), which is subnormal for e of 0 and 1. */
 SRN__INLINE __m512 load_e8m0(const uint8_t *p) {
     __m512i e = load_bytes(p);
     __m512i v = _mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23);
@@ -231,67 +183,9 @@ SRN__INLINE __m512 load_e8m0(const uint8_t *p) {
     return _mm512_castsi512_ps(_mm512_mask_sllv_epi32(v, small, _mm512_set1_epi32(0x200000), e));
 }
 
-/* NVFP4: half of what 4 bits of exponent and 3 of mantissa say, by way of a half, whose exponent is wider. */
 SRN__INLINE __m512 load_ue4m3(const uint8_t *p) {
     __m256i half = _mm256_slli_epi16(_mm256_cvtepu8_epi16(_mm_loadu_si128((const void *)p)), 7);
     return _mm512_mul_ps(_mm512_cvtph_ps(half), _mm512_set1_ps(128.0f));
-}
-
-/* The scales of group g of a panel, `record` its record. `type` is a constant. */
-SRN__INLINE void load_scales(srn_type type, const uint8_t *record, uint32_t g, scales16 *s) {
-    const uint32_t groups = srn__simd_type_of(type).record_groups, i = g % groups;
-    switch (type) {
-    case SRN_Q4_1:
-    case SRN_Q5_1:
-        s->d = load_halves(record);
-        s->m = load_halves(record + 32);
-        break;
-    case SRN_Q4_K:
-    case SRN_Q5_K:
-        load_scales_k(record, i, s);
-        break;
-    case SRN_Q2_K:
-        load_scales_q2_k(record, i, s);
-        break;
-    case SRN_Q3_K:
-    case SRN_Q6_K:
-        s->sc0 = load_signed(record + 32 * i);
-        s->sc1 = load_signed(record + 32 * i + 16);
-        s->d = load_halves(record + 256);
-        break;
-    case SRN_IQ4_XS:
-        s->d = _mm512_mul_ps(load_halves(record + 128), _mm512_cvtepi32_ps(load_signed(record + 16 * i)));
-        break;
-    case SRN_IQ2_XS:
-    case SRN_IQ2_S:
-        load_scales_sub4(record, i, 15, s);
-        break;
-    case SRN_IQ1_M:
-        load_scales_sub4(record, i, 7, s);
-        break;
-    case SRN_IQ1_S:
-        load_scales_nibble(record, i, 7, 0.125f, s);
-        break;
-    case SRN_IQ2_XXS:
-        load_scales_nibble(record, i, 15, 0.125f, s);
-        break;
-    case SRN_IQ3_XXS:
-        load_scales_nibble(record, i, 15, 0.25f, s);
-        break;
-    case SRN_IQ3_S:
-        load_scales_nibble(record, i, 15, 1.0f, s);
-        break;
-    case SRN_MXFP4:
-        s->d = load_e8m0(record + 16 * i);
-        break;
-    case SRN_NVFP4:
-        s->d = load_ue4m3(record + 32 * i);
-        s->m = load_ue4m3(record + 32 * i + 16);
-        break;
-    default:
-        s->d = load_halves(record + i / (groups / 2) * 32);
-        break;
-    }
 }
 
 #endif
