@@ -17,6 +17,25 @@ int srn__folder_path(const char *dir, const char *name, char *ret, size_t cap, s
     return SRN_OK;
 }
 
+/* A new name outlives a power cut only once its folder is synced. */
+int srn__folder_sync(const char *dir, srn_err *err) {
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool done = fd >= 0 && (!fsync(fd) || errno == EINVAL); /* EINVAL: this file system needs none */
+    int code = done ? SRN_OK : srn_fail(err, SRN_EIO, "%s: %s", dir, strerror(errno));
+    if (fd >= 0) close(fd);
+    return code;
+}
+
+/* Of a folder that was made: the one above it. */
+static int sync_above(const char *path, srn_err *err) {
+    char above[4096];
+    const char *slash = strrchr(path, '/');
+    size_t n = slash ? (size_t)(slash - path) : 0;
+    memcpy(above, path, n);
+    above[n] = 0;
+    return srn__folder_sync(n ? above : slash ? "/" : ".", err);
+}
+
 int srn__folder_make(const char *dir, srn_err *err) {
     char path[4096];
     size_t n = strlen(dir);
@@ -26,8 +45,11 @@ int srn__folder_make(const char *dir, srn_err *err) {
         if (path[i] != '/' && path[i] != 0) continue;
         char was = path[i];
         path[i] = 0;
-        if (mkdir(path, 0700) && errno != EEXIST)
+        bool made = !mkdir(path, 0700);
+        if (!made && errno != EEXIST)
             return srn_fail(err, SRN_EIO, "%s: the folder could not be made: %s", path, strerror(errno));
+        int code = made ? sync_above(path, err) : SRN_OK;
+        if (code) return code;
         path[i] = was;
     }
     struct stat st;

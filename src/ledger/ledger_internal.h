@@ -183,6 +183,7 @@ int srn__verify_end(const char *where, const srn_ledger_keys *k, uint64_t *ret_s
 int srn__folder_path(const char *dir, const char *name, char *ret, size_t cap, srn_err *err);
 /* Makes the folder, and those above it, readable by their owner only. */
 int srn__folder_make(const char *dir, srn_err *err);
+int srn__folder_sync(const char *dir, srn_err *err);
 /* SRN_EBUSY names the process that has it. The lock is given back when ret_fd is closed. */
 int srn__folder_lock(const char *dir, int *ret_fd, srn_err *err);
 typedef struct srn__writer_is { /* who writes a folder */

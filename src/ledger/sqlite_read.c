@@ -62,11 +62,12 @@ static int check_format(sqlite3 *db, bool write, bool *ret_new, srn_err *err) {
 }
 
 /* Made here, so that nobody else may read it: the log gets the same permissions. */
-static int make_file(const char *path, srn_err *err) {
+static int make_file(const char *dir, const char *path, srn_err *err) {
+    if (!access(path, F_OK)) return SRN_OK;
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0) return srn_fail(err, SRN_EIO, "%s: %s", path, strerror(errno));
     close(fd);
-    return SRN_OK;
+    return srn__folder_sync(dir, err);
 }
 
 static int set_up(sqlite3 *db, bool write, srn_err *err) {
@@ -76,7 +77,8 @@ static int set_up(sqlite3 *db, bool write, srn_err *err) {
     static const char reader[] = "PRAGMA query_only = ON; PRAGMA cell_size_check = ON;"
                                  "PRAGMA cache_size = -16000; PRAGMA temp_store = MEMORY";
     sqlite3_extended_result_codes(db, 1);
-    sqlite3_busy_timeout(db, SRN__SQLITE_BUSY_MS);
+    sqlite3_busy_timeout(db,
+                         write ? SRN__SQLITE_BUSY_MS / 8 : SRN__SQLITE_BUSY_MS); /* a writer tries again */
     sqlite3_db_config(db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
     sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
     if (!write) sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
@@ -90,7 +92,7 @@ int srn__sqlite_connect(const char *dir, bool write, sqlite3 **ret, bool *ret_ne
     sqlite3 *db = NULL;
     *ret_new = false;
     int code = srn__folder_path(dir, "ledger.db", path, sizeof path, err);
-    if (!code && write) code = make_file(path, err);
+    if (!code && write) code = make_file(dir, path, err);
     if (!code && !write && access(path, F_OK) && errno == ENOENT)
         code = srn_fail(err, SRN_ENOENT, "%s: there is no ledger here; `serin serve` makes one", dir);
     if (code) return code;

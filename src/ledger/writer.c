@@ -17,7 +17,7 @@ enum {
     LINGER_US = 20 * 1000, /* how long buffered entries gather, so that one sync serves many */
     RETRY_US = 10 * 1000,
     RETRY_MAX_US = 1000 * 1000,
-    CLOSE_US = 5 * 1000 * 1000, /* how long a close goes on trying */
+    CLOSE_US = 5 * 1000 * 1000, /* how long a close goes on trying, at most its patience */
     USAGE_US = 30 * 1000 * 1000,
     ROLL_ENTRIES = 1024,  /* that roll-ups lag behind */
     ROLL_MOST = 8192,     /* that one transaction adds to them */
@@ -303,7 +303,7 @@ static bool wait_for_work(writer *w) {
     pthread_mutex_lock(&l->lock);
     for (;;) {
         uint64_t now_us = srn_now_us();
-        if (l->ending && !w->end_by_us) w->end_by_us = now_us + CLOSE_US;
+        if (l->ending && !w->end_by_us) w->end_by_us = now_us + SRN_MIN((uint64_t)CLOSE_US, l->o.patience_us);
         go_on = !l->ending || ((l->queue.n || l->outside.n || l->lost.n) && now_us < w->end_by_us);
         uint64_t due = due_us(w, now_us), until = SRN_MIN(due, w->usage_at_us);
         if (!go_on || until <= now_us) break;
