@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "ledger/retain_internal.h"
 #include "ledger/writer_internal.h"
 
 enum { QUEUE_ENTRIES = 10000, PATIENCE_US = 30 * 1000000 };
@@ -44,8 +45,6 @@ static int check_entry(const srn_entry *e, srn_err *err) {
                         e->content.len, SRN__CONTENT_BYTES);
     if (e->content.len && e->kind != SRN_RECORD_CALL)
         return srn_fail(err, SRN_EFORMAT, "only the record of a call has content");
-    if (e->kind == SRN_RECORD_CHECKPOINT || e->kind == SRN_RECORD_TOMBSTONE)
-        return srn_fail(err, SRN_EFORMAT, "checkpoints and tombstones are the ledger's own");
     const srn_ledger_doc *d = e->doc;
     if (!d) return SRN_OK;
     if (e->kind != SRN_RECORD_EVENT || !d->collection[0] || !d->key[0] || !d->version)
@@ -125,11 +124,17 @@ static void enqueue(srn_ledger *l, srn__item *item) {
     if (placed && done) done(ctx, SRN_OK, NULL);
 }
 
-int srn_ledger_append(srn_ledger *l, const srn_entry *e, srn_err *err) {
+int srn__ledger_append_own(srn_ledger *l, const srn_entry *e, srn_err *err) {
     srn__item *item = NULL;
     int code = srn__item_new(e, &item, err);
     if (!code) enqueue(l, item);
     return code;
+}
+
+int srn_ledger_append(srn_ledger *l, const srn_entry *e, srn_err *err) {
+    if (e->kind == SRN_RECORD_CHECKPOINT || e->kind == SRN_RECORD_TOMBSTONE)
+        return srn_fail(err, SRN_EFORMAT, "checkpoints and tombstones are the ledger's own");
+    return srn__ledger_append_own(l, e, err);
 }
 
 typedef struct waiter {
@@ -299,10 +304,12 @@ static int open_store(srn_ledger *l, srn_err *err) {
     if (!code) code = l->store->ops->tail(l->store, &l->tail, err);
     if (!code) code = srn__verify_end(l->where, l->keys, &l->tail.signed_seq, err);
     if (!code) code = load_checkpoint(l, err);
+    if (!code) code = srn__retain_open(l, err);
     return code;
 }
 
 static void done_with(srn_ledger *l) {
+    srn__retain_close(l);
     if (l->store) l->store->ops->close(l->store);
     srn_ledger_keys_close(l->keys);
     if (l->lock_fd >= 0) close(l->lock_fd);

@@ -125,6 +125,7 @@ typedef struct srn_ledger_stats {
     double days_left; /* at the rate of the last day, until max_bytes or the disk is full; INFINITY: no rate
                          yet */
     uint64_t open_intents, interrupted;
+    uint64_t dropped; /* records, by retention, since it was opened */
     bool healthy;
 } srn_ledger_stats;
 void srn_ledger_get_stats(srn_ledger *l, srn_ledger_stats *ret);
@@ -162,6 +163,33 @@ int srn_ledger_seal(srn_ledger_keys *k, srn_content_policy p, const char *tenant
 int srn_ledger_unseal(srn_ledger_keys *k, srn_str sealed, srn_buf *ret, srn_err *err);
 /* Destroys the key of a subject; what was sealed under it is gone. SRN_ENOENT: there is none. */
 int srn_ledger_forget(srn_ledger_keys *k, const char *tenant, const char *subject, srn_err *err);
+
+/* The same with an event that tells of it in the chain, by whom. subject: the user as requests name him, or
+ * the keyed hash that records show. For commands and administrators. */
+int srn_ledger_forget_subject(srn_ledger *l, const char *by, const char *tenant, const char *subject,
+                              srn_err *err);
+
+/* ---- backups (backup.c); folders only ---- */
+
+typedef struct srn_backup_info { /* the end of the chain in a backup */
+    char instance[33], hash[65]; /* hex */
+    uint64_t epoch, seq, bytes;
+} srn_backup_info;
+/* One snapshot of the ledger in the folder `where`, while others write it, as the folder `to`, which readers
+ * can open. Keys are not part of it. SRN_EEXIST: `to` holds one already. */
+int srn_ledger_backup(const char *where, const char *to, srn_progress_fn *progress, void *ctx,
+                      srn_backup_info *ret, srn_err *err);
+typedef struct srn_restore_opts {
+    const char *from, *where; /* the backup; the folder, which holds no ledger */
+    const char *keys_dir;     /* NULL: "keys" in the folder */
+    bool new_keys;            /* go on where there are none */
+    const char *by;           /* for the event; NULL: "restore" */
+    srn_progress_fn *progress;
+    void *progress_ctx;
+} srn_restore_opts;
+/* A ledger from a backup: a new epoch, whose parent is the backup's last record, begins with an event that
+ * names it. *ret: that parent. SRN_EEXIST, SRN_EBUSY, SRN_ENOENT (no backup, or no keys). */
+int srn_ledger_restore(const srn_restore_opts *o, srn_backup_info *ret, srn_err *err);
 
 /* ---- reading ---- */
 

@@ -61,12 +61,16 @@ typedef struct srn__checkpoint { /* the chain up to a record */
     uint8_t key[32];                /* that signed it; its signature holds */
 } srn__checkpoint;
 
-typedef struct srn__tombstone { /* records `from` to `to`, dropped */
+typedef struct srn__tombstone { /* records `from` to `to`, dropped but for the events; the newest counts */
     uint8_t instance[16];
-    uint64_t epoch; /* of record `to` */
-    uint64_t from, to, at_us;
-    uint8_t before[SRN_SHA256_BYTES]; /* hash of record from - 1, or what the first one is chained to */
+    uint64_t epoch;    /* of record `to` */
+    uint64_t from, to; /* from: 1, the ledger's first */
+    uint64_t to_us;    /* time of record `to` */
+    uint64_t at_us;
+    uint8_t before[SRN_SHA256_BYTES]; /* what the first one is chained to */
     uint8_t after[SRN_SHA256_BYTES];  /* hash of record `to` */
+    uint64_t n_kept;                  /* events among them, which stay */
+    uint8_t kept[SRN_SHA256_BYTES];   /* the chain over these alone, from 32 zero bytes on */
     uint8_t key[32];
 } srn__tombstone;
 
@@ -89,11 +93,13 @@ typedef struct srn__db srn__db;
 typedef struct srn__store srn__store;
 typedef struct srn__usage {
     uint64_t disk_bytes, free_bytes;
+    uint64_t used_bytes;             /* of disk_bytes: without free pages and the log */
     uint64_t records;                /* that are there */
     uint64_t recent, recent_span_us; /* records of the last day, or of as long as there are some */
 } srn__usage;
 /* Until max_bytes (0: none) or the disk is full; INFINITY where there is no rate yet. */
 double srn__days_left(const srn__usage *u, uint64_t max_bytes);
+typedef bool srn__walk_fn(void *ctx, const srn__row *row, uint64_t content_bytes); /* false: stop */
 typedef struct srn__store_ops {
     /* The end of the chain as it is stored; after a commit of unknown outcome it works only once that is
      * certain. */
@@ -108,10 +114,23 @@ typedef struct srn__store_ops {
     int (*commit)(srn__store *s, bool *ret_unknown, srn_err *err);
     void (*rollback)(srn__store *s);
     /* INTENTs that have no CALL; body is valid during fn. */
+    /* The record of the oldest of them, 0: there is none. */
+    int (*oldest_open)(srn__store *s, uint64_t *ret_seq, srn_err *err);
     int (*open_intents)(srn__store *s, int (*fn)(void *ctx, srn_str body), void *ctx, srn_err *err);
     int (*usage)(srn__store *s, uint64_t now_us, srn__usage *ret, srn_err *err);
     /* Between groups, when there is nothing to commit: upkeep such as checkpoints of a write-ahead log. */
     void (*idle)(srn__store *s);
+    /* For retention, outside of transactions. The body of the newest record of a kind. SRN_ENOENT. */
+    int (*newest)(srn__store *s, srn_record_kind kind, srn_buf *ret_body, srn_err *err);
+    /* At most limit records from seq `from` on, ascending, with the size of their content; until fn returns
+     * false. */
+    int (*walk)(srn__store *s, uint64_t from, uint32_t limit, srn__walk_fn *fn, void *ctx, srn_err *err);
+    /* Drops about n of the records from seq `from` to `to`, but for events, and what stands beside them.
+     * *ret_next: where to go on, 0: nothing is left. */
+    int (*drop)(srn__store *s, uint64_t from, uint64_t to, uint32_t n, uint64_t *ret_next,
+                uint64_t *ret_dropped, srn_err *err);
+    /* Gives about n free pages back, as long as there are more than `keep` and than a share of all. */
+    int (*shrink)(srn__store *s, uint32_t n, uint64_t keep, bool *ret_more, srn_err *err);
     void (*close)(srn__store *s);
 } srn__store_ops;
 struct srn__store { /* the head of every store */

@@ -209,8 +209,9 @@ static int decode_fields(srn_record *r, srn_err *err) {
         return decode_signed(&f, (const char *const[]){"epoch", "seq", "at_us", NULL},
                              (const char *const[]){"instance", "hash", "key", "sig", NULL});
     case SRN_RECORD_TOMBSTONE:
-        return decode_signed(&f, (const char *const[]){"epoch", "from", "to", "at_us", NULL},
-                             (const char *const[]){"instance", "before", "after", "key", "sig", NULL});
+        return decode_signed(
+            &f, (const char *const[]){"epoch", "from", "to", "to_us", "at_us", "n_kept", NULL},
+            (const char *const[]){"instance", "before", "after", "kept", "key", "sig", NULL});
     }
     return srn_fail(err, SRN_EFORMAT, "record: there is no kind %d", (int)r->kind);
 }

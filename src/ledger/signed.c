@@ -47,9 +47,12 @@ static bytes tombstone_bytes(const srn__tombstone *t) {
     add_u64(&b, t->epoch);
     add_u64(&b, t->from);
     add_u64(&b, t->to);
+    add_u64(&b, t->to_us);
     add_u64(&b, t->at_us);
     add(&b, t->before, sizeof t->before);
     add(&b, t->after, sizeof t->after);
+    add_u64(&b, t->n_kept);
+    add(&b, t->kept, sizeof t->kept);
     return b;
 }
 
@@ -138,11 +141,13 @@ int srn__checkpoint_parse(srn_str body, srn__checkpoint *ret, srn_err *err) {
 
 int srn__tombstone_make(const srn_ledger_keys *k, const srn__tombstone *t, const json_t *more, srn_buf *ret,
                         srn_err *err) {
-    json_t *j = json_pack("{sisIsIsIsI}", "v", 1, "epoch", (json_int_t)t->epoch, "from", (json_int_t)t->from,
+    json_t *j = json_pack("{sisIsIsIsIsIsI}", "v", 1, "epoch", (json_int_t)t->epoch, "n_kept",
+                          (json_int_t)t->n_kept, "to_us", (json_int_t)t->to_us, "from", (json_int_t)t->from,
                           "to", (json_int_t)t->to, "at_us", (json_int_t)t->at_us);
     if (j) put_hex(j, "instance", t->instance, sizeof t->instance);
     if (j) put_hex(j, "before", t->before, sizeof t->before);
     if (j) put_hex(j, "after", t->after, sizeof t->after);
+    if (j) put_hex(j, "kept", t->kept, sizeof t->kept);
     if (j && more) json_object_update_missing(j, (json_t *)(uintptr_t)more);
     bytes b = tombstone_bytes(t);
     return seal(k, j, &b, ret, err);
@@ -152,12 +157,13 @@ int srn__tombstone_parse(srn_str body, srn__tombstone *ret, srn_err *err) {
     srn__tombstone t;
     uint8_t sig[SRN__SIGNATURE_BYTES];
     json_t *j = load(body);
-    bool ok = j && get_number(j, "epoch", &t.epoch) && get_number(j, "from", &t.from) &&
-              get_number(j, "to", &t.to) && get_number(j, "at_us", &t.at_us) && t.from && t.from <= t.to &&
-              get_hex(j, "instance", t.instance, sizeof t.instance) &&
-              get_hex(j, "before", t.before, sizeof t.before) &&
-              get_hex(j, "after", t.after, sizeof t.after) && get_hex(j, "key", t.key, sizeof t.key) &&
-              get_hex(j, "sig", sig, sizeof sig);
+    bool ok =
+        j && get_number(j, "epoch", &t.epoch) && get_number(j, "from", &t.from) &&
+        get_number(j, "to", &t.to) && get_number(j, "at_us", &t.at_us) && get_number(j, "to_us", &t.to_us) &&
+        get_number(j, "n_kept", &t.n_kept) && t.from && t.from <= t.to &&
+        get_hex(j, "kept", t.kept, sizeof t.kept) && get_hex(j, "instance", t.instance, sizeof t.instance) &&
+        get_hex(j, "before", t.before, sizeof t.before) && get_hex(j, "after", t.after, sizeof t.after) &&
+        get_hex(j, "key", t.key, sizeof t.key) && get_hex(j, "sig", sig, sizeof sig);
     json_decref(j);
     if (!ok) return srn_fail(err, SRN_EFORMAT, "this is no tombstone of a ledger");
     bytes b = tombstone_bytes(&t);

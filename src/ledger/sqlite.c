@@ -322,6 +322,28 @@ static int count_wal(void *ctx, sqlite3 *db, const char *name, int pages) {
     return SQLITE_OK;
 }
 
+static int store_oldest_open(srn__store *base, uint64_t *ret_seq, srn_err *err) {
+    return srn__sqlite_number(((sqlite_store *)base)->db, "SELECT min(seq) FROM open", ret_seq, err);
+}
+
+static int store_newest(srn__store *base, srn_record_kind kind, srn_buf *ret_body, srn_err *err) {
+    return srn__sqlite_newest(((sqlite_store *)base)->db, kind, ret_body, err);
+}
+
+static int store_walk(srn__store *base, uint64_t from, uint32_t limit, srn__walk_fn *fn, void *ctx,
+                      srn_err *err) {
+    return srn__sqlite_walk(((sqlite_store *)base)->db, from, limit, fn, ctx, err);
+}
+
+static int store_drop(srn__store *base, uint64_t from, uint64_t to, uint32_t n, uint64_t *ret_next,
+                      uint64_t *ret_dropped, srn_err *err) {
+    return srn__sqlite_drop(((sqlite_store *)base)->db, from, to, n, ret_next, ret_dropped, err);
+}
+
+static int store_shrink(srn__store *base, uint32_t n, uint64_t keep, bool *ret_more, srn_err *err) {
+    return srn__sqlite_shrink(((sqlite_store *)base)->db, n, keep, ret_more, err);
+}
+
 static const srn__store_ops sqlite_ops = {
     .tail = store_tail,
     .begin = store_begin,
@@ -329,7 +351,12 @@ static const srn__store_ops sqlite_ops = {
     .commit = store_commit,
     .rollback = store_rollback,
     .open_intents = store_open_intents,
+    .oldest_open = store_oldest_open,
     .usage = store_usage,
+    .newest = store_newest,
+    .walk = store_walk,
+    .drop = store_drop,
+    .shrink = store_shrink,
     .idle = store_idle,
     .close = store_close,
 };

@@ -64,4 +64,15 @@ int srn__sqlite_epoch(srn__source *s, uint64_t epoch, uint64_t *ret_first, bool 
                       uint8_t ret_parent[SRN_SHA256_BYTES], srn_err *err);
 int srn__sqlite_stray(srn__source *s, uint64_t *ret_seq, srn_err *err);
 
+/* ---- sqlite_drop.c: for retention, on the writer's connection; as the store's operations of these names
+ * ---- */
+
+int srn__sqlite_newest(sqlite3 *db, srn_record_kind kind, srn_buf *ret_body, srn_err *err);
+int srn__sqlite_walk(sqlite3 *db, uint64_t from, uint32_t limit, srn__walk_fn *fn, void *ctx, srn_err *err);
+int srn__sqlite_drop(sqlite3 *db, uint64_t from, uint64_t to, uint32_t n, uint64_t *ret_next,
+                     uint64_t *ret_dropped, srn_err *err);
+int srn__sqlite_shrink(sqlite3 *db, uint32_t n, uint64_t keep, bool *ret_more, srn_err *err);
+/* Bytes of the database that are in use. */
+int srn__sqlite_used(sqlite3 *db, uint64_t *ret, srn_err *err);
+
 #endif

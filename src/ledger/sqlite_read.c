@@ -71,7 +71,9 @@ static int make_file(const char *dir, const char *path, srn_err *err) {
 }
 
 static int set_up(sqlite3 *db, bool write, srn_err *err) {
-    static const char writer[] = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
+    static const char writer[] = "PRAGMA auto_vacuum = INCREMENTAL;" /* of a new one only */
+                                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
+                                 "PRAGMA secure_delete = ON;"
                                  "PRAGMA wal_autocheckpoint = 0; PRAGMA cell_size_check = ON;"
                                  "PRAGMA cache_size = -16000; PRAGMA temp_store = MEMORY";
     static const char reader[] = "PRAGMA query_only = ON; PRAGMA cell_size_check = ON;"

@@ -112,7 +112,6 @@ int srn__sqlite_epoch(srn__source *base, uint64_t epoch, uint64_t *ret_first, bo
     return code;
 }
 
-/* Documents outlive their events, which retention may drop. */
 int srn__sqlite_stray(srn__source *base, uint64_t *ret_seq, srn_err *err) {
     static const char sql[] =
         "SELECT coalesce(min(seq), 0) FROM ("
@@ -121,6 +120,6 @@ int srn__sqlite_stray(srn__source *base, uint64_t *ret_seq, srn_err *err) {
         " UNION ALL SELECT min(c.seq) FROM contents c LEFT JOIN records r ON r.seq = c.seq WHERE r.seq IS "
         "NULL"
         " UNION ALL SELECT min(d.seq) FROM docs d LEFT JOIN records r ON r.seq = d.seq AND r.kind = 3"
-        "  WHERE r.seq IS NULL AND d.seq >= (SELECT min(seq) FROM records))";
+        "  WHERE r.seq IS NULL)";
     return srn__sqlite_number(((srn__sqlite_source_of *)base)->db, sql, ret_seq, err);
 }

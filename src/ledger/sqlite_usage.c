@@ -56,12 +56,21 @@ int srn__sqlite_usage(sqlite3 *db, uint64_t now_us, srn__usage *ret, srn_err *er
     struct statvfs fs;
     if (!statvfs(path, &fs)) u.free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
     uint64_t first = 0, last = 0, seq = 0, t_us = 0;
-    int code = srn__sqlite_number(db, "SELECT min(seq) FROM records", &first, err);
+    uint64_t events = 0; /* which stay where the rest was dropped */
+    int code =
+        srn__sqlite_number(db, "SELECT seq FROM records WHERE kind <> 3 ORDER BY seq LIMIT 1", &first, err);
+    if (!code && !first) code = srn__sqlite_number(db, "SELECT min(seq) FROM records", &first, err);
+    if (!code && first > 1)
+        code = srn__sqlite_number(db,
+                                  "SELECT count(*) FROM records WHERE seq < (SELECT seq FROM records WHERE"
+                                  " kind <> 3 ORDER BY seq LIMIT 1)",
+                                  &events, err);
+    if (!code) code = srn__sqlite_used(db, &u.used_bytes, err);
     if (!code) code = srn__sqlite_number(db, "SELECT max(seq) FROM records", &last, err);
     if (!code && last)
         code = first_since(db, now_us > day_us ? now_us - day_us : 0, first, last, &seq, &t_us, err);
     if (code) return code;
-    u.records = last ? last - first + 1 : 0;
+    u.records = last ? last - first + 1 + events : 0;
     u.recent = seq ? last - seq + 1 : 0;
     u.recent_span_us = seq && now_us > t_us ? now_us - t_us : 0;
     if (first && seq && seq > first) u.recent_span_us = day_us;

@@ -25,8 +25,11 @@ typedef struct verify {
     const srn__checkpoint *kept; /* from checkpoints.jsonl, ascending */
     size_t n_kept, at_kept;
     const srn__checkpoint *given; /* or NULL */
-    uint64_t gap_at;              /* the record that follows a gap, 0: none */
-    bool look_beyond;             /* the record at seq + 1 is another one: is it elsewhere? */
+    uint64_t last_epoch;
+    srn__tombstone floor; /* the newest; to 0: there is none, or it was passed */
+    uint64_t n_below;     /* events that stayed where the rest was dropped, and the chain over them */
+    uint8_t below[SRN_SHA256_BYTES];
+    bool look_beyond; /* the record at seq + 1 is another one: is it elsewhere? */
     srn_verify_result *r;
     int code; /* what ended the work */
     srn_err *err;
@@ -46,7 +49,9 @@ static bool broken(verify *v, uint64_t seq, const char *fmt, ...) {
 
 /* ---- signatures ---- */
 
-static bool check_key(verify *v, uint64_t seq, const char *what, const uint8_t key[32]) {
+/* Before a restore another key may have signed: what is told then stands in the chain of the last epoch. */
+static bool check_key(verify *v, uint64_t seq, uint64_t epoch, const char *what, const uint8_t key[32]) {
+    if (epoch < v->last_epoch) return true;
     if (!v->key) {
         memcpy(v->first_key, key, sizeof v->first_key);
         v->key = v->first_key;
@@ -64,7 +69,8 @@ static bool check_instance(verify *v, uint64_t seq, const char *what, const uint
 
 /* Against a checkpoint of record c->seq, where the chain has this hash. */
 static bool check_point(verify *v, const srn__checkpoint *c, const char *what) {
-    if (!check_key(v, c->seq, what, c->key) || !check_instance(v, c->seq, what, c->instance)) return false;
+    if (!check_key(v, c->seq, c->epoch, what, c->key) || !check_instance(v, c->seq, what, c->instance))
+        return false;
     if (c->epoch != v->epoch)
         return broken(v, c->seq,
                       "record %" PRIu64 ": %s saw it in epoch %" PRIu64 ", but it is one of epoch %" PRIu64
@@ -142,14 +148,14 @@ static bool check_signed(verify *v, const srn__row *row) {
     if (row->kind == SRN_RECORD_TOMBSTONE) {
         if (srn__tombstone_parse(row->body, &t, &err))
             return broken(v, row->seq, "record %" PRIu64 ": %.200s", row->seq, err.text);
-        return check_key(v, row->seq, "the tombstone", t.key) &&
+        return check_key(v, row->seq, row->epoch, "the tombstone", t.key) &&
                check_instance(v, row->seq, "the tombstone", t.instance);
     }
     if (row->kind != SRN_RECORD_CHECKPOINT) return true;
     if (srn__checkpoint_parse(row->body, &c, &err))
         return broken(v, row->seq, "record %" PRIu64 ": %.200s", row->seq, err.text);
     v->r->n_checkpoints++;
-    if (!check_key(v, row->seq, "the checkpoint", c.key)) return false;
+    if (!check_key(v, row->seq, row->epoch, "the checkpoint", c.key)) return false;
     if (c.seq + 1 != row->seq)
         return broken(v, row->seq, "record %" PRIu64 ": its checkpoint is that of another place", row->seq);
     return check_point(v, &c, "its checkpoint");
@@ -199,7 +205,9 @@ static bool check_kept(verify *v) {
 static bool check_record(void *ctx, const srn__checked *c) {
     verify *v = ctx;
     const srn__row *row = &c->row;
-    if (row->seq != v->seq + 1) return v->gap_at = row->seq, false;
+    if (row->seq != v->seq + 1)
+        return broken(v, v->seq + 1, "record %" PRIu64 ": it was removed%s", v->seq + 1,
+                      row->seq > v->seq + 2 ? ", and others after it" : "");
     if (row->epoch != v->epoch && !enter_epoch(v, row)) return false;
     if (!check_signed(v, row) || !check_hash(v, row)) return false;
     v->seq = row->seq;
@@ -212,49 +220,61 @@ static bool check_record(void *ctx, const srn__checked *c) {
     return check_kept(v);
 }
 
-/* ---- gaps ---- */
+/* ---- where retention dropped ---- */
 
-typedef struct search {
-    verify *v;
-    uint64_t from, to; /* records that are not there */
-    srn__tombstone found;
-    bool is_found;
-} search;
-
-static bool find_tombstone(void *ctx, const srn_stored *s) {
-    search *q = ctx;
-    srn__tombstone t;
-    if (srn__tombstone_parse(s->body, &t, NULL) || t.from != q->from || t.to > q->to) return true;
-    if (q->is_found && t.to < q->found.to) return true;
-    q->found = t;
-    q->is_found = true;
+/* Of the records up to the tombstone's end the events stay, one after another in a chain of their own; what
+ * else there is is still to be dropped. */
+static bool check_below(verify *v, const srn__checked *c) {
+    v->seq = c->row.seq;
+    if (c->row.kind != SRN_RECORD_EVENT) return true;
+    if (v->beside && !check_beside(v, c)) return false;
+    if (srn__chain_next(v->below, &c->row, v->below)) return v->code = srn_fail_nomem(v->err, 0), false;
+    v->n_below++;
+    v->r->n_records++;
     return true;
 }
 
-/* Goes over dropped records by their tombstones; the tombstones themselves are checked where they stand. */
-static bool cross_gap(verify *v) {
-    while (v->seq + 1 < v->gap_at) {
-        search q = {.v = v, .from = v->seq + 1, .to = v->gap_at - 1};
-        v->code = v->source->ops->records(v->source, SRN_RECORD_TOMBSTONE, 0, find_tombstone, &q, v->err);
-        if (v->code) return false;
-        if (!q.is_found)
-            return broken(v, q.from, "record %" PRIu64 ": it was removed%s", q.from,
-                          q.to > q.from ? ", and others after it" : "");
-        if (!check_key(v, q.from, "its tombstone", q.found.key)) return false;
-        if (memcmp(q.found.before, v->hash, sizeof v->hash) != 0)
-            return broken(v, v->seq ? v->seq : 1,
-                          "record %" PRIu64
-                          ": it is not the one after which the tombstone of records %" PRIu64 " to %" PRIu64
-                          " begins",
-                          v->seq, q.found.from, q.found.to);
-        v->r->n_dropped += q.found.to - q.found.from + 1;
-        v->seq = q.found.to;
-        v->epoch = q.found.epoch;
-        memcpy(v->hash, q.found.after, sizeof v->hash);
-        if (!check_kept(v)) return false;
+static bool pass_floor(verify *v) {
+    const srn__tombstone t = v->floor;
+    v->floor.to = 0;
+    if (v->n_below != t.n_kept || memcmp(v->below, t.kept, sizeof t.kept) != 0)
+        return broken(
+            v, t.to,
+            "records 1 to %" PRIu64
+            ": of the events that stayed when the others were dropped one was edited, removed or added",
+            t.to);
+    v->r->n_dropped = t.to - t.n_kept;
+    v->seq = t.to;
+    v->epoch = t.epoch;
+    memcpy(v->hash, t.after, sizeof v->hash);
+    return check_kept(v);
+}
+
+static bool check_next(void *ctx, const srn__checked *c) {
+    verify *v = ctx;
+    if (c->row.seq <= v->floor.to) return check_below(v, c);
+    if (v->floor.to && !pass_floor(v)) return false;
+    return check_record(ctx, c);
+}
+
+/* Where retention dropped up to, in the newest tombstone; it is checked again where it stands. */
+static int find_floor(verify *v) {
+    srn__row row;
+    srn_buf body;
+    srn__tombstone t;
+    srn_err why;
+    srn_buf_init(&body, SRN__BODY_BYTES);
+    int code = v->source->ops->newest(v->source, SRN_RECORD_TOMBSTONE, &row, &body, v->err);
+    if (!code && srn__tombstone_parse(row.body, &t, &why)) {
+        broken(v, row.seq, "record %" PRIu64 ": %.200s", row.seq, why.text);
+    } else if (!code && check_key(v, row.seq, row.epoch, "the tombstone", t.key) &&
+               check_instance(v, row.seq, "the tombstone", t.instance)) {
+        v->floor = t;
+        if (t.from != 1 || t.to >= row.seq || memcmp(t.before, v->hash, sizeof t.before) != 0)
+            broken(v, row.seq, "record %" PRIu64 ": the tombstone is that of another chain", row.seq);
     }
-    v->gap_at = 0;
-    return true;
+    srn_buf_done(&body);
+    return code == SRN_ENOENT ? SRN_OK : code;
 }
 
 /* ---- what was moved ---- */
@@ -292,10 +312,8 @@ static int tell_moved(verify *v) {
 static int scan_on(verify *v, uint64_t end, srn_progress_fn *progress, void *ctx) {
     uint32_t n = 1;
     while (n && v->r->ok) {
-        int code = v->source->ops->scan(v->source, v->gap_at ? v->gap_at : v->seq + 1, PIECE, v->beside,
-                                        check_record, v, &n, v->err);
+        int code = v->source->ops->scan(v->source, v->seq + 1, PIECE, v->beside, check_next, v, &n, v->err);
         if (code || v->code) return code ? code : v->code;
-        if (v->r->ok && v->gap_at && !cross_gap(v) && v->code) return v->code;
         if (progress) progress(ctx, "verifying", SRN_MIN(v->seq, end), end);
     }
     return v->look_beyond ? tell_moved(v) : SRN_OK;
@@ -307,7 +325,7 @@ static void check_cut(verify *v) {
     for (size_t i = v->n_kept; i > v->at_kept && !last; i--)
         if (v->kept[i - 1].seq > v->seq && v->kept[i - 1].epoch == v->epoch) last = &v->kept[i - 1];
     const char *what = last && last == v->given ? "the given checkpoint" : "checkpoints.jsonl";
-    if (!last || !check_key(v, last->seq, what, last->key) ||
+    if (!last || !check_key(v, last->seq, last->epoch, what, last->key) ||
         !check_instance(v, last->seq, what, last->instance))
         return;
     broken(v, v->seq + 1,
@@ -326,8 +344,9 @@ static int begin(verify *v, srn_err *err) {
     if (code) return code;
     memcpy(v->instance, tail.instance, sizeof v->instance);
     v->epoch = 1;
-    return srn__chain_start(v->instance, 1, has_parent ? parent : NULL, v->hash) ? srn_fail_nomem(err, 0)
-                                                                                 : SRN_OK;
+    v->last_epoch = tail.epoch;
+    if (srn__chain_start(v->instance, 1, has_parent ? parent : NULL, v->hash)) return srn_fail_nomem(err, 0);
+    return find_floor(v);
 }
 
 int srn_reader_verify(srn_reader *r, const srn_verify_opts *o, srn_verify_result *ret, srn_err *err) {
@@ -374,6 +393,7 @@ static int begin_end(verify *v, uint64_t *ret_signed) {
     } else if (!code) {
         v->seq = c.seq;
         v->epoch = c.epoch;
+        v->floor.to = 0;
         memcpy(v->hash, c.hash, sizeof v->hash);
         *ret_signed = row.seq;
     }

@@ -40,6 +40,7 @@ struct srn_ledger {
 
     /* the writer's thread alone, and open and close before and after it */
     srn__store *store;
+    struct srn__retain *retain;
     srn__tail tail;
     srn__tail unsure; /* where the chain ends if the last commit, which gave no answer, is stored */
     srn_buf made;     /* the checkpoint of the group under way, or "" */
@@ -71,6 +72,9 @@ int srn__group_resolve(srn_ledger *l, bool *ret_stored, srn_err *err);
 int srn__group_interrupt(srn_ledger *l, uint64_t *ret_n, srn_err *err);
 
 /* ---- ledger.c ---- */
+
+/* srn_ledger_append for the ledger's own kinds too. */
+int srn__ledger_append_own(srn_ledger *l, const srn_entry *e, srn_err *err);
 
 int srn__item_new(const srn_entry *e, srn__item **ret, srn_err *err);
 void srn__item_free(srn__item *item);
