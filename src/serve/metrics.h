@@ -25,4 +25,8 @@ void srn__metrics_gone(srn__metrics *m);
 void srn__metrics_text(srn__metrics *m, srn__models *models, srn_scheduler *s, uint32_t open_connections,
                        srn_buf *out);
 
+/* And what the ledger counts; nothing where there is none. */
+struct srn__recorder;
+void srn__metrics_ledger(struct srn__recorder *r, srn_buf *out);
+
 #endif

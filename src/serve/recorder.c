@@ -118,12 +118,7 @@ static int open_ledger(srn__recorder *r, srn_err *err) {
     if (code)
         return srn_fail_prefix(err, code, "the ledger (--ledger DIR names another one, --ledger off none)");
     r->keys = srn_ledger_get_keys(r->ledger);
-    if (r->keys) return SRN_OK;
-    char dir[4200];
-    snprintf(dir, sizeof dir, "%s/keys", srn_ledger_where(r->ledger));
-    code = srn_ledger_keys_open(r->config->ledger.keys ? r->config->ledger.keys : dir, &r->own_keys, err);
-    r->keys = r->own_keys;
-    return code;
+    return SRN_OK;
 }
 
 int srn__recorder_new(const srn__recorder_opts *o, srn__recorder **ret, srn_err *err) {

@@ -65,3 +65,23 @@ def test_counters_add_up_and_dashboards_find_their_metrics(serve):  # noqa: F811
     used.add((ROOT / "packaging/prometheus/serin.rules.yml").read_text())
     asked = {n for text in used for n in re.findall(r"\b(?:vllm:|serin_|process_)\w+", text)}
     assert not [n for n in asked if n not in names and n + "_count" not in names] and len(asked) > 15
+
+
+def test_the_ledgers_figures_are_those_of_its_records(serve, tmp_path):  # noqa: F811
+    s = serve(smol_like(), "--alias", "smol", "--ctx", "2048", "--ledger", tmp_path / "l", "--ledger-mode", "required")
+    for _ in range(2):
+        assert post(s, "/v1/completions", {"model": "smol", "prompt": "a", "max_tokens": 1})[0] == 200
+    m = scrape(s)
+    # Events of the start (start, config, model_loaded), an intent and a record of each call.
+    assert value(m, "serin_ledger_committed_total") == value(m, "serin_ledger_appended_total") == 7
+    assert value(m, "serin_ledger_healthy") == 1 and value(m, "serin_ledger_days_left") > 0
+    assert value(m, "serin_ledger_commit_seconds_total") > 0 and value(m, "serin_ledger_commits_total") >= 4
+    for name in ("failed_total", "lost_total", "refused_total", "content_lost_total", "unrecorded_total", "queued", "waiting",
+                 "open_intents", "interrupted_total"):
+        assert value(m, "serin_ledger_" + name) == 0, name
+    page = (ROOT / "docs/metrics.md").read_text()
+    assert not [n for n, _ in m if n.startswith("serin_ledger_") and f"`{n}`" not in page]
+
+
+def test_without_a_ledger_there_are_no_figures_of_one(serve):  # noqa: F811
+    assert not [n for n, _ in scrape(serve(smol_like(), "--ctx", "2048", "--ledger", "off")) if "ledger" in n]
