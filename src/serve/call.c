@@ -34,7 +34,12 @@ void srn__call_hold(srn__call *c) {
 
 void srn__call_drop(srn__call *c) {
     if (!c || atomic_fetch_sub(&c->refs, 1) != 1) return;
-    if (c->http->o.on_last) c->http->o.on_last(c->http->o.end_ctx, c);
+    if (c->http->o.on_last && !c->last) {
+        c->last = true;
+        atomic_store(&c->refs, 1);
+        c->http->o.on_last(c->http->o.end_ctx, c);
+        return;
+    }
     json_decref(c->json);
     srn_buf_done(&c->body);
     srn_buf_done(&c->out);

@@ -44,7 +44,9 @@ typedef struct srn__http_opts {
     void (*log)(void *ctx, const char *line); /* may be NULL */
     void *log_ctx;
     void (*on_end)(void *ctx, const srn__call_end *e); /* each exchange, listener thread; may be NULL */
-    void (*on_last)(void *ctx, srn__call *c);          /* before its memory goes, any thread; may be NULL */
+    /* Nobody holds the call any more but who is asked here, and lets go of it now or soon, before the core is
+     * freed. Any thread; may be NULL. */
+    void (*on_last)(void *ctx, srn__call *c);
     void *end_ctx;
 } srn__http_opts;
 
@@ -181,6 +183,7 @@ struct srn__call {
     json_t *json;
     srn__call_facts facts;
     struct srn__record *record; /* record.c; NULL: none yet */
+    bool last;                  /* on_last has it */
     uint64_t begun_us;
 
     /* The reply, written by the handler's thread, then handed over by `replied`. */

@@ -8,7 +8,7 @@
 #include "serve/openai_internal.h"
 #include "serve/record_internal.h"
 
-enum { MAX_BODY = 1 << 20, MAX_CONTENT = 1 << 30, MAX_IDS = 256 << 20 };
+enum { MOST_AT_ONCE = 32 << 10, MAX_BODY = 1 << 20, MAX_CONTENT = 1 << 30, MAX_IDS = 256 << 20 };
 
 /* ---- life ---- */
 
@@ -215,27 +215,65 @@ static int append_end(srn__record *r, int status, bool waits, srn_err *err) {
     return code;
 }
 
+/* The record that the end of an answer waits for: hold and count are taken. */
+static void make_waited(srn__record *r) {
+    srn_err err = {0};
+    srn__call *c = r->call;
+    srn__recorder *recorder = r->recorder;
+    int code = append_end(r, 200, true, &err);
+    if (!code) return; /* end_done has, or will have, the hold */
+    pthread_mutex_lock(&r->lock);
+    r->end = r->required ? SRN__STEP_FAILED : SRN__STEP_DONE;
+    refusal_of(&err, &r->why);
+    bool wake = !r->inside;
+    pthread_mutex_unlock(&r->lock);
+    srn__recorder_lost(recorder, c->id, &err);
+    if (wake) srn__call_wake(c);
+    srn__call_drop(c);
+    entry_answered(recorder);
+}
+
+/* The record of a call that is over. */
+static void make_last(srn__record *r) {
+    srn_err err = {0};
+    const srn__call *c = r->call;
+    bool sent = c->stage == SRN__STAGE_REPLY;
+    if (append_end(r, sent ? c->status : 0, false, &err)) srn__recorder_lost(r->recorder, c->id, &err);
+}
+
+static void leave(srn__call *c) {
+    record_free(c->record);
+    c->record = NULL;
+    srn__call_drop(c);
+}
+
+void srn__record_make(srn__record *r) {
+    srn__call *c = r->call;
+    if (!r->leaves) return make_waited(r);
+    make_last(r);
+    leave(c);
+}
+
+/* Much content takes its time to be compressed and sealed: not on the listener's. */
+static bool is_large(const srn__record *r) {
+    return keeps_content(r) && r->content.len + r->choices.len + r->call->body.len > MOST_AT_ONCE;
+}
+
 /* The answer can go out once the record is there. */
 static void append_waited(srn__record *r) {
-    srn_err err = {0};
-    r->inside = true; /* nobody else knows of the entry yet */
+    bool inside = !is_large(r), several = r->n_parts > 1;
+    srn__call *c = r->call;
+    r->inside = inside; /* nobody else knows of the entry yet */
     r->end = SRN__STEP_WAITS;
-    srn__call_hold(r->call);
+    srn__call_hold(c);
     entry_waits(r->recorder);
-    int code = append_end(r, 200, true, &err);
+    if (!inside && srn__recorder_thread_push(r->recorder, r)) return;
+    make_waited(r);
     pthread_mutex_lock(&r->lock);
     r->inside = false;
-    if (code) {
-        r->end = r->required ? SRN__STEP_FAILED : SRN__STEP_DONE;
-        refusal_of(&err, &r->why);
-    }
-    bool settled = r->end != SRN__STEP_WAITS;
+    bool settled = inside && r->end != SRN__STEP_WAITS;
     pthread_mutex_unlock(&r->lock);
-    if (settled && r->n_parts > 1) srn__call_wake(r->call); /* other parts asked before */
-    if (!code) return;
-    srn__recorder_lost(r->recorder, r->call->id, &err);
-    srn__call_drop(r->call);
-    entry_answered(r->recorder);
+    if (settled && several) srn__call_wake(c); /* other parts asked before */
 }
 
 /* ---- the work ---- */
@@ -331,17 +369,17 @@ srn__record_state srn__record_settled(srn__call *c, srn_err *ret_why) {
 void srn__record_last(srn__call *c) {
     srn__record *r = record_of(c);
     srn_err err = {0};
-    if (r && !r->skipped && r->end == SRN__STEP_NONE) {
-        bool sent = c->stage == SRN__STAGE_REPLY;
-        if (!r->model[0]) snprintf(r->model, sizeof r->model, "%s", c->facts.model);
-        if (!r->finish[0] && r->begun && !c->facts.error[0]) snprintf(r->finish, sizeof r->finish, "abort");
-        if (!r->error[0]) snprintf(r->error, sizeof r->error, "%s", c->facts.error);
-        if (append_end(r, sent ? c->status : 0, false, &err)) srn__recorder_lost(r->recorder, c->id, &err);
-    }
     if (!r && srn__record_wanted(c)) {
         srn_fail_nomem(&err, sizeof *r);
         srn__recorder_lost(srn__call_recorder(c), c->id, &err);
     }
-    record_free(r);
-    c->record = NULL;
+    if (r && !r->skipped && r->end == SRN__STEP_NONE) {
+        if (!r->model[0]) snprintf(r->model, sizeof r->model, "%s", c->facts.model);
+        if (!r->finish[0] && r->begun && !c->facts.error[0]) snprintf(r->finish, sizeof r->finish, "abort");
+        if (!r->error[0]) snprintf(r->error, sizeof r->error, "%s", c->facts.error);
+        r->leaves = true;
+        if (is_large(r) && srn__recorder_thread_push(r->recorder, r)) return;
+        make_last(r);
+    }
+    leave(c);
 }

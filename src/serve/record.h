@@ -25,7 +25,8 @@ typedef struct srn__recorder_opts {
 int srn__recorder_new(const srn__recorder_opts *o, srn__recorder **ret, srn_err *err);
 /* No call of an HTTP core is alive any more. */
 void srn__recorder_free(srn__recorder *r);
-/* Waits until the ledger has answered for all that calls wait for: before the calls' core is freed. */
+/* Waits until the ledger has answered for all that calls wait for, and no other thread works for a call from
+ * here on: before the calls' core is freed. */
 void srn__recorder_settle(srn__recorder *r);
 srn_ledger *srn__recorder_ledger(const srn__recorder *r); /* NULL: off */
 const srn_ledger_keys *srn__recorder_keys(const srn__recorder *r);
@@ -70,7 +71,7 @@ int srn__record_begin(srn__call *c, const srn__record_work *w, uint32_t *ret_par
 
 /* One part of the work has ended. */
 typedef struct srn__record_choice {
-    uint32_t part, index; /* of the call, in the part */
+    uint32_t part, index;        /* of the call, in the part */
     const srn_out_token *tokens; /* [n_tokens] */
     uint32_t n_tokens;
     bool logprobs;
@@ -99,7 +100,8 @@ srn__record_state srn__record_settled(srn__call *c, srn_err *ret_why);
 bool srn__record_wanted(const srn__call *c);
 bool srn__record_keeps(const srn__call *c);
 
-/* The call is over and its memory about to go; what has no record yet gets it. Any thread. */
+/* The call is over, and this holds it alone; what has no record yet gets it. Lets go of the call, perhaps on
+ * another thread. Any thread. */
 void srn__record_last(srn__call *c);
 
 #endif

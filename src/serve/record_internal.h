@@ -19,9 +19,14 @@ struct srn__recorder {
     bool started;
     char token[SRN__TOKEN_CHARS + 1];
     char config_id[2 * SRN_SHA256_BYTES + 1];
-    pthread_mutex_t lock; /* guards everything below */
+    pthread_t thread; /* recorder_thread.c: makes the large records */
+    bool has_thread;
+    pthread_mutex_t lock; /* guards has_thread and everything below */
     pthread_cond_t settled;
     uint32_t n_waiting; /* entries whose answers calls wait for */
+    pthread_cond_t work;
+    srn__record *first, *last; /* records for the thread */
+    bool ending;
     srn__recorder_stats stats;
     uint64_t tried_us; /* when the ledger was last told of refused calls */
 };
@@ -56,11 +61,26 @@ struct srn__record {
     uint64_t gap_us, gap_max_us;
     uint32_t n_gaps;
 
+    srn__record *next; /* of those that the recorder's thread is to make; its lock guards it */
+    bool leaves;       /* the call is over, and is let go of once this is made */
+
     pthread_mutex_t lock; /* guards everything below */
     srn__record_step end;
     bool inside; /* srn_ledger_append runs: whoever called it looks at what came of it */
     srn_err why;
 };
+
+/* ---- record.c ---- */
+
+/* Makes the record whose call has ended, or can; recorder's thread, or that which ended it. */
+void srn__record_make(srn__record *r);
+
+/* ---- recorder_thread.c ---- */
+
+int srn__recorder_thread_start(srn__recorder *r, srn_err *err);
+/* Takes the record over, to be made soon; false: there is no thread (any more). */
+bool srn__recorder_thread_push(srn__recorder *r, srn__record *record);
+void srn__recorder_thread_stop(srn__recorder *r); /* once it has made what it took over */
 
 /* ---- recorder.c ---- */
 

@@ -118,7 +118,7 @@ static int open_ledger(srn__recorder *r, srn_err *err) {
     if (code)
         return srn_fail_prefix(err, code, "the ledger (--ledger DIR names another one, --ledger off none)");
     r->keys = srn_ledger_get_keys(r->ledger);
-    return SRN_OK;
+    return srn__recorder_thread_start(r, err);
 }
 
 int srn__recorder_new(const srn__recorder_opts *o, srn__recorder **ret, srn_err *err) {
@@ -129,6 +129,7 @@ int srn__recorder_new(const srn__recorder_opts *o, srn__recorder **ret, srn_err 
     r->log_ctx = o->log_ctx;
     pthread_mutex_init(&r->lock, NULL);
     pthread_cond_init(&r->settled, NULL);
+    pthread_cond_init(&r->work, NULL);
     srn__local_token(r->token);
     int code = srn_config_identity(o->config, NULL, r->config_id, err);
     if (!code) code = open_ledger(r, err);
@@ -199,6 +200,7 @@ int srn__recorder_start(srn__recorder *r, const char *address, srn_err *err) {
 
 void srn__recorder_settle(srn__recorder *r) {
     if (!r) return;
+    srn__recorder_thread_stop(r);
     pthread_mutex_lock(&r->lock);
     while (r->n_waiting) pthread_cond_wait(&r->settled, &r->lock);
     pthread_mutex_unlock(&r->lock);
@@ -206,10 +208,12 @@ void srn__recorder_settle(srn__recorder *r) {
 
 void srn__recorder_free(srn__recorder *r) {
     if (!r) return;
+    srn__recorder_thread_stop(r);
     if (r->started) srn__recorder_event(r, "stop", json_pack("{s:i}", "pid", (int)getpid()));
     srn_ledger_close(r->ledger);
     srn_ledger_keys_close(r->own_keys);
     pthread_cond_destroy(&r->settled);
+    pthread_cond_destroy(&r->work);
     pthread_mutex_destroy(&r->lock);
     free(r);
 }

@@ -432,6 +432,15 @@ def test_full_content_holds_the_request_and_the_tokens(required):
     assert json.loads(ask(required, f"/v1/calls/{headers['x-serin-call']}?content=1")[2])["content"]["choices"][0]["logprobs"] is None
 
 
+def test_large_content_is_kept_whole(required):
+    for more, status in [({}, 200), ({"max_tokens": "x"}, 400)]:
+        body = json.dumps({**chat(metadata={"pad": "€" * 90000}, n=2), **more}).encode()
+        got, headers, _ = ask(required, "/v1/chat/completions", body)
+        record = json.loads(ask(required, f"/v1/calls/{headers['x-serin-call']}?content=1")[2])
+        assert got == record["status"] == status and record["content"]["request"] == body.decode()
+        assert len(record["content"]["choices"]) == (2 if status == 200 else 0)
+
+
 def test_hashes_group_what_is_equal_and_tell_nothing(tiny):
     s = tiny()
     records = [s.only(ask(s, "/v1/chat/completions", chat(user="u", seed=1, temperature=t))[1]["x-serin-call"])
