@@ -214,16 +214,21 @@ void srn__detokenize(srn__call *c) {
     srn__served_put(v);
 }
 
+/* What a chat, or a registered prompt with its values, becomes. */
 void srn__apply_template(srn__call *c) {
-    json_t *body;
+    json_t *body = srn__call_json(c);
     const char *param = NULL;
     srn_err err = {0};
+    srn__fields f = {.err = &err};
+    srn__prompt_use use = {0};
     srn__served *v;
     srn__openai_request r;
     srn_buf text;
-    if (!begin(c, "/apply-template", &body, &v)) return;
+    if (!body) return;
+    if (srn__prompt_take(c, body, &use, &f)) return srn__call_fail_err(c, f.param, &err);
+    if (!begin(c, "/apply-template", &body, &v)) return srn__prompt_use_done(&use);
     srn_buf_init(&text, MAX_TEXT);
-    int code = srn__openai_parse(body, true, &srn__call_config(c)->limits, &r, &param, &err);
+    int code = srn__openai_parse_prompt(body, &use, &srn__call_config(c)->limits, &r, &param, &err);
     r.spec.model = v;
     if (!code) code = srn__job_prompt(&r.spec, &text, NULL, &err);
     if (code)
