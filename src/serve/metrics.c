@@ -12,6 +12,7 @@
 
 #define MAX_MODELS  64
 #define MAX_ROUTES  64
+#define MAX_PROMPTS 256 /* pairs of a model and a version */
 #define MAX_BUCKETS 24
 #define N_STATUS    600
 
@@ -80,11 +81,19 @@ typedef struct route_counts {
     uint64_t status[N_STATUS];
 } route_counts;
 
+/* Of the answers that a model gave with a version of a registered prompt, or without one. */
+typedef struct prompt_counts {
+    char model[128], prompt[SRN_PROMPT_NAME_MAX + 16]; /* "NAME@VERSION", "unregistered" */
+    uint64_t finished[SRN_LEN(finishes)], input_tokens, output_tokens;
+    double seconds, ttft_seconds;
+} prompt_counts;
+
 struct srn__metrics {
     pthread_mutex_t lock; /* guards everything below */
     model_counts *models[MAX_MODELS];
     route_counts *routes[MAX_ROUTES];
-    uint32_t n_models, n_routes;
+    prompt_counts *prompts[MAX_PROMPTS];
+    uint32_t n_models, n_routes, n_prompts;
     uint64_t gone;
     int64_t started_unix;
 };
@@ -102,6 +111,7 @@ void srn__metrics_free(srn__metrics *m) {
     if (!m) return;
     for (uint32_t i = 0; i < m->n_models; i++) free(m->models[i]);
     for (uint32_t i = 0; i < m->n_routes; i++) free(m->routes[i]);
+    for (uint32_t i = 0; i < m->n_prompts; i++) free(m->prompts[i]);
     pthread_mutex_destroy(&m->lock);
     free(m);
 }
@@ -128,6 +138,33 @@ static route_counts *route_of(srn__metrics *m, const srn__route *route) {
     return m->routes[m->n_routes++] = c;
 }
 
+/* The lock is held. The last place is for all pairs that come too late; NULL when memory ran out. */
+static prompt_counts *prompt_of(srn__metrics *m, const char *model, const char *prompt) {
+    for (uint32_t i = 0; i < m->n_prompts; i++)
+        if (strcmp(m->prompts[i]->prompt, prompt) == 0 && strcmp(m->prompts[i]->model, model) == 0)
+            return m->prompts[i];
+    if (m->n_prompts == MAX_PROMPTS) return m->prompts[MAX_PROMPTS - 1];
+    if (m->n_prompts == MAX_PROMPTS - 1 && strcmp(prompt, "other") != 0)
+        return prompt_of(m, "other", "other");
+    prompt_counts *c = srn_calloc(1, sizeof *c);
+    if (!c) return NULL;
+    snprintf(c->model, sizeof c->model, "%s", model);
+    snprintf(c->prompt, sizeof c->prompt, "%s", prompt);
+    return m->prompts[m->n_prompts++] = c;
+}
+
+static void count_prompt(srn__metrics *m, const srn__call_facts *f, uint64_t total_us) {
+    char named[SRN_PROMPT_NAME_MAX + 16] = "unregistered";
+    if (f->prompt.name[0]) snprintf(named, sizeof named, "%s@%u", f->prompt.name, f->prompt.version);
+    prompt_counts *c = prompt_of(m, f->model, named);
+    if (!c) return;
+    for (size_t i = 0; i < SRN_LEN(finishes); i++) c->finished[i] += strcmp(f->finish, finishes[i]) == 0;
+    c->input_tokens += f->prompt_tokens;
+    c->output_tokens += f->output_tokens;
+    c->seconds += (double)total_us / 1e6;
+    c->ttft_seconds += (double)f->ttft_us / 1e6;
+}
+
 static void count_answer(srn__metrics *m, const srn__call_facts *f, uint64_t total_us) {
     model_counts *c = model_of(m, f->model);
     if (!c) return;
@@ -144,7 +181,10 @@ void srn__metrics_call(srn__metrics *m, const srn__route *route, int status, con
     pthread_mutex_lock(&m->lock);
     route_counts *r = route_of(m, route);
     if (r && status >= 0 && status < N_STATUS) r->status[status]++;
-    if (f->model[0] && f->finish[0]) count_answer(m, f, total_us);
+    if (f->model[0] && f->finish[0]) {
+        count_answer(m, f, total_us);
+        count_prompt(m, f, total_us);
+    }
     pthread_mutex_unlock(&m->lock);
 }
 
@@ -207,6 +247,40 @@ static void requests_text(const srn__metrics *m, srn_buf *out) {
             srn_buf_addf(out, ",finished_reason=\"%s\"} %llu\n", finishes[k],
                          (unsigned long long)m->models[i]->finished[k]);
         }
+}
+
+static void add_prompt_labels(srn_buf *out, const char *name, const prompt_counts *c) {
+    add_model_label(out, name, c->model);
+    srn_buf_addz(out, ",prompt=");
+    add_value(out, c->prompt);
+}
+
+static void prompts_text(const srn__metrics *m, srn_buf *out) {
+    static const struct {
+        const char *name, *help;
+    } rows[] = {{"serin_prompt_input_tokens_total", "Tokens of prompts by registered prompt."},
+                {"serin_prompt_output_tokens_total", "Tokens of answers by registered prompt."},
+                {"serin_prompt_seconds_total", "Time from arrival to end by registered prompt."},
+                {"serin_prompt_first_token_seconds_total", "Time to the first token by registered prompt."}};
+    head(out, "serin_prompt_answers_total", "counter",
+         "Answers by registered prompt and the reason they ended.");
+    for (uint32_t i = 0; i < m->n_prompts; i++)
+        for (size_t k = 0; k < SRN_LEN(finishes); k++) {
+            if (!m->prompts[i]->finished[k]) continue;
+            add_prompt_labels(out, "serin_prompt_answers_total", m->prompts[i]);
+            srn_buf_addf(out, ",finished_reason=\"%s\"} %llu\n", finishes[k],
+                         (unsigned long long)m->prompts[i]->finished[k]);
+        }
+    for (size_t k = 0; k < SRN_LEN(rows); k++) {
+        head(out, rows[k].name, "counter", rows[k].help);
+        for (uint32_t i = 0; i < m->n_prompts; i++) {
+            const prompt_counts *c = m->prompts[i];
+            const double values[] = {(double)c->input_tokens, (double)c->output_tokens, c->seconds,
+                                     c->ttft_seconds};
+            add_prompt_labels(out, rows[k].name, c);
+            srn_buf_addf(out, "} %.15g\n", values[k]);
+        }
+    }
 }
 
 static void histogram_text(const srn__metrics *m, which w, srn_buf *out) {
@@ -375,6 +449,7 @@ void srn__metrics_text(srn__metrics *m, srn__models *models, srn_scheduler *s, u
     free(all);
     pthread_mutex_lock(&m->lock);
     requests_text(m, out);
+    prompts_text(m, out);
     for (which w = 0; w < N_HISTOGRAMS; w++) histogram_text(m, w, out);
     process_text(m, s, open_connections, out);
     pthread_mutex_unlock(&m->lock);

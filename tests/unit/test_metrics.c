@@ -110,11 +110,50 @@ static void labels_are_escaped(void **state) {
     end(&f);
 }
 
+static void answers_are_counted_by_their_prompt(void **state) {
+    (void)state;
+    figures f = begin();
+    srn__call_facts facts = {
+        .prompt_tokens = 10, .output_tokens = 3, .ttft_us = 2000, .model = "m", .finish = "stop"};
+    srn__metrics_call(f.m, NULL, 200, &facts, 5000);
+    facts.prompt = (srn__call_prompt){.name = "a/b", .version = 1};
+    srn__metrics_call(f.m, NULL, 200, &facts, 5000);
+    srn__metrics_call(f.m, NULL, 200, &facts, 5000);
+    for (uint32_t v = 2; v < 300; v++) {
+        facts.prompt.version = v;
+        srn__metrics_call(f.m, NULL, 200, &facts, 5000);
+    }
+    assert_true(figure(&f, "serin_prompt_answers_total{model_name=\"m\",prompt=\"unregistered\",finished_"
+                           "reason=\"stop\"}") == 1);
+    assert_true(
+        figure(&f,
+               "serin_prompt_answers_total{model_name=\"m\",prompt=\"a/b@1\",finished_reason=\"stop\"}") ==
+        2);
+    assert_true(figure(&f, "serin_prompt_input_tokens_total{model_name=\"m\",prompt=\"a/b@1\"}") == 20);
+    assert_true(figure(&f, "serin_prompt_output_tokens_total{model_name=\"m\",prompt=\"a/b@1\"}") == 6);
+    assert_true(figure(&f, "serin_prompt_seconds_total{model_name=\"m\",prompt=\"a/b@1\"}") == 0.01);
+    assert_true(
+        figure(&f,
+               "serin_prompt_answers_total{model_name=\"m\",prompt=\"a/b@254\",finished_reason=\"stop\"}") ==
+        1);
+    assert_true(
+        figure(&f,
+               "serin_prompt_answers_total{model_name=\"m\",prompt=\"a/b@255\",finished_reason=\"stop\"}") <
+        0);
+    assert_true(
+        figure(
+            &f,
+            "serin_prompt_answers_total{model_name=\"other\",prompt=\"other\",finished_reason=\"stop\"}") ==
+        45);
+    end(&f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers_are_counted_by_how_they_ended),
         cmocka_unit_test(models_beyond_the_table_are_counted_together),
         cmocka_unit_test(labels_are_escaped),
+        cmocka_unit_test(answers_are_counted_by_their_prompt),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
