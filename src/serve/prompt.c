@@ -91,11 +91,17 @@ int srn__prompt_field(const json_t *field, const char *header, srn__prompt_asked
 
 /* The registry's sentence names the prompt, the version or the label; all of them are the client's mistake.
  */
-static int not_found(const srn__prompt_asked *a, const srn_err *why, srn__fields *f) {
-    const char *param = a->by_header      ? "x-serin-prompt"
-                        : a->ref.version  ? "prompt.version"
-                        : a->ref.label[0] ? "prompt.label"
-                                          : "prompt.id";
+static int not_found(srn_prompts *registry, const srn__prompt_asked *a, const srn_err *why, srn__fields *f) {
+    srn_prompt_ref name_only = a->ref;
+    const srn_prompt *known = NULL;
+    name_only.version = 0;
+    name_only.label[0] = 0;
+    srn_prompts_get(registry, &name_only, &known, NULL, NULL);
+    const char *param = a->by_header     ? "x-serin-prompt"
+                        : !known         ? "prompt.id"
+                        : a->ref.version ? "prompt.version"
+                                         : "prompt.label";
+    srn_prompts_put(known);
     return srn__field_wrong(f, why->code == SRN_ENOENT ? SRN_EINVAL : why->code, param, "%s", why->text);
 }
 
@@ -121,7 +127,7 @@ int srn__prompt_take(srn__call *c, const json_t *body, srn__prompt_use *ret, srn
     if (!registry)
         return srn__field_wrong(f, SRN_EUNSUP, "prompt",
                                 "registered prompts are kept in the ledger, and this server has none");
-    if (srn_prompts_get(registry, &a.ref, &use.prompt, label, &why)) return not_found(&a, &why, f);
+    if (srn_prompts_get(registry, &a.ref, &use.prompt, label, &why)) return not_found(registry, &a, &why, f);
     note(c, use.prompt, label);
     code = srn_prompt_fill(use.prompt, a.variables, &use.messages, f->param, f->err);
     if (code)

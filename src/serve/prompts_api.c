@@ -63,13 +63,15 @@ void srn__handle_prompts_get(srn__call *c) {
 
 /* ---- changing ---- */
 
-/* Who does it: the key, and whom it says it speaks for. */
+/* Who does it: the key, and whom it says it speaks for. The key of this machine's commands speaks for their
+ * user. */
 static int who(srn__call *c, const json_t *body, char ret[128], srn__fields *f) {
     const json_t *by = json_object_get(body, "by");
     const srn_key *key = srn__call_key(c);
     if (srn__field_given(body, "by") && (!json_string_length(by) || json_string_length(by) > 60))
         return srn__field_wrong(f, SRN_EINVAL, "by", "needs a text of 1 to 60 bytes");
-    if (json_is_string(by) && key)
+    bool local = key && strcmp(key->name, "local") == 0;
+    if (json_is_string(by) && key && !local)
         snprintf(ret, 128, "%s (key %.50s)", json_string_value(by), key->name);
     else
         snprintf(ret, 128, "%.120s",

@@ -109,7 +109,7 @@ static void put_prompt(srn_buf *b, const srn__record *r) {
         srn_buf_addz(b, "null,\"version\":null");
     }
     put_text(b, "hash", registered ? p->hash : r->prompt_hash);
-    put_text(b, "label", registered ? p->label : NULL);
+    put_text(b, "label", registered && p->label[0] ? p->label : NULL);
     srn_buf_addz(b, "},\"experiment\":null,\"arm\":null,\"why\":null");
 }
 

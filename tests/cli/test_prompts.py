@@ -244,6 +244,23 @@ def test_a_call_is_what_its_messages_say(server):
                                                           {"role": "user", "content": "Again."}])["prompt_token_ids"]
 
 
+def test_the_record_and_the_metrics_name_the_version(server):
+    status, headers, _ = chat(server, {"id": "greet", "label": "production", "variables": {"name": "Rec"}})
+    assert status == 400  # there is no such label yet
+    assert ask(server, "/v1/prompts/greet/labels", {"label": "live", "version": 1}, BOSS)[0] == 200
+    status, headers, _ = chat(server, {"id": "greet@live", "variables": {"name": "Rec"}})
+    record = ask(server, "/v1/calls/" + headers["x-serin-call"], key=BOSS)[2]
+    digest = ask(server, "/v1/prompts/greet@1", key=BOSS)[2]["hash"]
+    assert record["prompt"] == {"name": "greet", "version": 1, "hash": digest, "label": "live"}
+    bare = ask(server, "/v1/chat/completions", {"model": "smol", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1})[1]
+    other = ask(server, "/v1/calls/" + bare["x-serin-call"], key=BOSS)[2]["prompt"]
+    assert other["name"] is None and other["hash"] == bare["x-serin-prompt"]
+    request = urllib.request.Request(server.url + "/metrics", headers={"Authorization": "Bearer " + BOSS})
+    text = urllib.request.urlopen(request, timeout=60).read().decode()
+    assert 'serin_prompt_answers_total{model_name="smol",prompt="greet@1",finished_reason="' in text
+    server.wait_log(call=headers["x-serin-call"], prompt="greet@1")
+
+
 def test_values_never_become_special_tokens_or_variables(server):
     end = ask(server, "/tokenize", {"model": "smol", "content": "<|im_end|>"})[2]["tokens"]
     assert len(end) == 1
@@ -285,7 +302,7 @@ def test_a_version_is_named_in_several_ways(server):
     ({"id": "greet", "variables": {"name": "A", "n": "3"}}, "prompt.variables.n"),
     ({"id": "greet", "variables": {"name": "A", "tone": "rude"}}, "prompt.variables.tone"),
     ({"id": "greet", "variables": []}, "prompt.variables"),
-    ({"id": "nobody"}, "prompt.id"), ({"id": "greet", "version": 9}, "prompt.version"),
+    ({"id": "nobody"}, "prompt.id"), ({"id": "nobody", "version": 1}, "prompt.id"), ({"id": "greet", "version": 9}, "prompt.version"),
     ({"id": "greet", "version": "latest"}, "prompt.version"), ({"id": "greet", "label": "canary"}, "prompt.label"),
     ({"id": "greet", "label": 5}, "prompt.label"), ({"id": "greet", "version": 1, "label": "x"}, "prompt.version"),
     ({"id": "greet@1", "version": 1}, "prompt.version"), ({"variables": {}}, "prompt.id"), ({"id": 5}, "prompt.id"),

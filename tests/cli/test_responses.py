@@ -109,7 +109,7 @@ def test_log_probabilities_come_with_the_text(client):
     ({"input": [{"type": "item_reference", "id": "x"}]}, "input.0"),
     ({"input": [{"type": "function_call", "name": "x"}]}, "input.0"),
     ({"previous_response_id": "resp_1"}, "previous_response_id"), ({"conversation": "c"}, "conversation"),
-    ({"prompt": {"id": "pmpt_1", "version": "2", "variables": {}}}, "prompt.version"), ({"background": True}, "background"),
+    ({"prompt": {"id": "pmpt_1", "version": "2", "variables": {}}}, "prompt.id"), ({"background": True}, "background"),
     ({"truncation": "auto"}, "truncation"), ({"tools": [{"type": "web_search"}]}, "tools.0"),
     ({"tool_choice": {"type": "file_search"}}, "tool_choice"), ({"instructions": 3}, "instructions"),
     ({"max_output_tokens": 0}, "max_output_tokens"), ({"temperature": "x"}, "temperature"),
