@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "cli/ledger.h"
 #include "ledger/ledger.h"
 
 typedef struct options {
@@ -202,23 +203,34 @@ static const struct {
     const char *name;
     int (*run)(options *o, srn_err *err, int *ret_exit);
     const char *usage, *about, *examples;
+    int (*command)(int argc, char **argv); /* of a file of its own, in place of run */
 } words[] = {
     {"status", run_status, "serin ledger status [OPTIONS]",
      "What the ledger holds, how much room it takes, who writes it.",
      "  serin ledger status\n"
-     "  serin ledger status --ledger /var/lib/serin --json | jq .days_left\n"},
+     "  serin ledger status --ledger /var/lib/serin --json | jq .days_left\n",
+     NULL},
     {"verify", run_verify, "serin ledger verify [OPTIONS]",
      "Reads the whole chain and names the first record that was edited, removed, reordered or cut off.\n"
      "Ends with 1 where there is one. Reads a ledger that is being written, too.",
      "  serin ledger verify\n"
      "  serin ledger verify --checkpoint /media/safe/checkpoint.json   # also sees a cut end\n"
-     "  serin ledger verify --json | jq -r .what\n"},
+     "  serin ledger verify --json | jq -r .what\n",
+     NULL},
     {"checkpoint", run_checkpoint, "serin ledger checkpoint [OPTIONS]",
      "Prints a signed checkpoint of the chain, one line of JSON, to be kept elsewhere: with it `serin "
      "ledger\n"
      "verify` sees whether records were cut off the end, or the history was written anew.",
      "  serin ledger checkpoint > /media/safe/checkpoint.json\n"
-     "  serin ledger checkpoint | ssh elsewhere 'cat >> checkpoints.jsonl'\n"},
+     "  serin ledger checkpoint | ssh elsewhere 'cat >> checkpoints.jsonl'\n",
+     NULL},
+    {.name = "backup",
+     .about = "Copies the ledger, beside a running server, and verifies the copy.",
+     .command = srn__cmd_ledger_backup},
+    {.name = "restore", .about = "Makes a ledger from a backup.", .command = srn__cmd_ledger_restore},
+    {.name = "forget",
+     .about = "Destroys the key of a person's encrypted content.",
+     .command = srn__cmd_ledger_forget},
 };
 
 static int help(FILE *f) {
@@ -227,6 +239,15 @@ static int help(FILE *f) {
         fprintf(f, "  %-12s %.*s\n", words[i].name, (int)strcspn(words[i].about, "\n"), words[i].about);
     fprintf(f, "\n`serin ledger WORD --help` tells more, with examples.\n");
     return f == stdout ? srn_cli_flush("ledger") : 2;
+}
+
+static int run_command(size_t word, int argc, char **argv) {
+    char name[64], *was = argv[1];
+    snprintf(name, sizeof name, "ledger %s", words[word].name);
+    argv[1] = name;
+    int code = words[word].command(argc - 1, argv + 1);
+    argv[1] = was;
+    return code;
 }
 
 static int run_word(size_t word, int argc, char **argv) {
@@ -263,7 +284,8 @@ int srn__cmd_ledger(int argc, char **argv) {
     const char *word = argv[1];
     if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) return help(stdout);
     for (size_t i = 0; i < SRN_LEN(words); i++)
-        if (strcmp(word, words[i].name) == 0) return run_word(i, argc, argv);
+        if (strcmp(word, words[i].name) == 0)
+            return words[i].command ? run_command(i, argc, argv) : run_word(i, argc, argv);
     const char *nearest =
         srn_cli_nearest(word, strlen(word), &words[0].name, SRN_LEN(words), sizeof words[0]);
     fprintf(stderr, "serin ledger: there is no '%.64s'; ", word);
