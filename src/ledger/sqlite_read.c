@@ -100,6 +100,8 @@ int srn__sqlite_connect(const char *dir, bool write, sqlite3 **ret, bool *ret_ne
     if (code) return code;
     int flags = (write ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY) | SQLITE_OPEN_NOMUTEX;
     if (sqlite3_open_v2(path, &db, flags, NULL)) code = srn__sqlite_fail(err, db, "opening it");
+    if (!code && write && sqlite3_db_readonly(db, "main"))
+        code = srn_fail(err, SRN_EIO, "%s: may only be read; its owner must be able to write it", path);
     if (!code) code = set_up(db, write, err);
     if (!code) code = check_format(db, write, ret_new, err);
     if (code)

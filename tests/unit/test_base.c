@@ -107,6 +107,36 @@ static void read_file_names_what_is_missing_or_too_long(void **state) {
     assert_non_null(strstr(e.text, SRN_TEST_DIR ": is a folder"));
 }
 
+static void ulids_are_the_specifications_and_sort_by_time(void **state) {
+    (void)state;
+    static const uint8_t known[SRN_ULID_BYTES] = {0x01, 0x56, 0x3E, 0x3A, 0xB5, 0xD3, 0xD6, 0x76,
+                                                  0x4C, 0x61, 0xEF, 0xB9, 0x93, 0x02, 0xBD, 0x5B};
+    char text[SRN_ULID_CHARS + 1], next[SRN_ULID_CHARS + 1];
+    uint8_t id[SRN_ULID_BYTES];
+    srn_ulid_format(known, text);
+    assert_string_equal(text, "01ARZ3NDEKTSV4RRFFQ69G5FAV");
+    assert_true(srn_ulid_parse(SRN_STR("01arz3ndektsv4rrffq69g5fav"), id));
+    assert_memory_equal(id, known, sizeof id);
+    assert_true(srn_ulid_parse(SRN_STR("7ZZZZZZZZZZZZZZZZZZZZZZZZZ"), id));
+    for (size_t i = 0; i < sizeof id; i++) assert_int_equal(id[i], 0xFF);
+    static const char *const refused[] = {"",
+                                          "01ARZ3NDEKTSV4RRFFQ69G5FA",
+                                          "01ARZ3NDEKTSV4RRFFQ69G5FAVV",
+                                          "8ZZZZZZZZZZZZZZZZZZZZZZZZZ",
+                                          "01ARZ3NDEKTSV4RRFFQ69G5FAU",
+                                          "01ARZ3NDEKTSV4RRFFQ69G5FA-"};
+    for (size_t i = 0; i < SRN_LEN(refused); i++) assert_false(srn_ulid_parse(srn_str_of(refused[i]), id));
+    assert_false(srn_ulid_parse((srn_str){"01ARZ3NDEKTSV4RRFFQ69G5FA\0", SRN_ULID_CHARS}, id));
+    srn_ulid_new(text);
+    assert_true(srn_ulid_parse(srn_str_of(text), id));
+    uint64_t ms = 0, now_ms = srn_unix_us() / 1000;
+    for (int i = 0; i < 6; i++) ms = ms << 8 | id[i];
+    assert_true(ms <= now_ms && ms + 60000 > now_ms);
+    do srn_ulid_new(next);
+    while (memcmp(next, text, 10) == 0); /* until the clock has moved */
+    assert_true(strcmp(text, next) < 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fail_fills_the_sentence_and_returns_the_code),
@@ -114,6 +144,7 @@ int main(void) {
         cmocka_unit_test(buffer_keeps_its_cap_and_fails_sticky),
         cmocka_unit_test(arena_is_zeroed_aligned_and_capped),
         cmocka_unit_test(utf8_round_trips_every_code_point_and_refuses_the_rest),
+        cmocka_unit_test(ulids_are_the_specifications_and_sort_by_time),
         cmocka_unit_test(sha256_is_the_standards),
         cmocka_unit_test(read_file_names_what_is_missing_or_too_long),
     };

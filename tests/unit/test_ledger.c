@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 #include <pthread.h>
+#include <sqlite3.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -148,6 +149,126 @@ static void files_are_their_owners(void **state) {
     folder_done(&f);
 }
 
+static void a_file_that_may_only_be_read_is_not_opened_for_writing(void **state) {
+    (void)state;
+    if (geteuid() == 0) skip(); /* who may write everything */
+    folder f = folder_new();
+    char path[128];
+    srn_ledger *l = NULL;
+    srn_err err;
+    srn_ledger_close(ledger_open(f.path));
+    snprintf(path, sizeof path, "%s/ledger.db", f.path);
+    assert_int_equal(chmod(path, 0400), 0);
+    assert_int_equal(srn_ledger_open(&(srn_ledger_opts){.where = f.path}, &l, &err), SRN_EIO);
+    assert_non_null(strstr(err.text, "may only be read"));
+    folder_done(&f);
+}
+
+static void a_later_format_and_another_database_are_refused(void **state) {
+    (void)state;
+    static const char *const changes[] = {"PRAGMA user_version = 1000", "PRAGMA application_id = 7"};
+    static const char *const says[] = {"newer Serin", "not a ledger"};
+    for (size_t i = 0; i < SRN_LEN(changes); i++) {
+        folder f = folder_new();
+        char path[128];
+        srn_ledger *l = NULL;
+        srn_reader *r = NULL;
+        srn_err err;
+        sqlite3 *db;
+        srn_ledger_close(ledger_open(f.path));
+        snprintf(path, sizeof path, "%s/ledger.db", f.path);
+        assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+        assert_int_equal(sqlite3_exec(db, changes[i], NULL, NULL, NULL), SQLITE_OK);
+        sqlite3_close(db);
+        assert_int_equal(srn_ledger_open(&(srn_ledger_opts){.where = f.path}, &l, &err), SRN_EFORMAT);
+        assert_non_null(strstr(err.text, says[i]));
+        assert_int_equal(srn_reader_open(f.path, NULL, &r, &err), SRN_EFORMAT);
+        assert_non_null(strstr(err.text, says[i]));
+        folder_done(&f);
+    }
+}
+
+/* ---- bodies ---- */
+
+static void a_body_that_is_no_record_is_refused_by_its_field(void **state) {
+    (void)state;
+    static const struct {
+        srn_record_kind kind;
+        const char *body, *field;
+    } rows[] = {
+        {SRN_RECORD_CALL, "[]", "object"},
+        {SRN_RECORD_CALL, "{\"v\":1,\"v\":1}", "duplicate"},
+        {SRN_RECORD_CALL, "{\"v\":2}", "v must be 1"},
+        {SRN_RECORD_CALL, "{\"v\":1}", "id is missing"},
+        {SRN_RECORD_CALL, "{\"v\":1,\"id\":\"nonsense\"}", "id must be"},
+        {SRN_RECORD_CALL, "{\"v\":1,\"id\":\"01KA0000000000000000000001\"}", "begun_us"},
+        {SRN_RECORD_CALL, "{\"v\":1,\"id\":\"01KA0000000000000000000001\",\"begun_us\":1}", "status"},
+        {SRN_RECORD_CALL, "{\"v\":1,\"id\":\"01KA0000000000000000000001\",\"begun_us\":1,\"status\":1000}",
+         "status is out of range"},
+        {SRN_RECORD_INTENT,
+         "{\"v\":1,\"id\":\"01KA0000000000000000000001\",\"begun_us\":1,\"tokens\":{\"input\":-1}}",
+         "tokens.input is out of range"},
+        {SRN_RECORD_INTENT,
+         "{\"v\":1,\"id\":\"01KA0000000000000000000001\",\"begun_us\":1,\"prompt\":{\"name\":\"a\"}}",
+         "prompt.version"},
+        {SRN_RECORD_INTENT, "{\"v\":1,\"id\":\"01KA0000000000000000000001\",\"begun_us\":1,\"model\":5}",
+         "model must be a text"},
+        {SRN_RECORD_EVENT, "{\"v\":1,\"at_us\":1,\"by\":\"x\"}", "event is missing"},
+        {SRN_RECORD_FEEDBACK,
+         "{\"v\":1,\"id\":\"01KA0000000000000000000001\",\"at_us\":1,\"by\":\"x\",\"score\":\"5\"}",
+         "score must be a number"},
+        {SRN_RECORD_CHECKPOINT, "{\"v\":1,\"epoch\":1}", "seq"},
+        {(srn_record_kind)9, "{\"v\":1}", "no kind 9"},
+    };
+    for (size_t i = 0; i < SRN_LEN(rows); i++) {
+        srn_record *r = NULL;
+        srn_err err = {0};
+        assert_int_equal(srn_record_decode(rows[i].kind, srn_str_of(rows[i].body), &r, &err), SRN_EFORMAT);
+        if (!strstr(err.text, rows[i].field)) fail_msg("%s: %s", rows[i].body, err.text);
+    }
+}
+
+static void a_body_gives_the_fields_that_are_searched(void **state) {
+    (void)state;
+    static const char body[] =
+        "{\"v\":1,\"id\":\"01ka0000000000000000000001\",\"begun_us\":17,\"status\":503,\"model\":\"m\","
+        "\"streamed\":true,\"prompt\":{\"name\":\"p\",\"version\":3,\"hash\":\"h\"},\"tokens\":null,"
+        "\"us\":{\"queue\":1,\"ttft\":2,\"itl\":3,\"itl_max\":4,\"total\":5},\"more\":[{}]}";
+    srn_record *r = NULL;
+    srn_err err = {0};
+    assert_int_equal(srn_record_decode(SRN_RECORD_CALL, srn_str_of(body), &r, &err), SRN_OK);
+    const srn_call_row *c = srn_record_call(r);
+    assert_int_equal(c->begun_us, 17);
+    assert_int_equal(c->status, 503);
+    assert_true(c->streamed);
+    assert_string_equal(c->model, "m");
+    assert_string_equal(c->prompt, "p");
+    assert_int_equal(c->version, 3);
+    assert_string_equal(c->prompt_hash, "h");
+    assert_string_equal(c->tenant, "");
+    assert_int_equal(c->n_input, 0);
+    assert_int_equal(
+        c->queue_us * 10000 + c->ttft_us * 1000 + c->itl_us * 100 + c->itl_max_us * 10 + c->total_us, 12345);
+    srn_record_free(r);
+}
+
+static void an_entry_that_is_no_records_is_refused(void **state) {
+    (void)state;
+    folder f = folder_new();
+    srn_ledger *l = ledger_open(f.path);
+    char buf[1024];
+    srn_err err;
+    srn_ledger_doc d = {"prompt", "a", 0, SRN_STR("{}")};
+    srn_entry doc = {.kind = SRN_RECORD_EVENT, .body = event_body(buf, sizeof buf, "x"), .doc = &d};
+    assert_int_equal(srn_ledger_append(l, &doc, &err), SRN_EFORMAT);
+    srn_entry content = {.kind = SRN_RECORD_EVENT, .body = doc.body, .content = SRN_STR("x")};
+    assert_int_equal(srn_ledger_append(l, &content, &err), SRN_EFORMAT);
+    assert_int_equal(srn_ledger_event(l, "config", "test", SRN_STR("[1]"), &err), SRN_EFORMAT);
+    assert_int_equal(srn_ledger_event(l, "config", "test", SRN_STR("{\"id\":5}"), &err), SRN_OK);
+    srn_ledger_close(l);
+    folder_done(&f);
+}
+
 /* ---- what was open ---- */
 
 static void an_intent_without_its_call_is_closed_as_interrupted(void **state) {
@@ -255,6 +376,11 @@ int main(void) {
         cmocka_unit_test(a_document_is_there_once_and_its_event_with_it),
         cmocka_unit_test(one_process_writes_a_folder_and_the_next_is_told_which),
         cmocka_unit_test(files_are_their_owners),
+        cmocka_unit_test(a_file_that_may_only_be_read_is_not_opened_for_writing),
+        cmocka_unit_test(a_later_format_and_another_database_are_refused),
+        cmocka_unit_test(a_body_that_is_no_record_is_refused_by_its_field),
+        cmocka_unit_test(a_body_gives_the_fields_that_are_searched),
+        cmocka_unit_test(an_entry_that_is_no_records_is_refused),
         cmocka_unit_test(an_intent_without_its_call_is_closed_as_interrupted),
         cmocka_unit_test(threads_share_commits),
         cmocka_unit_test(what_is_buffered_is_written_at_the_close),
