@@ -122,32 +122,35 @@ static void add_hints(srn__sql *q, const srn_filter *f) {
     if (tenant) srn_buf_addz(&q->text, " AND tenant <> ''");
 }
 
-static void begin_page(srn__sql *q, const srn_filter *f) {
+/* plus: "+" where the index of begun_us is not to be chosen, else "". */
+static void begin_page(srn__sql *q, const srn_filter *f, const char *plus) {
     srn__sql_init(q);
     srn_buf_addf(&q->text,
                  "SELECT x.*, r.t_us, r.body, CASE WHEN r.content_sha IS NULL THEN 0 ELSE 1 END FROM"
                  " (SELECT %s, seq FROM calls WHERE 1 = 1",
                  srn__call_columns);
     if (f && f->since_us) {
-        srn_buf_addz(&q->text, " AND begun_us >= ");
+        srn_buf_addf(&q->text, " AND %sbegun_us >= ", plus);
         srn__sql_number(q, (int64_t)f->since_us);
     }
     if (f && f->until_us < INT64_MAX) {
-        srn_buf_addz(&q->text, " AND begun_us < ");
+        srn_buf_addf(&q->text, " AND %sbegun_us < ", plus);
         srn__sql_number(q, (int64_t)f->until_us);
     }
     srn__sql_filter(q, f);
     add_hints(q, f);
 }
 
-static int end_page(srn__db *db, srn__sql *q, bool newest_first, uint32_t limit, srn_call_fn *fn, void *ctx,
+static const char newest[] = "begun_us DESC, seq DESC", newest_of_few[] = "+begun_us DESC, seq DESC",
+                  oldest[] = "seq";
+
+static int end_page(srn__db *db, srn__sql *q, const char *order, uint32_t limit, srn_call_fn *fn, void *ctx,
                     srn_err *err) {
     page p = {fn, ctx};
-    srn_buf_addz(&q->text,
-                 newest_first ? " ORDER BY begun_us DESC, seq DESC LIMIT " : " ORDER BY seq LIMIT ");
+    srn_buf_addf(&q->text, " ORDER BY %s LIMIT ", order);
     srn__sql_number(q, limit);
     srn_buf_addf(&q->text, ") x JOIN records r ON r.seq = x.seq ORDER BY %s",
-                 newest_first ? "x.begun_us DESC, x.seq DESC" : "x.seq");
+                 order == oldest ? "x.seq" : "x.begun_us DESC, x.seq DESC");
     int code = srn__sql_check(q, err);
     if (!code) code = db->ask(db, q, give, &p, err);
     srn__sql_done(q);
@@ -158,9 +161,16 @@ int srn__ask_calls(srn__db *db, const srn_filter *f, const uint8_t *before, uint
                    void *ctx, srn_err *err) {
     srn__sql q;
     place at = {0};
+    uint64_t mark = 0;
+    bool may = true;
     int code = before ? find_place(db, before, &at, err) : SRN_OK;
+    if (!code) code = srn__rollup_may_match(db, f, &mark, &may, err);
     if (code) return code;
-    begin_page(&q, f);
+    begin_page(&q, f, may ? "" : "+");
+    if (!may) {
+        srn_buf_addz(&q.text, " AND seq > ");
+        srn__sql_number(&q, (int64_t)mark);
+    }
     if (before) {
         srn_buf_addz(&q.text, " AND begun_us <= ");
         srn__sql_number(&q, (int64_t)at.begun_us);
@@ -170,7 +180,7 @@ int srn__ask_calls(srn__db *db, const srn_filter *f, const uint8_t *before, uint
         srn__sql_number(&q, (int64_t)at.seq);
         srn_buf_addc(&q.text, ')');
     }
-    return end_page(db, &q, true, limit, fn, ctx, err);
+    return end_page(db, &q, may ? newest : newest_of_few, limit, fn, ctx, err);
 }
 
 int srn_reader_calls(srn_reader *r, const srn_filter *f, const uint8_t *before, uint32_t limit,
@@ -181,10 +191,10 @@ int srn_reader_calls(srn_reader *r, const srn_filter *f, const uint8_t *before, 
 int srn_reader_calls_after(srn_reader *r, const srn_filter *f, uint64_t seq, uint32_t limit, srn_call_fn *fn,
                            void *ctx, srn_err *err) {
     srn__sql q;
-    begin_page(&q, f);
+    begin_page(&q, f, "+");
     srn_buf_addz(&q.text, " AND seq > ");
     srn__sql_number(&q, (int64_t)seq);
-    return end_page(srn__reader_db(r), &q, false, limit, fn, ctx, err);
+    return end_page(srn__reader_db(r), &q, oldest, limit, fn, ctx, err);
 }
 
 int srn_reader_end(srn_reader *r, uint64_t *ret_seq, srn_err *err) {

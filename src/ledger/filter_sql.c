@@ -124,6 +124,16 @@ static void add_term(srn__sql *q, const srn__term *t) {
     srn_buf_addc(&q->text, ')');
 }
 
+bool srn__sql_filter_rolled(srn__sql *q, const srn_filter *f) {
+    bool any = false;
+    for (uint32_t i = 0; f && i < f->n_terms; i++) {
+        if (!f->terms[i].field->rolled) continue;
+        add_term(q, &f->terms[i]);
+        any = true;
+    }
+    return any;
+}
+
 void srn__sql_filter(srn__sql *q, const srn_filter *f) {
     for (uint32_t i = 0; f && i < f->n_terms; i++) add_term(q, &f->terms[i]);
 }

@@ -85,6 +85,8 @@ void srn__sql_text(srn__sql *q, srn_str v); /* not copied */
 void srn__sql_bytes(srn__sql *q, srn_str v);
 /* Appends " AND (...)" for each term but those of time. f may be NULL. */
 void srn__sql_filter(srn__sql *q, const srn_filter *f);
+/* Only the terms of columns that roll-ups hold; false: there are none. */
+bool srn__sql_filter_rolled(srn__sql *q, const srn_filter *f);
 /* SRN_ENOMEM or SRN_ELIMIT where it did not become whole. */
 int srn__sql_check(const srn__sql *q, srn_err *err);
 
@@ -180,6 +182,9 @@ extern const char srn__rollup_schema[];
 /* Adds calls that came since the last time, at most `limit`, in the caller's transaction; *ret_n is how many
  * these were. */
 int srn__rollup_advance(srn__db *db, uint32_t limit, uint32_t *ret_n, srn_err *err);
+/* Whether the calls up to *ret_mark may match what the filter asks of columns that roll-ups hold; when not,
+ * no table needs to be read to know. */
+int srn__rollup_may_match(srn__db *db, const srn_filter *f, uint64_t *ret_mark, bool *ret, srn_err *err);
 /* The seq up to which they are whole. */
 int srn__rollup_mark(srn__db *db, uint64_t *ret, srn_err *err);
 /* Makes those that hold calls begun before us anew from the calls that are still there. */

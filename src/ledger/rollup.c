@@ -179,6 +179,26 @@ int srn__rollup_mark(srn__db *db, uint64_t *ret, srn_err *err) {
     return code;
 }
 
+int srn__rollup_may_match(srn__db *db, const srn_filter *f, uint64_t *ret_mark, bool *ret, srn_err *err) {
+    int64_t id = 0;
+    uint64_t mark = 0;
+    srn__sql q;
+    int code = srn__rollup_mark(db, &mark, err); /* first: what is up to it has its row already */
+    if (code) return code;
+    srn__sql_init(&q);
+    srn_buf_addz(&q.text, "SELECT id FROM rollup_dims WHERE 1 = 1");
+    if (!srn__sql_filter_rolled(&q, f)) {
+        srn__sql_done(&q);
+        *ret = true;
+        return SRN_OK;
+    }
+    srn_buf_addz(&q.text, " LIMIT 1");
+    code = ask(db, &q, take_number, &id, err);
+    *ret_mark = mark;
+    *ret = id != 0;
+    return code;
+}
+
 int srn__rollup_advance(srn__db *db, uint32_t limit, uint32_t *ret_n, srn_err *err) {
     roller r = {.db = db, .err = err};
     uint64_t mark = 0;
