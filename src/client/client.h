@@ -36,4 +36,19 @@ int srn_download_file(const srn_download_opts *o, srn_download *ret, srn_err *er
 int srn_http_get(const char *url, const char *bearer, size_t max_bytes, const volatile int *cancel,
                  char **ret, size_t *ret_len, srn_err *err);
 
+/* One request with a small answer, for commands that talk to a server. */
+typedef struct srn_request_to {
+    const char *base;    /* "http://HOST:PORT", "https://...", "unix:PATH"; a "/v1" at its end is left off */
+    const char *path;    /* "/v1/ps?x=y", encoded */
+    const char *bearer;  /* or NULL */
+    srn_str body;        /* JSON, to be POSTed; ptr NULL: GET */
+    size_t max_bytes;    /* of the answer; 0: 64 MiB */
+    uint32_t timeout_ms; /* 0: a minute */
+    bool insecure;       /* a server of this machine: its certificate is not checked, no proxy is used */
+    const volatile int *cancel; /* may be NULL */
+} srn_request_to;
+/* The answer's status and its body, malloc'd and NUL-terminated. SRN_EIO: no server, or it broke off;
+ * SRN_ETIMEOUT, SRN_ELIMIT, SRN_EINVAL (address), SRN_ECANCELLED. */
+int srn_http_request(const srn_request_to *r, int *ret_status, char **ret, size_t *ret_len, srn_err *err);
+
 #endif

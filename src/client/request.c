@@ -1,0 +1,112 @@
+/* Small requests over libcurl: a body there, a body back, whatever its status. For commands that talk to a
+ * server, and for webhooks. One thread. Refuses answers that are longer than allowed, redirects, and
+ * addresses that are neither http, https nor a unix socket.
+ */
+#include <curl/curl.h>
+#include <stdlib.h>
+
+#include "client/client.h"
+
+enum { MAX_PATH = 2048 };
+
+typedef struct answer {
+    srn_buf body;
+    const volatile int *cancel;
+} answer;
+
+static size_t on_body(char *p, size_t one, size_t n, void *ctx) {
+    answer *a = ctx;
+    return srn_buf_add(&a->body, p, one * n) ? one * n : 0;
+}
+
+static int on_progress(void *ctx, curl_off_t total, curl_off_t now, curl_off_t up_total, curl_off_t up) {
+    (void)total, (void)now, (void)up_total, (void)up;
+    const answer *a = ctx;
+    return a->cancel && *a->cancel;
+}
+
+/* "unix:PATH" is a socket and any host; else the base and the path behind it. */
+static int set_address(CURL *c, const srn_request_to *r, srn_err *err) {
+    char url[MAX_PATH];
+    bool is_socket = strncmp(r->base, "unix:", 5) == 0;
+    bool known = is_socket || strncmp(r->base, "http://", 7) == 0 || strncmp(r->base, "https://", 8) == 0;
+    if (!known)
+        return srn_fail(err, SRN_EINVAL,
+                        "'%.200s' is no address of a server: http://HOST:PORT, https://... or "
+                        "unix:PATH",
+                        r->base);
+    size_t n = strlen(r->base);
+    while (n && r->base[n - 1] == '/') n--;
+    if (n > 3 && memcmp(r->base + n - 3, "/v1", 3) == 0) n -= 3;
+    int len = is_socket ? snprintf(url, sizeof url, "http://localhost%s", r->path)
+                        : snprintf(url, sizeof url, "%.*s%s", (int)n, r->base, r->path);
+    if (len < 0 || (size_t)len >= sizeof url)
+        return srn_fail(err, SRN_EINVAL, "the address is longer than %d bytes", MAX_PATH);
+    if (is_socket) curl_easy_setopt(c, CURLOPT_UNIX_SOCKET_PATH, r->base + 5);
+    curl_easy_setopt(c, CURLOPT_URL, url);
+    return SRN_OK;
+}
+
+static struct curl_slist *set_headers(CURL *c, const srn_request_to *r) {
+    struct curl_slist *list = curl_slist_append(NULL, "Accept: application/json");
+    char text[4096];
+    if (r->bearer) {
+        snprintf(text, sizeof text, "Authorization: Bearer %s", r->bearer);
+        list = curl_slist_append(list, text);
+    }
+    if (r->body.ptr) list = curl_slist_append(list, "Content-Type: application/json");
+    curl_easy_setopt(c, CURLOPT_HTTPHEADER, list);
+    return list;
+}
+
+static void set_rest(CURL *c, const srn_request_to *r, answer *a) {
+    curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(c, CURLOPT_PROXY, r->insecure ? "" : NULL); /* this machine's own server: never */
+    curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, 10000L);
+    curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, (long)(r->timeout_ms ? r->timeout_ms : 60000));
+    curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body);
+    curl_easy_setopt(c, CURLOPT_WRITEDATA, a);
+    curl_easy_setopt(c, CURLOPT_NOPROGRESS, 0L);
+    curl_easy_setopt(c, CURLOPT_XFERINFOFUNCTION, on_progress);
+    curl_easy_setopt(c, CURLOPT_XFERINFODATA, a);
+    if (r->insecure) {
+        curl_easy_setopt(c, CURLOPT_SSL_VERIFYPEER, 0L);
+        curl_easy_setopt(c, CURLOPT_SSL_VERIFYHOST, 0L);
+    }
+    if (!r->body.ptr) return;
+    curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->body.len);
+    curl_easy_setopt(c, CURLOPT_POSTFIELDS, r->body.ptr);
+}
+
+int srn_http_request(const srn_request_to *r, int *ret_status, char **ret, size_t *ret_len, srn_err *err) {
+    answer a = {.cancel = r->cancel};
+    char why[CURL_ERROR_SIZE] = "";
+    long status = 0;
+    CURL *c = curl_easy_init();
+    if (!c) return srn_fail_nomem(err, 0);
+    srn_buf_init(&a.body, r->max_bytes ? r->max_bytes : (size_t)64 << 20);
+    srn_buf_add(&a.body, "", 0);
+    int code = set_address(c, r, err);
+    struct curl_slist *headers = set_headers(c, r);
+    curl_easy_setopt(c, CURLOPT_ERRORBUFFER, why);
+    set_rest(c, r, &a);
+    CURLcode got = code ? CURLE_OK : curl_easy_perform(c);
+    curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_cleanup(c);
+    curl_slist_free_all(headers);
+    if (!code && r->cancel && *r->cancel)
+        code = srn_fail(err, SRN_ECANCELLED, "cancelled");
+    else if (!code && a.body.failed)
+        code = srn_fail(err, SRN_ELIMIT, "%s%s: the answer is too long", r->base, r->path);
+    else if (!code && got != CURLE_OK)
+        code = srn_fail(err, got == CURLE_OPERATION_TIMEDOUT ? SRN_ETIMEOUT : SRN_EIO, "%s: %s", r->base,
+                        why[0] ? why : curl_easy_strerror(got));
+    if (code) {
+        srn_buf_done(&a.body);
+        return code;
+    }
+    *ret_status = (int)status;
+    *ret = a.body.data ? a.body.data : srn_strndup("", 0);
+    *ret_len = a.body.len;
+    return SRN_OK;
+}
