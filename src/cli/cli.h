@@ -26,6 +26,9 @@ int srn__cmd_serve(int argc, char **argv);
 int srn__cmd_replay(int argc, char **argv);
 int srn__cmd_synth(int argc, char **argv);
 int srn__cmd_calls(int argc, char **argv);
+int srn__cmd_ps(int argc, char **argv);
+int srn__cmd_cancel(int argc, char **argv);
+int srn__cmd_drain(int argc, char **argv);
 int srn__cmd_prompts(int argc, char **argv);
 int srn__cmd_ledger(int argc, char **argv);
 

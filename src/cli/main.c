@@ -9,6 +9,9 @@ static int cmd_help(int argc, char **argv);
 static const srn_command commands[] = {
     {"run", srn__cmd_run, "answer a prompt, or chat, with a model"},
     {"serve", srn__cmd_serve, "serve models over HTTP, as OpenAI and Anthropic do"},
+    {"ps", srn__cmd_ps, "what a server is answering now"},
+    {"cancel", srn__cmd_cancel, "end a call that runs"},
+    {"drain", srn__cmd_drain, "take a server out of service, and back"},
     {"calls", srn__cmd_calls, "what the ledger has of the calls that were answered"},
     {"info", srn__cmd_info, "what a model file holds, its weights id, the memory it needs"},
     {"tokenize", srn__cmd_tokenize, "text to token ids"},

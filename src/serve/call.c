@@ -170,6 +170,23 @@ void srn__call_finish(srn__call *c) {
     if (ops) ops->free(c->source);
 }
 
+void srn__call_live(srn__call *c, srn__live *l) {
+    pthread_mutex_lock(&c->lock);
+    l->next = c->live;
+    c->live = l;
+    pthread_mutex_unlock(&c->lock);
+}
+
+void srn__call_live_end(srn__call *c, srn__live *l) {
+    pthread_mutex_lock(&c->lock);
+    for (srn__live **at = &c->live; *at; at = &(*at)->next)
+        if (*at == l) {
+            *at = l->next;
+            break;
+        }
+    pthread_mutex_unlock(&c->lock);
+}
+
 /* ---- the request ---- */
 
 srn_server *srn__call_server(const srn__call *c) {
@@ -269,7 +286,7 @@ static void publish(srn__call *c, const reply *r) {
         c->ops = r->ops;
         c->source = r->source;
         c->streamed = r->streamed;
-        bool end = c->gone || atomic_load(&c->http->mode) >= SRN__MODE_END;
+        bool end = c->gone || c->cancelled || atomic_load(&c->http->mode) >= SRN__MODE_END;
         if (r->ops && end) r->ops->cancel(r->source);
         c->replied = true;
     }

@@ -52,8 +52,16 @@ static bool collect_pairs(srn__call *c, enum MHD_ValueKind kind, srn__pair **ret
 
 /* Whether a row's path is this one; *ret_id is the part that stood for "{id}". */
 static bool path_matches(const char *pattern, const char *path, const char **ret_id) {
+    const char *hole = strstr(pattern, "{id}");
     size_t n = strlen(pattern);
     *ret_id = NULL;
+    if (hole && hole[4]) { /* one part of the path, and more behind it */
+        size_t before = (size_t)(hole - pattern), after = n - before - 4, len = strlen(path);
+        if (len <= before + after || strncmp(pattern, path, before) != 0) return false;
+        if (strcmp(path + len - after, hole + 4) != 0) return false;
+        *ret_id = path + before;
+        return memchr(path + before, '/', len - before - after) == NULL;
+    }
     if (n < 4 || strcmp(pattern + n - 4, "{id}") != 0) return strcmp(pattern, path) == 0;
     if (strncmp(pattern, path, n - 4) != 0 || !path[n - 4]) return false;
     *ret_id = path + n - 4;
@@ -84,6 +92,8 @@ static void find_route(srn__call *c) {
     srn_buf_done(&allow);
     c->route = best;
     c->path_id = best_id;
+    if (best_id && strstr(best->path, "{id}/"))
+        c->path_id = srn_arena_strndup(&c->arena, best_id, strcspn(best_id, "/"));
     if (best) c->dialect = best->dialect;
 }
 
@@ -154,9 +164,13 @@ static bool check_route(srn__call *c) {
 static bool check_ready(srn__call *c) {
     const char *why = srn__http_unready(c->http);
     if (!why || (c->route->flags & SRN__ROUTE_OPEN)) return true;
-    if (strcmp(why, "draining") == 0) c->close_after = true;
+    bool stays = atomic_load(&c->http->mode) == SRN__MODE_RUN; /* drained by an operator */
+    if (stays && !(c->route->flags & SRN__ROUTE_MODEL)) return true;
+    if (!stays && strcmp(why, "draining") == 0) c->close_after = true;
     srn__call_fail(c, 503, NULL, NULL, why, "the server is %s",
-                   c->close_after ? "shutting down" : "loading its models");
+                   stays            ? "draining: it takes no new work now"
+                   : c->close_after ? "shutting down"
+                                    : "loading its models");
     return false;
 }
 
@@ -365,6 +379,28 @@ static enum MHD_Result take_body(srn__call *c, const char *data, size_t n) {
     return MHD_YES;
 }
 
+/* The core's list of exchanges with work for a model. */
+static void list_live(srn__call *c) {
+    srn__http *h = c->http;
+    if (!(c->route->flags & SRN__ROUTE_MODEL)) return;
+    pthread_mutex_lock(&h->lock);
+    c->live_prev = h->live_last;
+    *(h->live_last ? &h->live_last->live_next : &h->live_first) = c;
+    h->live_last = c;
+    c->listed = true;
+    pthread_mutex_unlock(&h->lock);
+}
+
+static void unlist_live(srn__call *c) {
+    srn__http *h = c->http;
+    if (!c->listed) return;
+    pthread_mutex_lock(&h->lock);
+    *(c->live_prev ? &c->live_prev->live_next : &h->live_first) = c->live_next;
+    *(c->live_next ? &c->live_next->live_prev : &h->live_last) = c->live_prev;
+    c->listed = false;
+    pthread_mutex_unlock(&h->lock);
+}
+
 static enum MHD_Result body_complete(srn__call *c) {
     srn__listener_arm(c->http, c->conn, 0);
     if (c->replied) return send_reply(c);
@@ -373,6 +409,7 @@ static enum MHD_Result body_complete(srn__call *c) {
         return send_reply(c);
     }
     if (c->conn->gone || atomic_load(&c->http->mode) == SRN__MODE_KILL) return MHD_NO;
+    list_live(c);
     if (!srn__workers_push(c->http->workers, c)) {
         srn__call_fail(c, 503, NULL, NULL, "overloaded", "too many requests wait already");
         return send_reply(c);
@@ -438,6 +475,7 @@ void srn__exchange_completed(void *cls, struct MHD_Connection *con, void **call,
     if (!c) return;
     *call = NULL;
     srn__conn *conn = c->conn;
+    unlist_live(c);
     srn__call_finish(c);
     static const srn__call_facts unknown; /* a handler that has not replied may still be writing them */
     bool sent = c->stage == SRN__STAGE_REPLY, known = srn__call_replied(c);

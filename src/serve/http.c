@@ -62,6 +62,7 @@ int srn__http_new(const srn__http_opts *o, srn__http **ret, srn_err *err) {
     atomic_init(&h->mode, SRN__MODE_LOADING);
     atomic_init(&h->burst, false);
     atomic_init(&h->hurry, false);
+    atomic_init(&h->drain, false);
     atomic_init(&h->n_conns, 0);
     atomic_init(&h->new_keyring, NULL);
     atomic_init(&h->new_cert, NULL);
@@ -101,7 +102,33 @@ uint32_t srn__http_connections(const srn__http *h) {
 
 const char *srn__http_unready(const srn__http *h) {
     int mode = atomic_load(&h->mode);
-    return mode == SRN__MODE_LOADING ? "loading" : mode == SRN__MODE_RUN ? NULL : "draining";
+    if (mode == SRN__MODE_LOADING) return "loading";
+    return mode == SRN__MODE_RUN && !atomic_load(&h->drain) ? NULL : "draining";
+}
+
+void srn__http_drain(srn__http *h, bool on) {
+    if (atomic_exchange(&h->drain, on) != on) srn__http_log_event(h, on ? "draining" : "in service", NULL);
+}
+
+void srn__http_each_live(srn__http *h, void (*fn)(void *ctx, srn__call *c), void *ctx) {
+    pthread_mutex_lock(&h->lock);
+    for (srn__call *c = h->live_first; c; c = c->live_next) fn(ctx, c);
+    pthread_mutex_unlock(&h->lock);
+}
+
+bool srn__http_cancel(srn__http *h, const char *id) {
+    pthread_mutex_lock(&h->lock);
+    srn__call *c = h->live_first;
+    while (c && strcmp(c->id, id) != 0) c = c->live_next;
+    if (c) srn__call_hold(c);
+    pthread_mutex_unlock(&h->lock);
+    if (!c) return false;
+    pthread_mutex_lock(&c->lock);
+    c->cancelled = true;
+    if (c->ops) c->ops->cancel(c->source);
+    pthread_mutex_unlock(&c->lock);
+    srn__call_drop(c);
+    return true;
 }
 
 int srn__http_reload(srn__http *h, srn_err *err) {

@@ -58,6 +58,14 @@ const char *srn__http_address(const srn__http *h);
 uint32_t srn__http_connections(const srn__http *h); /* open now; any thread */
 /* Around many wakes at once, one thread: the listener is woken at their end. */
 void srn__http_burst(srn__http *h, bool begins);
+/* Takes no new work, or takes it again; what is no work for a model is still answered. Any thread. */
+void srn__http_drain(srn__http *h, bool on);
+/* Calls fn for each exchange with work for a model, in the order of coming, under the core's lock. Any thread
+ * but one that is inside fn. */
+void srn__http_each_live(srn__http *h, void (*fn)(void *ctx, srn__call *c), void *ctx);
+/* Ends such an exchange as if its client had left, but the client gets what there is and an error. false:
+ * there is none of that id. Any thread. */
+bool srn__http_cancel(srn__http *h, const char *id);
 /* Why no requests are taken now ("loading", "draining"), or NULL. Any thread. */
 const char *srn__http_unready(const srn__http *h);
 /* Reads keys and certificate again; on failure the old ones stay, and an event is logged. Any thread. */
@@ -187,8 +195,9 @@ struct srn__call {
     uint64_t begun_us;
 
     /* The reply, written by the handler's thread, then handed over by `replied`. */
-    pthread_mutex_t lock; /* guards the flags below, wait, refusal and calls of ops->cancel */
-    bool replied, gone, ended;
+    pthread_mutex_t lock; /* guards the flags below, live, wait, refusal and calls of ops->cancel */
+    bool replied, gone, ended, cancelled;
+    srn__live *live;        /* a list */
     bool withheld, refused; /* the reply has to wait; the refusal takes its place */
     srn_err refusal;
     srn__wait wait;
@@ -213,8 +222,10 @@ struct srn__call {
     srn_buf out;                /* pulled and not yet sent: [out_at, out.len) */
     size_t out_at;
 
-    atomic_bool woken;       /* on the ready list */
-    srn__call *next_ready;   /* the ready list, newest first */
+    atomic_bool woken;                /* on the ready list */
+    srn__call *next_ready;            /* the ready list, newest first */
+    srn__call *live_next, *live_prev; /* the core's list of work, under its lock */
+    bool listed;
     srn__call *next_waiting; /* the workers' queue */
 };
 
@@ -288,7 +299,7 @@ struct srn__http {
     _Atomic(srn__call *) ready; /* woken calls, pushed by any thread, taken whole by the listener */
     atomic_int mode;
     atomic_bool burst; /* wakes come in quick succession: their end wakes the listener */
-    atomic_bool hurry;
+    atomic_bool hurry, drain;
     atomic_uint n_conns;
     bool stopped;
 
@@ -306,9 +317,10 @@ struct srn__http {
     srn__linger lingers[SRN__LINGERS];
     srn__mode seen; /* the mode that was acted upon */
 
-    pthread_mutex_t lock; /* guards n_calls */
-    pthread_cond_t idle;  /* n_calls fell to 0, or hurry */
-    uint32_t n_calls;     /* exchanges that have not ended */
+    pthread_mutex_t lock; /* guards n_calls and the list of work */
+    srn__call *live_first, *live_last;
+    pthread_cond_t idle; /* n_calls fell to 0, or hurry */
+    uint32_t n_calls;    /* exchanges that have not ended */
 };
 
 /* listener.c */

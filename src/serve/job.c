@@ -263,6 +263,7 @@ static void add_facts(srn__job *j) {
 void srn__job_free(srn__job *j) {
     if (!j) return;
     bool submitted = j->n && j->choices[0].request;
+    if (submitted) srn__call_live_end(j->call, &j->live);
     if (submitted && j->records && !j->recorded) srn__job_record(j, false);
     if (submitted) add_facts(j);
     for (uint32_t i = 0; i < j->n; i++) {
@@ -285,6 +286,19 @@ void srn__job_free(srn__job *j) {
 }
 
 /* ---- starting ---- */
+
+static void live_status(void *ctx, srn__live_status *add) {
+    const srn__job *j = ctx;
+    snprintf(add->model, sizeof add->model, "%s", j->model->name);
+    for (uint32_t i = 0; i < j->n; i++) {
+        srn_request_status s;
+        srn_request_read(j->requests[i], 0, NULL, 0, NULL, NULL, 0, &s);
+        add->n_queued += s.state == SRN_REQUEST_QUEUED;
+        add->n_running += s.state == SRN_REQUEST_PREFILL || s.state == SRN_REQUEST_DECODE;
+        if (i == 0) add->n_input += s.n_prompt;
+        add->n_output += s.n_output;
+    }
+}
 
 static void wake(void *ctx) {
     srn__call_wake(ctx);
@@ -365,6 +379,8 @@ int srn__job_start(srn__call *c, const srn__job_spec *spec, srn__job **ret, cons
         *ret_param = param;
         return code;
     }
+    j->live = (srn__live){.status = live_status, .ctx = j};
+    srn__call_live(c, &j->live);
     *ret = j;
     return SRN_OK;
 }

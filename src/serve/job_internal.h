@@ -29,6 +29,7 @@ typedef struct srn__job_queued {
 
 struct srn__job {
     srn__call *call;
+    srn__live live; /* once it is submitted */
     srn__served *model;
     srn_tokens prompt;
     srn__job_choice *choices;

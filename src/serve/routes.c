@@ -27,7 +27,13 @@ const srn__route srn__routes[] = {
     {"POST", "/v1/responses", srn__handle_responses, SRN__ROUTE_MODEL | SRN__ROUTE_RECORD, SRN__OPENAI},
     {"POST", "/v1/messages", srn__handle_messages, SRN__ROUTE_MODEL | SRN__ROUTE_RECORD, SRN__ANTHROPIC},
     {"POST", "/v1/messages/count_tokens", srn__handle_count_tokens, SRN__ROUTE_MODEL, SRN__ANTHROPIC},
+    {"GET", "/v1/calls", srn__handle_calls, SRN__ROUTE_ADMIN, SRN__OPENAI},
+    {"GET", "/v1/calls/stats", srn__handle_calls_stats, SRN__ROUTE_ADMIN, SRN__OPENAI},
+    {"GET", "/v1/calls/export", srn__handle_calls_export, SRN__ROUTE_ADMIN, SRN__OPENAI},
     {"GET", "/v1/calls/{id}", srn__handle_call, 0, SRN__OPENAI},
+    {"POST", "/v1/calls/{id}/cancel", srn__handle_cancel, SRN__ROUTE_ADMIN, SRN__OPENAI},
+    {"GET", "/v1/ps", srn__handle_ps, SRN__ROUTE_ADMIN, SRN__OPENAI},
+    {"POST", "/v1/drain", srn__handle_drain, SRN__ROUTE_ADMIN, SRN__OPENAI},
     {"POST", "/v1/feedback", srn__handle_feedback, 0, SRN__OPENAI},
 };
 const size_t srn__n_routes = SRN_LEN(srn__routes);

@@ -18,6 +18,14 @@ void srn__handle_prompts_list(srn__call *c);
 void srn__handle_prompts_get(srn__call *c);
 void srn__handle_prompts_push(srn__call *c);
 void srn__handle_prompts_label(srn__call *c);
+/* ledger_api.c */
+void srn__handle_calls(srn__call *c);
+void srn__handle_calls_stats(srn__call *c);
+void srn__handle_calls_export(srn__call *c);
+/* operate.c */
+void srn__handle_ps(srn__call *c);
+void srn__handle_cancel(srn__call *c);
+void srn__handle_drain(srn__call *c);
 /* calls.c */
 void srn__handle_call(srn__call *c);
 void srn__handle_feedback(srn__call *c);

@@ -150,6 +150,20 @@ typedef struct srn__call_prompt {
     char hash[2 * SRN_SHA256_BYTES + 1];
     char label[SRN_PROMPT_LABEL_MAX + 1]; /* that it was found by; "": none */
 } srn__call_prompt;
+/* Work that a call has in the scheduler, for those who watch: from srn__call_live to srn__call_live_end,
+ * which comes before its requests are released. Any thread. */
+typedef struct srn__live_status {
+    char model[128];
+    uint32_t n_queued, n_running; /* requests */
+    uint32_t n_input, n_output;   /* tokens so far */
+} srn__live_status;
+typedef struct srn__live {
+    void (*status)(void *ctx, srn__live_status *add); /* any thread */
+    void *ctx;
+    struct srn__live *next;
+} srn__live;
+void srn__call_live(srn__call *c, srn__live *l);
+void srn__call_live_end(srn__call *c, srn__live *l);
 /* For the log line and the metrics: written by the handler before it replies, then on the listener thread. */
 typedef struct srn__call_facts {
     char model[128];
