@@ -2,7 +2,9 @@
  * threads of the pool walk the matrices in one order, each packing the panels that it will multiply; so they
  * are dealt evenly, their memory lies near the processor that reads it (it is first touched there), and no
  * thread waits for another. The file's pages are given back behind, so that what is held stays close to the
- * packed size. Called by srn_cpu_device_new's thread, which also tells the progress.
+ * packed size. Rows of a watched model are copied first, told of and packed from the copy, so that the bytes
+ * that were told are those that run, whatever happens to the file meanwhile. Called by srn_cpu_device_new's
+ * thread, which also tells the progress.
  */
 #include "cpu/device_internal.h"
 
@@ -10,6 +12,8 @@
 
 /* Bytes of the file that a thread packs between two looks at what is not packing. */
 #define SLICE_BYTES ((size_t)4 << 20)
+/* Of a watched model's rows that are copied at a time: they stay in a core's own cache meanwhile. */
+#define COPY_BYTES ((size_t)128 << 10)
 
 /* ---- what there is to pack ---- */
 
@@ -80,6 +84,8 @@ static int describe(srn_cpu *c, srn_err *err) {
 
 typedef struct packing {
     srn_cpu *c;
+    uint8_t *copies;            /* [thread][copy_bytes]; NULL: nobody watches */
+    size_t copy_bytes;          /* at least one panel of every matrix */
     atomic_uint_least64_t done; /* packed bytes, of all threads */
     atomic_bool cancelled;
 } packing;
@@ -89,6 +95,7 @@ typedef struct packer {
     packing *p;
     srn_cpu *c;
     uint32_t thread, n_threads;
+    uint8_t *copy; /* or NULL */
     /* The stretch of a part's file that was read since the last look, and what was read and written. */
     uint32_t part;
     uint64_t begin, end;
@@ -110,8 +117,26 @@ static bool goes_on(const packer *t) {
     return !atomic_load_explicit(&t->p->cancelled, memory_order_relaxed);
 }
 
+/* The same panels, a few at a time, from copies of their rows. */
+static void pack_copies(packer *t, const srn_mat *mat, const srn_packed *w, uint32_t p0, uint32_t p1) {
+    uint32_t step = (uint32_t)(t->p->copy_bytes / (SRN_PANEL * w->row_bytes));
+    uint64_t row0 = (uint64_t)(w->raw - (const uint8_t *)mat->t->data) / w->row_bytes;
+    for (uint32_t p = p0; p < p1; p += step) {
+        uint32_t end = SRN_MIN(p + step, p1), first = p * SRN_PANEL;
+        srn_packed part = *w;
+        part.rows = SRN_MIN(end * SRN_PANEL, w->rows) - first;
+        part.raw = memcpy(t->copy, w->raw + (size_t)first * w->row_bytes, part.rows * w->row_bytes);
+        part.panels += p * w->panel_bytes;
+        srn_weights_saw(t->c->m->weights, mat->t, row0 + first, part.rows, part.raw);
+        t->c->k.pack(&part, 0, end - p);
+    }
+}
+
 static void pack_panels(packer *t, const srn_mat *mat, const srn_packed *w, uint32_t p0, uint32_t p1) {
-    t->c->k.pack(w, p0, p1);
+    if (t->copy)
+        pack_copies(t, mat, w, p0, p1);
+    else
+        t->c->k.pack(w, p0, p1);
     uint64_t base = mat->t->offset + (uint64_t)(w->raw - (const uint8_t *)mat->t->data);
     uint64_t begin = base + (uint64_t)p0 * SRN_PANEL * w->row_bytes;
     uint64_t end = base + SRN_MIN((uint64_t)p1 * SRN_PANEL, (uint64_t)w->rows) * w->row_bytes;
@@ -137,6 +162,7 @@ static void pack_part(packer *t, const srn_mat *mat, const srn_packed *w) {
 static void pack_all(void *ctx, uint32_t thread, uint32_t n_threads) {
     packing *p = ctx;
     packer t = {.p = p, .c = p->c, .thread = thread, .n_threads = n_threads, .begin = UINT64_MAX};
+    if (p->copies) t.copy = p->copies + thread * p->copy_bytes;
     for (uint32_t i = 0; i < p->c->m->n_mats && goes_on(&t); i++) {
         const srn_mat *mat = &p->c->m->mats[i];
         for (uint32_t e = 0; e < mat->parts; e++) {
@@ -145,6 +171,17 @@ static void pack_all(void *ctx, uint32_t thread, uint32_t n_threads) {
         }
     }
     look_up(&t);
+}
+
+static int new_copies(packing *p, srn_err *err) {
+    const srn_cpu *c = p->c;
+    if (!srn_weights_watched(c->m->weights)) return SRN_OK;
+    p->copy_bytes = COPY_BYTES;
+    for (uint32_t i = 0; i < c->m->n_mats; i++)
+        p->copy_bytes = SRN_MAX(p->copy_bytes, SRN_PANEL * srn__packed(c, &c->m->mats[i], 0)->row_bytes);
+    p->copy_bytes = (size_t)srn_align_up(p->copy_bytes, 64);
+    p->copies = srn_aligned_calloc(srn__pool_threads(c->pool), p->copy_bytes);
+    return p->copies ? SRN_OK : srn_fail_nomem(err, p->copy_bytes);
 }
 
 int srn__cpu_load(srn_cpu *c, srn_err *err) {
@@ -162,7 +199,10 @@ int srn__cpu_load(srn_cpu *c, srn_err *err) {
             at += w->panel_bytes * srn__panel_count(w);
         }
     packing p = {.c = c};
+    code = new_copies(&p, err);
+    if (code) return code;
     srn__pool_run(c->pool, pack_all, &p);
+    srn_aligned_free(p.copies);
     srn_weights_drop_tensors(c->m->weights);
     if (atomic_load(&p.cancelled))
         return srn_fail(err, SRN_ECANCELLED, "interrupted while the weights were packed");

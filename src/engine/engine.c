@@ -105,8 +105,10 @@ static int open_model(srn_engine *e, const char *path, const srn_engine_opts *o,
     return code;
 }
 
-static int open_all(srn_engine *e, const char *path, const srn_engine_opts *o, srn_err *err) {
+int srn__engine_fill(srn_engine *e, const char *path, const srn_engine_opts *o, srn_err *err) {
     unsigned off;
+    if (!path)
+        return srn_fail(err, SRN_EINVAL, "the path of the model is NULL; give the path of a GGUF file");
     int code = features_off(&off, err);
     if (!code) code = open_model(e, path, o, off, err);
     if (code) return code;
@@ -137,11 +139,9 @@ static int open_all(srn_engine *e, const char *path, const srn_engine_opts *o, s
 
 int srn_engine_open(const char *path, const srn_engine_opts *opts, srn_engine **ret, srn_err *err) {
     srn_engine_opts none = {0};
-    if (!path)
-        return srn_fail(err, SRN_EINVAL, "the path of the model is NULL; give the path of a GGUF file");
     srn_engine *e = srn_calloc(1, sizeof *e);
     if (!e) return srn_fail_nomem(err, sizeof *e);
-    int code = open_all(e, path, opts ? opts : &none, err);
+    int code = srn__engine_fill(e, path, opts ? opts : &none, err);
     if (code) {
         srn_engine_close(e);
         return code;

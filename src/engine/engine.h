@@ -32,6 +32,16 @@ typedef struct srn_ids {
 /* All but weights, which is left as it is: hashing a file takes time, and its digest may be known. */
 int srn_engine_ids(const srn_engine *e, srn_ids *ret, srn_err *err);
 
+/* srn_engine_open, and the weights id of the very bytes that were loaded. *ret_verified: they were hashed
+ * while they were loaded; false: the id came from the cache of digests, and srn_engine_verify proves it.
+ * Errors: also SRN_EIO for a file that changed while it was loaded. */
+int srn_engine_open_identified(const char *path, const srn_engine_opts *opts, char ret_id[65],
+                               bool *ret_verified, srn_engine **ret, srn_err *err);
+/* Hashes the files again, and compares with the id and with what the device has read. Any thread, beside one
+ * that uses the engine. Errors: SRN_EFORMAT the id is another one; SRN_EIO what was loaded is not what is
+ * there, or it cannot be read; SRN_ECANCELLED. */
+int srn_engine_verify(const srn_engine *e, const char *id, const srn_reading_opts *o, srn_err *err);
+
 /* Tokens of the longest sequence that can be computed: of the context, and of the KV cache where that is
  * smaller. */
 uint32_t srn_engine_longest(const srn_engine *e);

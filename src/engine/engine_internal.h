@@ -18,6 +18,9 @@ struct srn_engine {
     char software[128]; /* the same without the cache's type, as records have it */
 };
 
+/* Opens and loads a model into a zeroed engine, which the caller closes, also on failure. */
+int srn__engine_fill(srn_engine *e, const char *path, const srn_engine_opts *o, srn_err *err);
+
 /* A slice of a step: n_tokens tokens at batch index `first` continue a sequence that holds n_past. */
 static inline srn_slice srn__kv_slice(const srn_kv_seq *s, uint32_t n_past, uint32_t n_tokens,
                                       uint32_t first) {

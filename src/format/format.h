@@ -152,4 +152,40 @@ bool srn_cache_path(const char *name, char *ret, size_t cap);
 int srn_weights_id(const srn_weights *w, bool force, srn_progress_fn *progress, void *ctx, char ret_hex[65],
                    srn_err *err);
 
+/* The same from the cache alone; false where it does not have it. */
+bool srn_weights_known_id(const srn_weights *w, char ret_hex[65]);
+/* Whether the files are still what was opened, as far as their sizes and times tell; SRN_EIO names the one
+ * that was changed. Any thread. */
+int srn_weights_unchanged(const srn_weights *w, srn_err *err);
+
+/* ---- that what was hashed is what runs (watch.c) ---- */
+
+/* From now on those who read tensors into a form of their own tell by srn_weights_saw what they read: before
+ * they begin, once. Errors: SRN_ENOMEM, SRN_EIO. */
+int srn_weights_watch(const srn_weights *w, srn_err *err);
+bool srn_weights_watched(const srn_weights *w);
+/* Rows [row0, row0 + n_rows) of a tensor were read, and these were their bytes. Each row once; any thread. */
+void srn_weights_saw(const srn_weights *w, const srn_tensor *t, uint64_t row0, uint64_t n_rows,
+                     const void *rows);
+
+/* All bytes of a model's files, read once more: their SHA-256, and of a watched model a digest of each
+ * tensor, to be compared with what was seen. A reading may run beside those who see. */
+typedef struct srn_reading srn_reading;
+typedef struct srn_reading_opts {
+    srn_progress_fn *progress; /* of the thread that runs it; may be NULL */
+    void *progress_ctx;
+    bool (*stop)(void *ctx); /* asked now and then; true ends it with SRN_ECANCELLED. May be NULL */
+    void *stop_ctx;
+} srn_reading_opts;
+int srn_reading_new(const srn_weights *w, srn_reading **ret, srn_err *err);
+void srn_reading_free(srn_reading *r);
+/* Enters the digests in the cache. Errors: SRN_EIO (also a file that was changed), SRN_ECANCELLED,
+ * SRN_ENOMEM.
+ */
+int srn_reading_run(srn_reading *r, const srn_reading_opts *o, srn_err *err);
+/* The weights id, after a run. */
+const char *srn_reading_id(const srn_reading *r);
+/* After the run and after all was seen: SRN_EIO names a tensor that was seen with other bytes. */
+int srn_reading_check(const srn_reading *r, srn_err *err);
+
 #endif

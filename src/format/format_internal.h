@@ -74,6 +74,17 @@ typedef struct srn__part {
     srn__gguf gguf;
 } srn__part;
 
+/* What was seen of a watched model's tensors (watch.c). */
+typedef struct srn__watch srn__watch;
+srn__watch *srn__watch_new(void);
+void srn__watch_free(srn__watch *x);
+/* The next n bytes of a part, from `at` on: all of each part, in order. */
+void srn__reading_add(srn_reading *r, uint32_t part, uint64_t at, const uint8_t *p, size_t n);
+/* Hashes every part from its descriptor, never from the cache, and tells r (may be NULL) of the bytes;
+ * digests of whole parts are entered in the cache. */
+int srn__hash_all(const srn_weights *w, const srn_reading_opts *o, srn_reading *r, char ret_hex[65],
+                  srn_err *err);
+
 struct srn_weights {
     srn__part *parts;
     uint32_t n_parts;
@@ -81,6 +92,7 @@ struct srn_weights {
     size_t n_tensors;
     srn__index tensor_index;
     bool owns_tensors;
+    srn__watch *watch;
 };
 
 /* "u32", "array of strings", ... for sentences. */

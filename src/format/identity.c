@@ -103,14 +103,19 @@ static void cache_put(const struct stat *st, const char *hex) {
 /* ---- hashing ---- */
 
 typedef struct work {
-    srn_progress_fn *progress;
-    void *ctx;
+    const srn_reading_opts *o;
+    srn_reading *reading; /* is told of all bytes; may be NULL */
+    uint32_t part;
     uint64_t done, total;
 } work;
 
-static void advance(work *k, size_t n) {
+/* SRN_ECANCELLED: it is to end. */
+static int advance(work *k, size_t n, srn_err *err) {
     k->done += n;
-    if (k->progress) k->progress(k->ctx, "hashing", k->done, k->total);
+    if (k->o->progress) k->o->progress(k->o->progress_ctx, "hashing", k->done, k->total);
+    if (k->o->stop && k->o->stop(k->o->stop_ctx))
+        return srn_fail(err, SRN_ECANCELLED, "interrupted while the weights were hashed");
+    return SRN_OK;
 }
 
 static int hash_fd(const srn__part *p, srn_sha256 *h, char *chunk, work *k, srn_err *err) {
@@ -120,8 +125,11 @@ static int hash_fd(const srn__part *p, srn_sha256 *h, char *chunk, work *k, srn_
         if (n < 0) return srn_fail(err, SRN_EIO, "%s: cannot be read: %s", p->path, strerror(errno));
         if (n == 0) return srn_fail(err, SRN_EIO, "%s: became shorter while it was read", p->path);
         srn_sha256_add(h, chunk, (size_t)n);
+        if (k->reading)
+            srn__reading_add(k->reading, k->part, (uint64_t)at, (const uint8_t *)chunk, (size_t)n);
         at += n;
-        advance(k, (size_t)n);
+        int code = advance(k, (size_t)n, err);
+        if (code) return code;
     }
     return SRN_OK;
 }
@@ -142,7 +150,8 @@ static int hash_part(const srn__part *p, work *k, char ret_hex[HEX_BYTES], srn_e
         code = hash_fd(p, h, chunk, k, err);
     } else {
         srn_sha256_add(h, p->map, p->len);
-        advance(k, p->len);
+        if (k->reading) srn__reading_add(k->reading, k->part, 0, p->map, p->len);
+        code = advance(k, p->len, err);
     }
     free(chunk);
     if (h) srn_sha256_end(h, digest);
@@ -150,18 +159,29 @@ static int hash_part(const srn__part *p, work *k, char ret_hex[HEX_BYTES], srn_e
     return code;
 }
 
-static int part_digest(const srn__part *p, bool force, work *k, char ret_hex[HEX_BYTES], srn_err *err) {
-    struct stat now = p->st;
-    if (p->fd < 0) return hash_part(p, k, ret_hex, err);
-    if (fstat(p->fd, &now)) return srn_fail(err, SRN_EIO, "%s: %s", p->path, strerror(errno));
-    if (!same_file_state(&p->st, &now))
+static int part_unchanged(const srn__part *p, struct stat *ret_now, srn_err *err) {
+    if (fstat(p->fd, ret_now)) return srn_fail(err, SRN_EIO, "%s: %s", p->path, strerror(errno));
+    if (!same_file_state(&p->st, ret_now))
         return srn_fail(err, SRN_EIO, "%s: was changed after it was opened; start again", p->path);
-    if (!force && cache_get(&now, ret_hex)) {
-        advance(k, p->len);
-        return SRN_OK;
+    return SRN_OK;
+}
+
+int srn_weights_unchanged(const srn_weights *w, srn_err *err) {
+    struct stat now;
+    for (uint32_t i = 0; i < w->n_parts; i++) {
+        int code = w->parts[i].fd < 0 ? SRN_OK : part_unchanged(&w->parts[i], &now, err);
+        if (code) return code;
     }
-    int code = hash_part(p, k, ret_hex, err);
-    struct stat after;
+    return SRN_OK;
+}
+
+static int part_digest(const srn__part *p, bool force, work *k, char ret_hex[HEX_BYTES], srn_err *err) {
+    struct stat now, after;
+    if (p->fd < 0) return hash_part(p, k, ret_hex, err);
+    int code = part_unchanged(p, &now, err);
+    if (code) return code;
+    if (!force && cache_get(&now, ret_hex)) return advance(k, p->len, err);
+    code = hash_part(p, k, ret_hex, err);
     if (!code && (fstat(p->fd, &after) || !same_file_state(&now, &after)))
         code = srn_fail(err, SRN_EIO, "%s: was changed while it was hashed; start again", p->path);
     if (!code) cache_put(&now, ret_hex);
@@ -187,18 +207,49 @@ static int digest_of_digests(char (*parts)[HEX_BYTES], size_t n, char ret_hex[HE
     return SRN_OK;
 }
 
-int srn_weights_id(const srn_weights *w, bool force, srn_progress_fn *progress, void *ctx, char ret_hex[65],
-                   srn_err *err) {
-    work k = {progress, ctx, 0, srn_weights_file_bytes(w)};
+/* Of one part its digest, of several that of theirs. */
+static int join_digests(char (*parts)[HEX_BYTES], uint32_t n, char ret_hex[HEX_BYTES], srn_err *err) {
+    if (n > 1) return digest_of_digests(parts, n, ret_hex, err);
+    memcpy(ret_hex, parts[0], HEX_BYTES);
+    return SRN_OK;
+}
+
+static int hash_parts(const srn_weights *w, bool force, work *k, char ret_hex[HEX_BYTES], srn_err *err) {
     char(*parts)[HEX_BYTES] = srn_calloc(w->n_parts, HEX_BYTES);
     if (!parts) return srn_fail_nomem(err, (size_t)w->n_parts * HEX_BYTES);
     int code = SRN_OK;
-    for (uint32_t i = 0; i < w->n_parts && !code; i++)
-        code = part_digest(&w->parts[i], force, &k, parts[i], err);
-    char hex[HEX_BYTES] = "";
-    if (!code && w->n_parts == 1) memcpy(hex, parts[0], HEX_BYTES);
-    if (!code && w->n_parts > 1) code = digest_of_digests(parts, w->n_parts, hex, err);
+    k->total = srn_weights_file_bytes(w);
+    for (uint32_t i = 0; i < w->n_parts && !code; i++) {
+        k->part = i;
+        code = part_digest(&w->parts[i], force, k, parts[i], err);
+    }
+    if (!code) code = join_digests(parts, w->n_parts, ret_hex, err);
     free(parts);
-    if (!code) memcpy(ret_hex, hex, HEX_BYTES);
     return code;
+}
+
+int srn_weights_id(const srn_weights *w, bool force, srn_progress_fn *progress, void *ctx, char ret_hex[65],
+                   srn_err *err) {
+    srn_reading_opts o = {.progress = progress, .progress_ctx = ctx};
+    work k = {.o = &o};
+    return hash_parts(w, force, &k, ret_hex, err);
+}
+
+int srn__hash_all(const srn_weights *w, const srn_reading_opts *o, srn_reading *r, char ret_hex[65],
+                  srn_err *err) {
+    static const srn_reading_opts none;
+    work k = {.o = o ? o : &none, .reading = r};
+    return hash_parts(w, true, &k, ret_hex, err);
+}
+
+bool srn_weights_known_id(const srn_weights *w, char ret_hex[65]) {
+    char(*parts)[HEX_BYTES] = srn_calloc(w->n_parts, HEX_BYTES);
+    bool known = parts != NULL;
+    for (uint32_t i = 0; i < w->n_parts && known; i++) {
+        struct stat now;
+        known = w->parts[i].fd >= 0 && !part_unchanged(&w->parts[i], &now, NULL) && cache_get(&now, parts[i]);
+    }
+    known = known && !join_digests(parts, w->n_parts, ret_hex, NULL);
+    free(parts);
+    return known;
 }

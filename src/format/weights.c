@@ -228,7 +228,9 @@ static int join_tensors(srn_weights *w, srn_err *err) {
 static srn_weights *weights_new(void) {
     srn_weights *w = srn_calloc(1, sizeof *w);
     if (w) w->parts = srn_calloc(1, sizeof *w->parts);
-    if (w && w->parts) return w;
+    if (w && w->parts) w->watch = srn__watch_new();
+    if (w && w->watch) return w;
+    if (w) free(w->parts);
     free(w);
     return NULL;
 }
@@ -237,6 +239,7 @@ void srn_weights_free(srn_weights *w) {
     if (!w) return;
     for (uint32_t i = 0; i < w->n_parts; i++) part_done(&w->parts[i]);
     srn__index_done(&w->tensor_index);
+    srn__watch_free(w->watch);
     if (w->owns_tensors) free(w->tensors);
     free(w->parts);
     free(w);

@@ -314,6 +314,7 @@ typedef struct seen_engine {
     srn_engine_stats s;
     const char *engine_id;
     srn_ids ids;
+    int verified; /* srn__verified */
 } seen_engine;
 
 typedef struct seen {
@@ -329,6 +330,7 @@ static void see(void *ctx, const srn_config_model *c, srn__served *v) {
     e->name = c->name;
     e->engine_id = srn_engine_get_info(v->engine).engine_id;
     e->ids = v->ids;
+    e->verified = atomic_load(&v->verified);
     srn_scheduler_stats(all->scheduler, v->engine, &e->s);
 }
 
@@ -406,6 +408,13 @@ static void engines_text(const seen *all, srn_buf *out) {
                      all->e[k].ids.chat_template);
         add_value(out, all->e[k].engine_id);
         srn_buf_addz(out, "} 1\n");
+    }
+    head(out, "serin_weights_verified", "gauge",
+         "1: the bytes in memory are those of the weights id; 0: they are not; absent: being hashed.");
+    for (uint32_t k = 0; k < all->n; k++) {
+        if (all->e[k].verified == SRN__UNVERIFIED) continue;
+        add_model_label(out, "serin_weights_verified", all->e[k].name);
+        srn_buf_addf(out, "} %d\n", all->e[k].verified == SRN__VERIFIED);
     }
 }
 

@@ -43,6 +43,7 @@ struct srn__models {
     uint32_t n_closing;     /* threads that close models */
     srn__models_tell *tell; /* may be NULL */
     void *tell_ctx;
+    srn__verifier *verifier;
 };
 
 int srn__models_new(const srn_config *c, srn_scheduler *s, srn__models_tell *tell, void *tell_ctx,
@@ -62,9 +63,12 @@ int srn__models_new(const srn_config *c, srn_scheduler *s, srn__models_tell *tel
         e->config = c->models[i];
         m->entries[m->n++] = e;
     }
-    if (!m->entries || m->n < c->n_models) {
+    int code = SRN_OK;
+    if (!m->entries || m->n < c->n_models) code = srn_fail_nomem(err, (c->n_models + 1) * sizeof(entry));
+    if (!code) code = srn__verifier_new(m, tell, tell_ctx, &m->verifier, err);
+    if (code) {
         srn__models_free(m);
-        return srn_fail_nomem(err, (c->n_models + 1) * sizeof(entry));
+        return code;
     }
     *ret = m;
     return SRN_OK;
@@ -157,13 +161,14 @@ static int served_open(srn__models *m, const srn_config_model *c, srn_progress_f
                          .progress = progress,
                          .progress_ctx = ctx};
     int code = srn_weights_locate(c->path, path, sizeof path, err);
-    if (!code) code = srn_engine_open(path, &o, &v->engine, err);
+    bool verified = false;
+    if (!code) code = srn_engine_open_identified(path, &o, v->ids.weights, &verified, &v->engine, err);
     if (code) return code;
+    atomic_init(&v->verified, verified ? SRN__VERIFIED : SRN__UNVERIFIED);
     const srn_weights *w = srn_engine_weights(v->engine);
     code = srn_engine_vocab(v->engine, &v->vocab, err);
     if (!code) code = open_templates(v, w, err);
     if (!code) code = open_trie(v, err);
-    if (!code) code = srn_weights_id(w, false, progress, ctx, v->ids.weights, err);
     if (!code) code = srn_engine_ids(v->engine, &v->ids, err);
     if (code) return code;
     v->models = m;
@@ -192,6 +197,7 @@ static int served_new(srn__models *m, const srn_config_model *c, srn_progress_fn
 
 void srn__models_free(srn__models *m) {
     if (!m) return;
+    srn__verifier_free(m->verifier);
     for (uint32_t i = 0; i < m->n; i++) {
         entry *e = m->entries[i];
         if (e->served) srn_scheduler_remove(m->scheduler, e->served->engine, 0);
@@ -286,6 +292,7 @@ static int load_entry(srn__models *m, entry *e, bool added, srn_progress_fn *pro
     if (!code && ret) *ret = hold(e);
     if (code && added) remove_entry(m, e);
     pthread_mutex_unlock(&m->lock);
+    if (!code) srn__verifier_wake(m->verifier);
     for (size_t i = 0; i < n_waiters; i++) waiters[i].again(waiters[i].ctx);
     free(waiters);
     return code;

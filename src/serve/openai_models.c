@@ -12,6 +12,12 @@ static json_t *id_json(const char *id) {
     return id[0] ? json_string(id) : json_null();
 }
 
+/* null: not known yet. */
+static json_t *verified_json(const srn__served *v) {
+    int state = atomic_load(&v->verified);
+    return state == SRN__UNVERIFIED ? json_null() : json_boolean(state == SRN__VERIFIED);
+}
+
 static json_t *model_json(const srn_config_model *c, const srn__served *v) {
     json_t *m = json_pack("{s:s, s:s, s:I, s:s, s:b}", "id", c->name, "object", "model", "created",
                           (json_int_t)(v ? v->loaded_unix : 0), "owned_by", "serin", "loaded", v != NULL);
@@ -22,6 +28,7 @@ static json_t *model_json(const srn_config_model *c, const srn__served *v) {
         srn_engine_info info = srn_engine_get_info(v->engine);
         json_object_set_new(m, "max_model_len", json_integer(srn_engine_longest(v->engine)));
         json_object_set_new(m, "weights", json_string(v->ids.weights));
+        json_object_set_new(m, "weights_verified", verified_json(v));
         json_object_set_new(m, "tokenizer", id_json(v->ids.tokenizer));
         json_object_set_new(m, "template", id_json(v->ids.chat_template));
         json_object_set_new(m, "quantisation", json_string(v->ids.quantisation));

@@ -14,7 +14,14 @@
 /* Requests of one model that run at once, where nothing else is said. */
 #define SRN__PARALLEL 16
 
-/* One loaded model with all that its requests need. Immutable but for its reference count. */
+/* Whether a model's bytes are known to be those of its weights id. */
+typedef enum srn__verified {
+    SRN__UNVERIFIED, /* the id came from the cache of digests; the bytes are being hashed */
+    SRN__VERIFIED,
+    SRN__MISMATCH /* they are not, or can no longer be shown to be */
+} srn__verified;
+
+/* One loaded model with all that its requests need. Immutable but for its atomics. */
 typedef struct srn__served {
     const char *name; /* as configured */
     srn_engine *engine;
@@ -29,11 +36,13 @@ typedef struct srn__served {
     const srn_config_model *config;
     atomic_uint refs;
     atomic_bool leaving; /* being unloaded */
+    atomic_int verified; /* srn__verified */
     struct srn__models *models;
 } srn__served;
 
 typedef struct srn__models srn__models;
-/* A model is there (v), could not be loaded (why), or its memory was given back (both NULL). Any thread. */
+/* A model is there (v), could not be loaded (why), its memory was given back (both NULL), or the bytes of one
+ * that is there are not those of its weights id (both). Any thread. */
 typedef void srn__models_tell(void *ctx, const char *name, const srn__served *v, const srn_err *why);
 int srn__models_new(const srn_config *c, srn_scheduler *s, srn__models_tell *tell, void *tell_ctx,
                     srn__models **ret, srn_err *err);
@@ -54,6 +63,16 @@ int srn__models_unload(srn__models *m, const char *name, uint64_t grace_us, srn_
 /* For /v1/models and metrics: calls fn for each known model; v is NULL where it is not loaded. */
 void srn__models_each(srn__models *m, void (*fn)(void *ctx, const srn_config_model *c, srn__served *v),
                       void *ctx);
+
+/* ---- that models are what their ids say (verify.c) ---- */
+
+typedef struct srn__verifier srn__verifier;
+int srn__verifier_new(srn__models *m, srn__models_tell *tell, void *tell_ctx, srn__verifier **ret,
+                      srn_err *err);
+/* A model was loaded. Any thread. */
+void srn__verifier_wake(srn__verifier *x);
+/* Ends what it is at; before the models are freed. */
+void srn__verifier_free(srn__verifier *x);
 
 /* ---- one exchange (call.c) ---- */
 

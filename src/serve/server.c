@@ -58,7 +58,11 @@ static void log_model(void *ctx, const char *name, const srn__served *v, const s
     srn_server *s = ctx;
     char text[sizeof why->text + 800];
     if (why) snprintf(text, sizeof text, "%.127s: %s", name, why->text);
-    if (why) return srn__http_log_event(s->http, "model_failed", text);
+    if (why && v)
+        srn__recorder_event(
+            s->recorder, "digest_mismatch",
+            json_pack("{s:s, s:s, s:s}", "model", name, "weights", v->ids.weights, "what", why->text));
+    if (why) return srn__http_log_event(s->http, v ? "digest_mismatch" : "model_failed", text);
     if (!v) {
         srn__recorder_event(s->recorder, "model_unloaded", json_pack("{s:s}", "model", name));
         return srn__http_log_event(s->http, "model_unloaded", name);

@@ -2,6 +2,7 @@
 the log says of an answer that failed or was left, and statuses that clients turn into their exceptions.
 """
 import ctypes
+import hashlib
 import http.client
 import json
 import os
@@ -347,6 +348,41 @@ def test_a_stuck_engine_is_alive_and_not_ready(smol):
     assert r.readline()
     r.close()
     c.close()
+
+
+# ---- that models are what their ids say ----
+
+def plant_digest(cache, model, digest):
+    """Enters a digest for a model as it is now."""
+    st = model.stat()
+    (cache / "digests").mkdir(parents=True, exist_ok=True)
+    entry = cache / "digests" / f"{st.st_dev:x}-{st.st_ino:x}"
+    entry.write_text("serin-digest 1 %d %d.%09d %d.%09d sha256 %s\n" % (
+        st.st_size, *divmod(st.st_mtime_ns, 10**9), *divmod(st.st_ctime_ns, 10**9), digest))
+    entry.chmod(0o600)
+
+
+def test_a_stale_digest_loads_at_once_and_raises_the_alarm(serve, tmp_path):  # noqa: F811
+    good, bad = TINY.read_bytes(), tmp_path / "bad.gguf"
+    bad.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    plant_digest(tmp_path / "cache", bad, hashlib.sha256(good).hexdigest())
+    s = serve(bad, TINY)
+    line = s.wait_log(event="digest_mismatch")
+    assert hashlib.sha256(bad.read_bytes()).hexdigest() in line["detail"]
+    rows = {m["id"]: m for m in ask(s, "/v1/models")[2]["data"]}
+    assert rows["bad"]["weights"] == rows["llama"]["weights"] == hashlib.sha256(good).hexdigest()
+    assert rows["bad"]["weights_verified"] is False and rows["llama"]["weights_verified"] is True
+    assert ask(s, "/v1/completions", {**COMPLETION, "model": "bad"})[0] == 200
+    m = {dict(labels)["model_name"]: v for (name, labels), v in scrape(s).items() if name == "serin_weights_verified"}
+    assert m == {"bad": 0, "llama": 1}
+
+
+def test_without_a_digest_one_bit_is_another_id(serve, tmp_path):  # noqa: F811
+    good, bad = TINY.read_bytes(), tmp_path / "bad.gguf"
+    bad.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    rows = {m["id"]: m for m in ask(serve(bad, TINY), "/v1/models")[2]["data"]}
+    assert rows["bad"]["weights"] == hashlib.sha256(bad.read_bytes()).hexdigest() != rows["llama"]["weights"]
+    assert rows["bad"]["weights_verified"] is True
 
 
 # ---- several by flags ----
