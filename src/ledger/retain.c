@@ -131,7 +131,6 @@ static int look(srn_ledger *l, srn_err *err) {
     srn__retain *r = l->retain;
     srn__usage u;
     uint64_t first_us = UINT64_MAX - DAY_US, max = l->o.max_bytes;
-    if (!l->o.retention_us && !max) return SRN_OK;
     int code = l->store->ops->walk(l->store, r->floor.to + 1, 1, first_time, &first_us, err);
     if (!code) code = l->store->ops->usage(l->store, srn_unix_us(), &u, err);
     if (code) return code;
@@ -252,11 +251,13 @@ static int shrink_on(srn_ledger *l, srn_err *err) {
     return code;
 }
 
-bool srn__retain_step(srn_ledger *l, uint64_t now_us) {
+uint64_t srn__retain_step(srn_ledger *l, uint64_t now_us) {
     srn__retain *r = l->retain;
     srn_err err;
     int code = SRN_OK;
-    if (r->stopped || r->doing == SRN__RETAIN_SIGN || now_us < r->check_at_us) return false;
+    if (r->stopped || r->doing == SRN__RETAIN_SIGN) return UINT64_MAX;
+    if (r->doing == SRN__RETAIN_REST && !l->o.retention_us && !l->o.max_bytes) return UINT64_MAX;
+    if (now_us < r->check_at_us) return r->check_at_us;
     switch (r->doing) {
     case SRN__RETAIN_REST:
         code = look(l, &err);
@@ -275,5 +276,5 @@ bool srn__retain_step(srn_ledger *l, uint64_t now_us) {
         break;
     }
     if (code) r->check_at_us = now_us + CHECK_US; /* the disk is full, perhaps: again later */
-    return !code && r->doing != SRN__RETAIN_SIGN && now_us >= r->check_at_us;
+    return r->doing == SRN__RETAIN_SIGN ? UINT64_MAX : r->check_at_us;
 }

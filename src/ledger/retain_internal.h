@@ -34,7 +34,8 @@ typedef struct srn__retain {
 /* Finds where the last retention ended. */
 int srn__retain_open(srn_ledger *l, srn_err *err);
 void srn__retain_close(srn_ledger *l);
-/* Does a little, in a few milliseconds; true: there is more to do. */
-bool srn__retain_step(srn_ledger *l, uint64_t now_us);
+/* Does a little, in a few milliseconds. When there is more to do, on the monotonic clock; UINT64_MAX: not
+ * before something is committed. */
+uint64_t srn__retain_step(srn_ledger *l, uint64_t now_us);
 
 #endif

@@ -30,11 +30,11 @@ typedef struct writer {
     srn_ledger *l;
     uint64_t retry_at_us, retry_us; /* 0: nothing failed */
     uint64_t usage_at_us, sign_at_us;
-    uint64_t rolled_seq; /* up to which roll-ups are whole */
-    uint64_t end_by_us;  /* 0: nobody closes it */
-    bool retaining;      /* retention has more to do */
-    bool told_lost;      /* of the losses since the last commit */
-    uint32_t unsure;     /* entries of a group of which nobody knows whether it is stored; 0: none */
+    uint64_t rolled_seq;   /* up to which roll-ups are whole */
+    uint64_t end_by_us;    /* 0: nobody closes it */
+    uint64_t retain_at_us; /* when retention has more to do */
+    bool told_lost;        /* of the losses since the last commit */
+    uint32_t unsure;       /* entries of a group of which nobody knows whether it is stored; 0: none */
     srn__lost unsure_lost;
 } writer;
 
@@ -307,7 +307,7 @@ static bool wait_for_work(writer *w) {
         uint64_t now_us = srn_now_us();
         if (l->ending && !w->end_by_us) w->end_by_us = now_us + SRN_MIN((uint64_t)CLOSE_US, l->o.patience_us);
         go_on = !l->ending || ((l->queue.n || l->outside.n || l->lost.n) && now_us < w->end_by_us);
-        uint64_t due = due_us(w, now_us), until = w->retaining ? now_us : SRN_MIN(due, w->usage_at_us);
+        uint64_t due = due_us(w, now_us), until = SRN_MIN(SRN_MIN(due, w->usage_at_us), w->retain_at_us);
         if (!go_on || until <= now_us) break;
         struct timespec t = {(time_t)(until / 1000000), (long)(until % 1000000) * 1000};
         pthread_cond_timedwait(&l->work, &l->lock, &t);
@@ -367,7 +367,7 @@ static void roll_up(writer *w) {
 
 void *srn__writer_main(void *ledger) {
     srn_ledger *l = ledger;
-    writer w = {.l = l, .retaining = true};
+    writer w = {.l = l};
     w.sign_at_us = srn_now_us() + SIGN_US;
     take_stock(&w);
     roll_up(&w);
@@ -385,8 +385,9 @@ void *srn__writer_main(void *ledger) {
             l->store->ops->idle(l->store);
         }
         if (w.usage_at_us <= now_us) take_stock(&w);
-        w.retaining = !l->failing && srn__retain_step(l, srn_now_us());
-        if (w.retaining) l->store->ops->idle(l->store);
+        now_us = srn_now_us();
+        w.retain_at_us = l->failing ? now_us + RETRY_MAX_US : srn__retain_step(l, now_us);
+        if (w.retain_at_us <= now_us) l->store->ops->idle(l->store);
     }
     if (!w.retry_us && l->tail.seq != l->tail.signed_seq) commit_group(&w, true);
     give_up(&w);
