@@ -283,12 +283,13 @@ static int store_tail(srn__store *base, srn__tail *ret, srn_err *err) {
     return srn__sqlite_tail(s->db, ret, err);
 }
 
+/* The cross join keeps the planner from walking all records in the order that is asked for. */
 static int store_open_intents(srn__store *base, int (*fn)(void *ctx, srn_str body), void *ctx, srn_err *err) {
     sqlite_store *s = (sqlite_store *)base;
     sqlite3_stmt *st = NULL;
     int rc = SQLITE_DONE;
     int code = srn__sqlite_prepare(
-        s->db, "SELECT r.body FROM open o JOIN records r ON r.seq = o.seq ORDER BY o.seq", &st, err);
+        s->db, "SELECT r.body FROM open o CROSS JOIN records r ON r.seq = o.seq ORDER BY o.seq", &st, err);
     while (!code && (rc = sqlite3_step(st)) == SQLITE_ROW) code = fn(ctx, srn__sqlite_text(st, 0));
     if (!code && rc != SQLITE_DONE) code = srn__sqlite_fail(err, s->db, "reading open intents");
     sqlite3_finalize(st);

@@ -7,8 +7,8 @@
 int srn__sqlite_newest(sqlite3 *db, srn_record_kind kind, srn_buf *ret_body, srn_err *err) {
     sqlite3_stmt *s = NULL;
     char sql[128]; /* the literal kind lets the planner use the index of kinds past CALL */
-    snprintf(sql, sizeof sql, "SELECT body FROM records WHERE kind = %d ORDER BY seq DESC LIMIT 1",
-             (int)kind);
+    snprintf(sql, sizeof sql,
+             "SELECT body FROM records WHERE kind = %d AND kind > 2 ORDER BY seq DESC LIMIT 1", (int)kind);
     int code = srn__sqlite_prepare(db, sql, &s, err);
     if (code) return code;
     int rc = sqlite3_step(s);

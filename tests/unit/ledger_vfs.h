@@ -29,6 +29,7 @@ static struct {
     vfs_op *ops;
     size_t n_ops, cap;
     bool full, broken;   /* writes fail: no room; an error */
+    uint64_t reads;      /* of the database */
     uint32_t fail_syncs; /* the next so many fail */
     sqlite3_vfs *real, vfs;
     sqlite3_io_methods methods;
@@ -75,6 +76,9 @@ static inline int vfs_close(sqlite3_file *f) {
     return vfs_below(f)->pMethods ? vfs_below(f)->pMethods->xClose(vfs_below(f)) : SQLITE_OK;
 }
 static inline int vfs_read(sqlite3_file *f, void *p, int n, sqlite3_int64 at) {
+    pthread_mutex_lock(&vfs.lock);
+    vfs.reads += ((vfs_handle *)(void *)f)->file == VFS_DB;
+    pthread_mutex_unlock(&vfs.lock);
     return vfs_below(f)->pMethods->xRead(vfs_below(f), p, n, at);
 }
 static inline int vfs_write(sqlite3_file *f, const void *p, int n, sqlite3_int64 at) {

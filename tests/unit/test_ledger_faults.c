@@ -305,6 +305,29 @@ static void one_entry_that_is_there_spoils_nothing_of_its_group(void **state) {
     folder_done(&f);
 }
 
+/* However long the ledger is: counted in pages, for time would be another machine's. */
+static void a_start_reads_the_end_of_the_ledger_only(void **state) {
+    (void)state;
+    folder f = folder_new();
+    char path[128];
+    struct stat st;
+    vfs_install("");
+    srn_ledger *l = ledger_open(f.path);
+    append_calls(l, 1, 3000);
+    srn_ledger_close(l);
+    snprintf(path, sizeof path, "%s/ledger.db", f.path);
+    assert_int_equal(stat(path, &st), 0);
+    vfs_install(f.path);
+    vfs.reads = 0;
+    l = ledger_open(f.path);
+    pthread_mutex_lock(&vfs.lock);
+    uint64_t reads = vfs.reads;
+    pthread_mutex_unlock(&vfs.lock);
+    assert_in_range(reads, 1, (uint64_t)st.st_size / 4096 / 5);
+    srn_ledger_close(l);
+    folder_done(&f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_full_disk_refuses_and_recovers),
@@ -316,6 +339,7 @@ int main(void) {
         cmocka_unit_test(what_waits_outside_gets_in_when_there_is_room),
         cmocka_unit_test(a_locked_database_refuses_and_recovers),
         cmocka_unit_test(what_cannot_be_written_at_the_close_is_said),
+        cmocka_unit_test(a_start_reads_the_end_of_the_ledger_only),
         cmocka_unit_test(one_entry_that_is_there_spoils_nothing_of_its_group),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
