@@ -11,7 +11,13 @@
 #include "serve/record.h"
 #include "serve/routes.h"
 
-enum { MAX_RECORD = 4 << 20, MAX_CONTENT = 1 << 30, CATCH_UP_US = 2000000, MAX_COMMENT = 64 << 10 };
+enum {
+    MAX_RECORD = 4 << 20,
+    MAX_CONTENT = 1 << 30,
+    CATCH_UP_US = 1000000,
+    RECENT_MS = 10000,
+    MAX_COMMENT = 64 << 10
+};
 
 static int open_reader(const srn__call *c, srn_reader **ret, srn_err *err) {
     const srn_ledger *l = srn__recorder_ledger(srn__call_recorder(c));
@@ -20,11 +26,15 @@ static int open_reader(const srn__call *c, srn_reader **ret, srn_err *err) {
 
 /* Until what was appended before is committed, as a client expects who has its answer already; false: it
  * takes too long. */
-static bool catch_up(srn_ledger *l) {
+static bool catch_up(srn__recorder *r) {
+    srn_ledger *l = srn__recorder_ledger(r);
     srn_ledger_stats s;
-    srn_ledger_get_stats(l, &s);
-    const uint64_t until = srn_now_us() + CATCH_UP_US, wanted = s.appended;
+    const uint64_t until = srn_now_us() + CATCH_UP_US;
     const struct timespec nap = {0, 1000000};
+    for (uint64_t target = 0; !srn__recorder_made(r, &target); nanosleep(&nap, NULL))
+        if (srn_now_us() > until) return false;
+    srn_ledger_get_stats(l, &s);
+    const uint64_t wanted = s.appended;
     while (s.committed + s.failed + s.lost < wanted) {
         if (srn_now_us() > until) return false;
         nanosleep(&nap, NULL);
@@ -55,14 +65,34 @@ static int find_call(srn__call *c, srn_reader *r, const char *text, srn_stored *
     return code;
 }
 
-/* The same once what is on its way is committed. */
+/* Whether the call with that id began a moment ago: its first 48 bits are the time in milliseconds. */
+static bool is_recent(const char *text) {
+    uint8_t id[16];
+    uint64_t ms = 0;
+    if (!srn_ulid_parse(srn_str_of(text), id)) return false;
+    for (int i = 0; i < 6; i++) ms = ms << 8 | id[i];
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    uint64_t now_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    return ms <= now_ms && now_ms - ms < RECENT_MS;
+}
+
+/* The same once what is on its way is committed: an error may be with its client before its record is
+ * appended. */
 static int find_committed(srn__call *c, srn_reader *r, const char *text, srn_stored *ret, srn_buf *ret_body,
                           srn_err *err) {
+    const struct timespec nap = {0, 5000000};
+    const uint64_t until = srn_now_us() + CATCH_UP_US;
     int code = find_call(c, r, text, ret, ret_body, err);
-    if (code != SRN_ENOENT && (code || ret->kind != SRN_RECORD_INTENT)) return code;
-    if (!catch_up(srn__recorder_ledger(srn__call_recorder(c)))) return code;
-    srn_buf_clear(ret_body);
-    return find_call(c, r, text, ret, ret_body, err);
+    bool running = !code && ret->kind == SRN_RECORD_INTENT;
+    while (running || (code == SRN_ENOENT && is_recent(text))) {
+        if (!catch_up(srn__call_recorder(c))) break;
+        srn_buf_clear(ret_body);
+        code = find_call(c, r, text, ret, ret_body, err);
+        if (running || srn_now_us() > until) break;
+        if (code) nanosleep(&nap, NULL);
+    }
+    return code;
 }
 
 /* false: there is no ledger, and that was replied. */

@@ -30,6 +30,8 @@ void srn__recorder_free(srn__recorder *r);
 void srn__recorder_settle(srn__recorder *r);
 srn_ledger *srn__recorder_ledger(const srn__recorder *r); /* NULL: off */
 const srn_ledger_keys *srn__recorder_keys(const srn__recorder *r);
+/* Whether the records that had ended when it was first asked, with *target 0, are made. */
+bool srn__recorder_made(srn__recorder *r, uint64_t *target);
 /* An event by the server; takes the fields (NULL: none). */
 void srn__recorder_event(srn__recorder *r, const char *name, json_t *fields);
 void srn__recorder_model(srn__recorder *r, const srn__served *v); /* it was loaded */

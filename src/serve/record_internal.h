@@ -26,6 +26,7 @@ struct srn__recorder {
     uint32_t n_waiting; /* entries whose answers calls wait for */
     pthread_cond_t work;
     srn__record *first, *last; /* records for the thread */
+    uint64_t n_pushed, n_made; /* to it, by it */
     bool ending;
     srn__recorder_stats stats;
     uint64_t tried_us; /* when the ledger was last told of refused calls */

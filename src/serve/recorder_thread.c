@@ -17,6 +17,7 @@ static void *run(void *p) {
         pthread_mutex_unlock(&r->lock);
         srn__record_make(record);
         pthread_mutex_lock(&r->lock);
+        r->n_made++;
     }
     pthread_mutex_unlock(&r->lock);
     return NULL;
@@ -36,10 +37,19 @@ bool srn__recorder_thread_push(srn__recorder *r, srn__record *record) {
         record->next = NULL;
         *(r->last ? &r->last->next : &r->first) = record;
         r->last = record;
+        r->n_pushed++;
         pthread_cond_signal(&r->work);
     }
     pthread_mutex_unlock(&r->lock);
     return taken;
+}
+
+bool srn__recorder_made(srn__recorder *r, uint64_t *target) {
+    pthread_mutex_lock(&r->lock);
+    if (!*target) *target = r->n_pushed;
+    bool made = r->n_made >= *target;
+    pthread_mutex_unlock(&r->lock);
+    return made;
 }
 
 void srn__recorder_thread_stop(srn__recorder *r) {
