@@ -293,9 +293,9 @@ static verdict print_all(const replay *p) {
             print_call(&p->calls[i]);
     }
     if (p->json) {
-        json_t *o =
-            json_pack("{s:O, s:I, s:I, s:I}", "calls", list, "same", (json_int_t)counts[SAME], "different",
-                      (json_int_t)counts[DIFFERENT], "not_proven", (json_int_t)counts[UNPROVEN]);
+        json_t *o = json_pack("{s:O, s:I, s:I, s:I, s:I}", "calls", list, "same", (json_int_t)counts[SAME],
+                              "different", (json_int_t)counts[DIFFERENT], "not_proven",
+                              (json_int_t)counts[UNPROVEN], "nothing_to_replay", (json_int_t)counts[EMPTY]);
         json_dumpf(o, stdout, JSON_COMPACT);
         printf("\n");
         json_decref(o);

@@ -12,7 +12,7 @@ import pytest
 
 import server
 
-CALLS = int(os.environ.get("SERIN_TEST_CALLS", "48"))
+CALLS = int(os.environ.get("SERIN_TEST_CALLS", "32"))
 SCHEMA = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 20}, "age": {"type": "integer"}},
           "required": ["name", "age"], "additionalProperties": False}
 TOOL = {"type": "function", "function": {"name": "weather", "description": "The weather in a city.", "strict": True,
