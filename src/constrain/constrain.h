@@ -65,7 +65,7 @@ void srn_token_trie_free(srn_token_trie *t);
 /* ---- one sequence ---- */
 
 typedef struct srn_matcher srn_matcher;
-/* c and t must outlive it. */
+/* c and t must outlive it. t NULL: only bytes can be accepted. */
 int srn_matcher_new(srn_constraint *c, const srn_token_trie *t, srn_matcher **ret, srn_err *err);
 void srn_matcher_free(srn_matcher *m);
 /* Sets bit i of mask [(n_vocab+63)/64] for each token that may come next; end tokens where the text may end.
@@ -83,6 +83,10 @@ bool srn_matcher_may_end(const srn_matcher *m);  /* the text so far is complete 
 bool srn_matcher_must_end(const srn_matcher *m); /* and nothing can follow it */
 /* Takes back the last n accepted tokens (speculation); at least 64 are kept. */
 int srn_matcher_rollback(srn_matcher *m, uint32_t n, srn_err *err);
+
+/* Whether exactly this text is let through, without a vocabulary. false also where memory or the caps ran
+ * out. */
+bool srn_constraint_accepts(srn_constraint *c, srn_str text);
 
 /* ---- what it costs, for benchmarks and metrics ---- */
 

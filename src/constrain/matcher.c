@@ -91,7 +91,7 @@ int srn_matcher_new(srn_constraint *c, const srn_token_trie *t, srn_matcher **re
     m->c = c;
     m->t = t;
     m->k = srn__constraint_take_cache(c, &why);
-    int code = m->k ? bind_cache(m->k, t, &why) : why.code;
+    int code = !m->k ? why.code : t ? bind_cache(m->k, t, &why) : SRN_OK;
     if (code) {
         srn__cache_free(m->k);
         free(m);
@@ -436,4 +436,12 @@ int srn_matcher_rollback(srn_matcher *m, uint32_t n, srn_err *err) {
     m->now = m->past[(m->n_past + 2 * HISTORY - n) % HISTORY];
     m->n_past = (m->n_past + 2 * HISTORY - n) % (2 * HISTORY);
     return SRN_OK;
+}
+
+bool srn_constraint_accepts(srn_constraint *c, srn_str text) {
+    srn_matcher *m = NULL;
+    if (srn_matcher_new(c, NULL, &m, NULL)) return false;
+    bool whole = srn_matcher_accept_bytes(m, text.ptr, text.len) == text.len && srn_matcher_may_end(m);
+    srn_matcher_free(m);
+    return whole;
 }

@@ -3,6 +3,7 @@
  */
 #include "chat/chat.h"
 #include "constrain/constrain.h"
+#include "prompts/checks.h"
 #include "prompts/prompts_internal.h"
 
 enum { MAX_TEXT = 512 << 10, MAX_STOPS = 16, MAX_STOP_BYTES = 1024, MAX_CHOICE = 1024, MAX_MODEL = 127 };
@@ -435,4 +436,15 @@ int srn__prompt_read_sampling(srn__prompt_reader *r, const json_t *o) {
     if (code) return code;
     r->v->pub.sampling = o;
     return put(r, "sampling", hold(o));
+}
+
+/* What answers must satisfy: compiled once, to see that they can be. */
+int srn__prompt_read_checks(srn__prompt_reader *r, const json_t *list) {
+    srn_checks *c = NULL;
+    srn_err why = {0};
+    int code = r->stored ? SRN_OK : srn_checks_new(list, "checks", &c, &why);
+    srn_checks_free(c);
+    if (code) return wrong(r, code, "checks", "%s", why.text);
+    r->v->pub.checks = list;
+    return put(r, "checks", hold(list));
 }

@@ -81,7 +81,7 @@ static const section sections[] = {
     {"description", read_description},         {"models", srn__prompt_read_models},
     {"variables", srn__prompt_read_variables}, {"messages", srn__prompt_read_messages},
     {"tools", srn__prompt_read_tools},         {"response_format", srn__prompt_read_format},
-    {"sampling", srn__prompt_read_sampling},
+    {"sampling", srn__prompt_read_sampling},   {"checks", srn__prompt_read_checks},
 };
 
 static int check_keys(const srn__prompt_reader *r, const json_t *o) {
@@ -93,7 +93,7 @@ static int check_keys(const srn__prompt_reader *r, const json_t *o) {
         if (i == SRN_LEN(sections))
             return srn__prompt_wrong(r, SRN_EINVAL, key,
                                      "is unknown; a prompt has description, models, variables, messages, "
-                                     "tools, response_format and sampling");
+                                     "tools, response_format, sampling and checks");
     }
     return SRN_OK;
 }

@@ -36,11 +36,11 @@ typedef struct srn_prompt_variable {
 } srn_prompt_variable;
 typedef struct srn_prompt {
     const char *name;
-    uint32_t version;                                 /* 0: not stored yet */
-    char hash[2 * SRN_SHA256_BYTES + 1];              /* of the canonical document */
-    const json_t *messages;                           /* with {{name}} in the texts */
-    const json_t *tools, *response_format, *sampling; /* or NULL */
-    const char *const *models;                        /* that it may run on; n_models 0: all */
+    uint32_t version;                                          /* 0: not stored yet */
+    char hash[2 * SRN_SHA256_BYTES + 1];                       /* of the canonical document */
+    const json_t *messages;                                    /* with {{name}} in the texts */
+    const json_t *tools, *response_format, *sampling, *checks; /* or NULL */
+    const char *const *models;                                 /* that it may run on; n_models 0: all */
     uint32_t n_models;
     const srn_prompt_variable *variables;
     uint32_t n_variables;

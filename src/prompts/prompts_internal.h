@@ -54,6 +54,7 @@ int srn__prompt_read_messages(srn__prompt_reader *r, const json_t *list);
 int srn__prompt_read_tools(srn__prompt_reader *r, const json_t *list);
 int srn__prompt_read_format(srn__prompt_reader *r, const json_t *o);
 int srn__prompt_read_sampling(srn__prompt_reader *r, const json_t *o);
+int srn__prompt_read_checks(srn__prompt_reader *r, const json_t *list);
 const char *srn__prompt_kind(const json_t *j); /* "a text", "a list", ... */
 
 /* fill.c: the next piece of a text from byte *at on. */
