@@ -230,6 +230,25 @@ def test_the_registry_is_for_administrators(server):
         assert status == 403 and error["error"]["code"] == "admin_key_needed"
 
 
+def test_commands_change_the_registry_through_the_server(server, tmp_path):
+    def run(*args, **kw):
+        return json.loads(serin(*args, "--ledger", server.ledger, "--json", **kw).stdout)
+    made = run("push", "cli/a", "-", "--label", "production", "--by", "ann", stdin=GREET)
+    assert made["version"] == 1 and made["new"] and made["moved"]
+    assert run("push", "cli/a", "-", stdin=GREET)["new"] is False
+    one = ask(server, "/v1/prompts/cli/a@1", key=BOSS)[2]
+    assert one["by"] == "ann" and one["labels"] == ["production"] and one["source"] == {"file": "-"}
+    (tmp_path / "cli").mkdir()
+    (tmp_path / "cli" / "a.yaml").write_text(GREET.replace("hello", "goodbye"))
+    assert [(p["state"], p["version"], p["moved"]) for p in run("sync", tmp_path, "--label", "production")["prompts"]] == [("changed", 2, True)]
+    assert chat(server, {"id": "cli/a", "variables": {"name": "A"}})[1]["x-serin-prompt"] == "cli/a@2"  # at once
+    assert run("label", "cli/a", "production", 1)["moved"] and run("show", "cli/a")["version"] == 1
+    assert run("label", "cli/a", "production", "--delete")["version"] is None
+    r = serin("label", "cli/a", "production", 9, "--ledger", server.ledger, ok=False)
+    assert r.returncode == 2 and "its versions are 1 to 2" in r.stderr
+    assert len(run("history", "cli/a")["history"]) == 6
+
+
 # ---- calls ----
 
 def test_a_call_is_what_its_messages_say(server):
