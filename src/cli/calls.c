@@ -16,6 +16,7 @@ static const srn_command commands[] = {
     {"stats", srn__calls_stats, "how many, errors, tokens, times, by model and prompt"},
     {"export", srn__calls_export, "calls as JSON lines, CSV, or lines for an evaluation"},
     {"watch", srn__calls_watch, "calls as they end"},
+    {"blame", srn__calls_blame, "which recorded change moved a metric"},
 };
 
 static void help(FILE *f) {
@@ -27,6 +28,7 @@ static void help(FILE *f) {
                "  serin calls list --since 1h --status 5xx\n"
                "  serin calls stats --since 1d\n"
                "  serin calls watch 'ttft>2s'\n"
+               "  serin calls blame itl --since 14d\n"
                "\n`serin calls COMMAND --help` tells more.\n");
 }
 

@@ -1,5 +1,6 @@
 /* `serin calls`: what its subcommands share. calls.c opens the ledger and makes the filter; calls_list.c
- * lists and follows, calls_show.c shows one call, calls_stats.c counts, calls_export.c writes them out. Main
+ * lists and follows, calls_show.c shows one call, calls_stats.c counts, calls_export.c writes them out,
+ * calls_blame.c says what moved a metric. Main
  * thread; a ledger is only read.
  */
 #ifndef SRN_CLI_CALLS_H
@@ -44,6 +45,7 @@ int srn__calls_watch(int argc, char **argv);
 int srn__calls_show(int argc, char **argv);
 int srn__calls_stats(int argc, char **argv);
 int srn__calls_export(int argc, char **argv);
+int srn__calls_blame(int argc, char **argv);
 
 /* "2026-11-22 07:33:20" (UTC); with ms: and ".123". */
 void srn__calls_time(uint64_t us, bool ms, char ret[32]);
