@@ -46,6 +46,10 @@ static const struct {
     {"avx2", srn__probe_avx2},
     {"avx512", srn__probe_avx512},
     {"avx512vnni", srn__probe_avx512vnni},
+#elif defined(__aarch64__)
+    {"neon", srn__probe_neon},
+    {"dotprod", srn__probe_dotprod},
+    {"i8mm", srn__probe_i8mm},
 #endif
 };
 

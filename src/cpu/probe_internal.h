@@ -19,5 +19,8 @@ void srn__probe_ref(srn_probe_loops *l);
 void srn__probe_avx2(srn_probe_loops *l);
 void srn__probe_avx512(srn_probe_loops *l);
 void srn__probe_avx512vnni(srn_probe_loops *l);
+void srn__probe_neon(srn_probe_loops *l);
+void srn__probe_dotprod(srn_probe_loops *l);
+void srn__probe_i8mm(srn_probe_loops *l);
 
 #endif

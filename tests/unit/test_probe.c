@@ -32,6 +32,10 @@ static size_t fill_levels(srn_probe_loops l[4]) {
         if (strcmp(*name, "avx2") == 0) srn__probe_avx2(&l[n]), n++;
         if (strcmp(*name, "avx512") == 0) srn__probe_avx512(&l[n]), n++;
         if (strcmp(*name, "avx512vnni") == 0) srn__probe_avx512vnni(&l[n]), n++;
+#elif defined(__aarch64__)
+        if (strcmp(*name, "neon") == 0) srn__probe_neon(&l[n]), n++;
+        if (strcmp(*name, "dotprod") == 0) srn__probe_dotprod(&l[n]), n++;
+        if (strcmp(*name, "i8mm") == 0) srn__probe_i8mm(&l[n]), n++;
 #endif
     }
     return n;
