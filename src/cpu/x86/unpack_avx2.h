@@ -66,6 +66,9 @@ SRN__INLINE __m256i load_signed(const uint8_t *p) {
 SRN__INLINE __m256i and_or_dwords(__m256i v, int mask, __m256i w) {
     return _mm256_or_si256(w, _mm256_and_si256(v, _mm256_set1_epi32(mask)));
 }
+SRN__INLINE __m256 negated(__m256 v) {
+    return _mm256_xor_ps(v, _mm256_set1_ps(-0.0f));
+}
 SRN__INLINE __m256 load_e8m0(const uint8_t *p) {
     __m256i e = load_bytes(p);
     __m256i v = _mm256_slli_epi32(_mm256_sub_epi32(e, _mm256_set1_epi32(1)), 23);

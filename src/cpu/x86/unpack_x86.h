@@ -26,8 +26,5 @@ SRN__INLINE part_floats times(part_floats v, float x) {
 SRN__INLINE part_floats times_count(part_floats v, part_ints n) {
     return MM(mul_ps)(v, MM(cvtepi32_ps)(n));
 }
-SRN__INLINE part_floats negated(part_floats v) {
-    return MM(xor_ps)(v, MM(set1_ps)(-0.0f));
-}
 
 #endif
