@@ -320,6 +320,24 @@ static void a_slow_drift_is_no_changes_fault(void **state) {
     assert_true(r.moved && r.n_findings == 0);
 }
 
+/* Of one class, 128 to 181 tokens, calls become longer, and what grows with them too. */
+static void what_grows_with_the_size_of_calls_is_not_a_movement(void **state) {
+    (void)state;
+    static srn_blame_call calls[FEW];
+    history h = {.random = 11};
+    make_few(calls, FEW, 1);
+    for (uint32_t i = 0; i < FEW; i++) {
+        calls[i].size = floor(uniform(&h, i < 300 ? 130 : 145, i < 300 ? 160 : 180));
+        calls[i].value *= calls[i].size / 150;
+    }
+    const srn_blame_event event = {.t_us = 299500};
+    srn_blame_result r = blame_few(calls, &event, 1);
+    assert_true(!r.moved && r.n_findings == 0);
+    for (uint32_t i = 0; i < FEW; i++) calls[i].size = 150; /* had it not been their size */
+    r = blame_few(calls, &event, 1);
+    assert_true(r.moved && r.n_findings == 1);
+}
+
 static void too_few_calls_and_too_many_changes_are_refused(void **state) {
     (void)state;
     static srn_blame_call calls[FEW];
@@ -357,6 +375,7 @@ int main(void) {
         cmocka_unit_test(changes_that_no_call_lies_between_come_in_the_callers_order),
         cmocka_unit_test(two_movements_are_two_steps),
         cmocka_unit_test(a_slow_drift_is_no_changes_fault),
+        cmocka_unit_test(what_grows_with_the_size_of_calls_is_not_a_movement),
         cmocka_unit_test(too_few_calls_and_too_many_changes_are_refused),
         cmocka_unit_test(calls_that_are_all_alike_move_nothing),
     };
