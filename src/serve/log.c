@@ -5,13 +5,14 @@
 
 #include "serve/http_internal.h"
 
-enum { LINE_BYTES = 8192, TEXT_BYTES = 256 };
+/* Of what clients send little is shown; an event's sentence is ours and stands whole, escapes and all. */
+enum { LINE_BYTES = 8192, TEXT_BYTES = 256, DETAIL_BYTES = 1200 };
 
-/* A JSON string, cut to TEXT_BYTES; bytes that are not UTF-8 become '?'. */
-static void add_string(srn_buf *b, const char *z) {
+/* A JSON string, cut to about max bytes; bytes that are not UTF-8 become '?'. */
+static void add_string(srn_buf *b, const char *z, size_t max) {
     size_t len = strlen(z);
     srn_buf_addc(b, '"');
-    for (size_t i = 0, n; i < len && i < TEXT_BYTES; i += n) {
+    for (size_t i = 0, n; i < len && i < max; i += n) {
         unsigned char c = (unsigned char)z[i];
         n = srn_utf8_len(z + i, len - i);
         if (n == 0)
@@ -29,7 +30,7 @@ static void add_string(srn_buf *b, const char *z) {
 static void add_field(srn_buf *b, const char *name, const char *value) {
     srn_buf_addf(b, ",\"%s\":", name);
     if (value)
-        add_string(b, value);
+        add_string(b, value, TEXT_BYTES);
     else
         srn_buf_addz(b, "null");
 }
@@ -56,7 +57,10 @@ void srn__log_event(void (*log)(void *ctx, const char *line), void *ctx, const c
     srn_buf b;
     begin_line(&b);
     add_field(&b, "event", event);
-    if (detail) add_field(&b, "detail", detail);
+    if (detail) {
+        srn_buf_addz(&b, ",\"detail\":");
+        add_string(&b, detail, DETAIL_BYTES);
+    }
     end_line(log, ctx, &b);
 }
 

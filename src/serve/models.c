@@ -334,7 +334,9 @@ int srn__models_get(srn__models *m, const char *name, void (*again)(void *ctx), 
 int srn__models_load_all(srn__models *m, srn_progress_fn *progress, void *progress_ctx, srn_err *err) {
     for (uint32_t i = 0; i < m->n; i++) {
         if (m->entries[i]->config.lazy) continue;
+        pthread_mutex_lock(&m->lock); /* models that are there already are looked at by their verifier */
         m->entries[i]->state = LOADING;
+        pthread_mutex_unlock(&m->lock);
         int code = load_entry(m, m->entries[i], false, progress, progress_ctx, NULL, err);
         if (code) return srn_fail_prefix(err, code, "model '%s'", m->entries[i]->config.name);
     }

@@ -385,6 +385,13 @@ def test_without_a_digest_one_bit_is_another_id(serve, tmp_path):  # noqa: F811
     assert rows["bad"]["weights_verified"] is True
 
 
+def test_the_log_says_what_was_loaded(serve):  # noqa: F811
+    s = serve(TINY)
+    (row,) = ask(s, "/v1/models")[2]["data"]
+    detail = s.wait_log(event="model_loaded")["detail"]
+    assert f"weights id {row['weights']}, tokenizer id {row['tokenizer']}, template id none" in detail
+
+
 # ---- several by flags ----
 
 def test_several_models_are_named_on_the_command_line(serve, tmp_path):  # noqa: F811
