@@ -1,5 +1,5 @@
 /* serin ledger backup, restore and forget. Main thread. A backup is taken beside a running server; a restore
- * and forgetting write, and are refused where a server does.
+ * writes, and is refused where a server does; forgetting goes through that server.
  */
 #include <inttypes.h>
 #include <jansson.h>
@@ -7,6 +7,7 @@
 
 #include "cli/cli.h"
 #include "cli/ledger.h"
+#include "cli/server_client.h"
 #include "ledger/ledger.h"
 
 enum { ABOUT_PATH = 4096 };
@@ -151,6 +152,20 @@ int srn__cmd_ledger_restore(int argc, char **argv) {
 
 /* ---- forget ---- */
 
+static int forget_there(const char *where, const char *tenant, const char *subject, srn_err *err) {
+    const srn__server_opts o = {.ledger = where};
+    srn__server server;
+    json_t *answer = NULL;
+    int code = srn__server_find(&o, &server, err);
+    if (code) return code;
+    code = srn__server_json(&server, "/v1/ledger/forget",
+                            json_pack("{s:s, s:s}", "tenant", tenant, "subject", subject), &answer, err);
+    json_decref(answer);
+    srn__server_done(&server);
+    return code;
+}
+
+/* Through the server that writes the ledger, where one does. */
 static int forget(const char *where, const char *keys, const char *tenant, const char *subject,
                   srn_err *err) {
     srn_reader *r = NULL;
@@ -158,6 +173,7 @@ static int forget(const char *where, const char *keys, const char *tenant, const
     int code = srn_reader_open(where, keys, &r, err); /* makes no ledger where there is none */
     srn_reader_close(r);
     if (!code) code = srn_ledger_open(&(srn_ledger_opts){.where = where, .keys_dir = keys}, &l, err);
+    if (code == SRN_EBUSY) return forget_there(where, tenant, subject, err);
     if (!code) code = srn_ledger_forget_subject(l, "serin ledger forget", tenant, subject, err);
     srn_ledger_close(l);
     return code;

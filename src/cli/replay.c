@@ -2,6 +2,7 @@
  * the weights that each call names, runs the calls of one model together. Main thread, and workers that each
  * wait for one call.
  */
+#include <dirent.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -146,10 +147,22 @@ static bool note_path(void *ctx, const srn_stored *s) {
     return true;
 }
 
+/* The first part of a model that the server kept (keep_weights). */
+static bool find_kept(const char *ledger, const char *weights, char *ret, size_t cap) {
+    char dir[4096], best[256] = "";
+    snprintf(dir, sizeof dir, "%s/weights/%s", ledger, weights);
+    DIR *d = opendir(dir);
+    const struct dirent *e;
+    while (d && (e = readdir(d)))
+        if (e->d_name[0] != '.' && (!*best || strcmp(e->d_name, best) < 0))
+            snprintf(best, sizeof best, "%s", e->d_name);
+    if (d) closedir(d);
+    return *best && (size_t)snprintf(ret, cap, "%s/%s", dir, best) < cap;
+}
+
 static int locate(const replay *p, const char *weights, char *ret, size_t cap, srn_err *err) {
     if (p->weights) return srn_weights_locate(p->weights, ret, cap, err);
-    snprintf(ret, cap, "%s/weights/%s.gguf", p->ledger, weights);
-    if (access(ret, R_OK) == 0) return SRN_OK;
+    if (find_kept(p->ledger, weights, ret, cap)) return SRN_OK;
     const char *path = json_string_value(json_object_get(p->paths, weights));
     if (!path)
         return srn_fail(err, SRN_ENOENT,

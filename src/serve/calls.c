@@ -250,3 +250,29 @@ void srn__handle_feedback(srn__call *c) {
     json_decref(call);
     srn_buf_done(&body);
 }
+
+/* ---- forgetting ---- */
+
+void srn__handle_forget(srn__call *c) {
+    const json_t *body = srn__call_json(c);
+    srn_ledger *l = srn__recorder_ledger(srn__call_recorder(c));
+    const char *tenant = NULL, *subject = NULL, *param = NULL;
+    srn_err err = {0};
+    if (!body) return;
+    int code = srn__field_string(body, "tenant", &tenant, &param, &err);
+    if (!code) code = srn__field_string(body, "subject", &subject, &param, &err);
+    if (!code && (!subject || !*subject)) {
+        param = "subject";
+        code = srn_fail(&err, SRN_EINVAL,
+                        "'subject' says whom to forget: the user as requests name him, or a "
+                        "record's subject");
+    }
+    if (!code && !l) code = srn_fail(&err, SRN_ENOENT, "this server has no ledger");
+    const srn_key *key = srn__call_key(c);
+    if (!code)
+        code = srn_ledger_forget_subject(l, key ? key->name : "anybody", tenant ? tenant : "", subject, &err);
+    if (code)
+        srn__call_fail_err(c, param, &err);
+    else
+        srn__call_reply_json(c, 200, json_pack("{s:b}", "forgotten", 1));
+}

@@ -83,6 +83,13 @@ int srn__recorder_thread_start(srn__recorder *r, srn_err *err);
 bool srn__recorder_thread_push(srn__recorder *r, srn__record *record);
 void srn__recorder_thread_stop(srn__recorder *r); /* once it has made what it took over */
 
+/* ---- kept.c ---- */
+
+/* Links the model's files into the folder, where the configuration says so. */
+void srn__recorder_keep(srn__recorder *r, const srn__served *v);
+/* At the start: another program is an event; kept weights that no call needs go. */
+void srn__recorder_remember(srn__recorder *r);
+
 /* ---- recorder.c ---- */
 
 srn_ledger_keys *srn__recorder_sealing_keys(srn__recorder *r);

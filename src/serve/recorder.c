@@ -162,6 +162,7 @@ void srn__recorder_model(srn__recorder *r, const srn__served *v) {
                                   "tokenizer", v->ids.tokenizer, "template", v->ids.chat_template,
                                   "quantisation", v->ids.quantisation, "engine", v->ids.engine, "numerics",
                                   (int)v->ids.numerics, "kv", v->ids.kv));
+    srn__recorder_keep(r, v);
 }
 
 static void config_event(srn__recorder *r) {
@@ -188,12 +189,14 @@ void srn__recorder_stop(srn__recorder *r) {
 
 int srn__recorder_start(srn__recorder *r, const char *address, srn_err *err) {
     int code = r->ledger ? srn__local_publish(r, address, r->token, err) : SRN_OK;
+    if (!code && r->ledger) code = srn_ledger_announce(r->ledger, address, err);
     if (code) return code;
     r->started = true;
     srn__recorder_event(r, "start",
                         json_pack("{s:s, s:i, s:s, s:i, s:s}", "address", address, "pid", (int)getpid(),
                                   "version", srn_version(), "numerics", SRN_NUMERICS_ID, "config",
                                   r->config_id));
+    srn__recorder_remember(r);
     config_event(r);
     return SRN_OK;
 }

@@ -34,6 +34,7 @@ const srn__route srn__routes[] = {
     {"POST", "/v1/calls/{id}/cancel", srn__handle_cancel, SRN__ROUTE_ADMIN, SRN__OPENAI},
     {"GET", "/v1/ps", srn__handle_ps, SRN__ROUTE_ADMIN, SRN__OPENAI},
     {"POST", "/v1/drain", srn__handle_drain, SRN__ROUTE_ADMIN, SRN__OPENAI},
+    {"POST", "/v1/ledger/forget", srn__handle_forget, SRN__ROUTE_ADMIN, SRN__OPENAI},
     {"POST", "/v1/feedback", srn__handle_feedback, 0, SRN__OPENAI},
 };
 const size_t srn__n_routes = SRN_LEN(srn__routes);

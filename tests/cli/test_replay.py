@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shutil
+import sqlite3
 import subprocess
 import threading
 
@@ -141,6 +142,37 @@ def test_weights_that_are_gone_prove_nothing(tmp_path):
     assert code == 1 and out["not_proven"] == 1 and "gone" in out["calls"][0]["error"]
     code, out = replay(call, "--ledger", tmp_path / "ledger", "--weights", server.smol_like())
     assert code == 0 and out["same"] == 1
+
+
+def test_replaced_weights_are_kept_while_their_calls_are(tmp_path):
+    model = tmp_path / "model.gguf"
+    shutil.copy(server.smol_like(), model)
+    config = tmp_path / "serin.yaml"
+    config.write_text(f"models: [{{name: m, path: {model}, ctx: 512}}]\n"
+                      f"ledger: {{where: {tmp_path / 'ledger'}, content: full, keep_weights: true}}\n")
+    s = server.Server("--config", config)
+    try:
+        r = httpx.post(s.url + "/v1/completions", json={"prompt": "The sky is", "max_tokens": 4}, timeout=300)
+    finally:
+        s.stop()
+    other = tmp_path / "other.gguf"  # a new version takes its place
+    data = bytearray(model.read_bytes())
+    data[len(data) // 2] ^= 0x10
+    other.write_bytes(data)
+    os.replace(other, model)
+    code, out = replay(r.headers["x-serin-call"], "--ledger", tmp_path / "ledger")
+    assert code == 0 and out["same"] == 1
+    kept = list((tmp_path / "ledger/weights").iterdir())
+    assert [k.name for k in kept] == [r.headers["x-serin-model"]]
+    con = sqlite3.connect(tmp_path / "ledger/ledger.db")  # as retention would
+    con.execute("DELETE FROM calls")
+    con.execute("DELETE FROM records WHERE kind = 2")
+    con.commit()
+    con.close()
+    s = server.Server("--config", config)
+    s.stop()
+    names = {k.name for k in (tmp_path / "ledger/weights").iterdir()}
+    assert r.headers["x-serin-model"] not in names and len(names) == 1
 
 
 @pytest.mark.parametrize("policy, says", [("hash", "only hashes"), ("none", "nothing was")])
