@@ -222,11 +222,13 @@ typedef struct srn__act_plane {
     int8_t c[SRN_GROUP]; /* this plane's codes */
     float d;             /* the scale */
     float s;             /* fl(d * f(S)) with S of the whole code t */
-    int32_t neg_sum;     /* minus the sum of c: what an offset of 1 in the weights adds */
+    int32_t neg_sum;     /* minus the sum of c, on x86 of t: what an offset of 1 in the weights adds */
     int32_t neg_half[2]; /* the same for each half */
     int32_t half[2];     /* sums of the whole codes t over each half */
-    int32_t unused;
+    int32_t large;       /* two planes, x86: the sum of |t| is SRN__LARGE_CODES or more */
 } srn__act_plane;
+
+#define SRN__LARGE_CODES (1 << 19)
 
 /* Without VNNI: one group of one column. Products of two 8-bit codes are summed in 16 bits ("narrow") where
  * that cannot overflow: one plane, weights below 8 bits. Else the whole codes are multiplied in 16 bits

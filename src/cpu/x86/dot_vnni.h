@@ -1,18 +1,31 @@
-/* The integer products with VNNI: vpdpbusd on planes of bytes. */
+/* The integer products with VNNI: vpdpbusd on planes of bytes. Of a column with two planes the sum of the
+ * upper one's products is shifted to its place before the lower one's are added: the exact sum of a group,
+ * with whole codes below 2^15, fits a lane.
+ */
 #ifndef SRN_CPU_X86_DOT_VNNI_H
 #define SRN_CPU_X86_DOT_VNNI_H
 
-#include "cpu/simd/planes.h"
+#include "cpu/simd/unpack.h"
 
-/* With few columns each has several chains, for one alone would wait for every product. */
-SRN__INLINE void dot_quads(int n, int planes, int q0, int n_quads, int bits, const group_codes *w,
-                           const act_group *const *a, i32x16 *acc) {
-    (void)bits, (void)planes;
+typedef srn__act_plane act_group;
+SRN__INLINE uint32_t act_groups(uint32_t planes) {
+    return planes;
+}
+/* A column is one integer column, whatever its planes. */
+SRN__INLINE int int_columns(int columns, int planes) {
+    (void)planes;
+    return columns;
+}
+
+/* acc[i] += sum over quads q0 to q0+n_quads of w * codes of plane p of column i. With few columns each has
+ * several chains, for one alone would wait for every product. */
+SRN__INLINE void dot_plane(int n, int p, int q0, int n_quads, const group_codes *w, const act_group *const *a,
+                           i32x16 *acc) {
     const int chains = n == 1 ? n_quads / 2 : n == 2 ? 2 : 1;
     i32x16 more[4 * 2];
     SRN__UNROLL for (int j = 0; j < n_quads; j++) {
         SRN__UNROLL for (int i = 0; i < n; i++) {
-            i32x16 c = lanes_broadcast(a[i]->c + 4 * (q0 + j)),
+            i32x16 c = lanes_broadcast(a[i][p].c + 4 * (q0 + j)),
                    *sum = j % chains ? &more[j % chains * n + i] : &acc[i];
             i32x16 start = j && j < chains ? lanes_set1(0) : *sum;
             *sum = _mm512_dpbusd_epi32(start, quad(w, q0 + j), c);
@@ -21,6 +34,70 @@ SRN__INLINE void dot_quads(int n, int planes, int q0, int n_quads, int bits, con
     SRN__UNROLL for (int i = 0; i < n; i++) {
         SRN__UNROLL for (int k = 1; k < chains; k++) acc[i] = lanes_add(acc[i], more[k * n + i]);
     }
+}
+
+/* acc[i] += sum over quads q0 to q0+n_quads of w * whole codes of column i. With many columns a sum's
+ * register serves both planes, one after the other; with few the planes' sums are chains of their own. */
+SRN__INLINE void dot_quads(int n, int planes, int q0, int n_quads, int bits, const group_codes *w,
+                           const act_group *const *a, i32x16 *acc) {
+    (void)bits;
+    if (planes == 1) {
+        dot_plane(n, 0, q0, n_quads, w, a, acc);
+        return;
+    }
+    i32x16 upper[MAX_TILE];
+    SRN__UNROLL for (int i = 0; i < n; i++) upper[i] = lanes_set1(0);
+    dot_plane(n, 0, q0, n_quads, w, a, upper);
+    if (n <= 4) dot_plane(n, 1, q0, n_quads, w, a, acc);
+    SRN__UNROLL for (int i = 0; i < n; i++) acc[i] = lanes_add(acc[i], _mm512_slli_epi32(upper[i], 8));
+    if (n > 4) dot_plane(n, 1, q0, n_quads, w, a, acc);
+}
+
+/* The sum of column c as a float. */
+SRN__INLINE v16 sum_of_planes(const i32x16 *acc, int planes, int c) {
+    (void)planes;
+    return lanes_float(acc[c]);
+}
+
+/* Whether sc0*I0 + sc1*I1 of any column may need more than 32 bits. With two planes and weights and
+ * sub-scales of up to 2^5 and 2^7 (Q6_K; of other types they are smaller) it is at most 2^12 * the codes'
+ * magnitudes. */
+SRN__INLINE bool any_long(int n, int planes, int bits, const act_group *const *a) {
+    if (planes == 1 || bits != 6) return false;
+    int32_t large = 0;
+    SRN__UNROLL for (int i = 0; i < n; i++) large |= a[i]->large;
+    return large;
+}
+/* f(a + b), rounded once; |a| and |b| are at most 2^31 - 2^16, so that both parts are exact. */
+SRN__INLINE v16 long_sum(i32x16 a, i32x16 b) {
+    i32x16 upper = lanes_add(_mm512_srai_epi32(a, 8), _mm512_srai_epi32(b, 8));
+    i32x16 lower = _mm512_sub_epi32(lanes_add(a, b), _mm512_slli_epi32(upper, 8));
+    return v16_fma(v16_set1(256.0f), lanes_float(upper), lanes_float(lower));
+}
+/* sum[i] = the bits of f(sc0 * (sum over the first half) + sc1 * (over the second)) of w - zero and the codes
+ * of column i. */
+SRN__INLINE void dot_halves(int n, int planes, int bits, int zero, const group_codes *w,
+                            const act_group *const *a, i32x16 sc0, i32x16 sc1, i32x16 *sum, i32x16 *other) {
+    SRN__UNROLL for (int i = 0; i < n; i++) sum[i] = start_value(&a[i]->neg_half[0], zero);
+    dot_quads(n, planes, 0, 4, bits, w, a, sum);
+    SRN__UNROLL for (int i = 0; i < n; i++) sum[i] = lanes_mul(sum[i], sc0);
+    SRN__UNROLL for (int i = 0; i < n; i++) other[i] = start_value(&a[i]->neg_half[1], zero);
+    dot_quads(n, planes, 4, 4, bits, w, a, other);
+    SRN__UNROLL for (int i = 0; i < n; i++) other[i] = lanes_mul(other[i], sc1);
+    if (any_long(n, planes, bits, a)) {
+        SRN__UNROLL for (int i = 0; i < n; i++) sum[i] = _mm512_castps_si512(long_sum(sum[i], other[i]));
+    } else {
+        SRN__UNROLL for (int i = 0; i < n; i++) sum[i] =
+            _mm512_castps_si512(lanes_float(lanes_add(sum[i], other[i])));
+    }
+}
+SRN__INLINE v16 sum_of_halves(const i32x16 *sum, const i32x16 *other, int planes, int c) {
+    (void)other, (void)planes;
+    return _mm512_castsi512_ps(sum[c]);
+}
+/* The sum of the column's whole codes over half h. */
+SRN__INLINE i32x16 half_sum(const act_group *a, int h) {
+    return lanes_broadcast(&a->half[h]);
 }
 
 #endif

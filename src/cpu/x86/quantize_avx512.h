@@ -11,9 +11,6 @@
 SRN__INLINE void store_plane(srn__act_plane *a, __m512i half0, __m512i half1) {
     _mm_storeu_si128((void *)a->c, _mm512_cvtepi32_epi8(half0));
     _mm_storeu_si128((void *)(a->c + 16), _mm512_cvtepi32_epi8(half1));
-    a->neg_half[0] = -_mm512_reduce_add_epi32(half0);
-    a->neg_half[1] = -_mm512_reduce_add_epi32(half1);
-    a->neg_sum = a->neg_half[0] + a->neg_half[1];
 }
 
 /* One group of 32 at x into `planes` planes. False when a value is not finite. */
@@ -41,9 +38,14 @@ static bool quantize_group(const float *x, uint32_t planes, act_group *a) {
         store_plane(a, c10, c11);
         store_plane(a + 1, _mm512_sub_epi32(t0, _mm512_slli_epi32(c10, 8)),
                     _mm512_sub_epi32(t1, _mm512_slli_epi32(c11, 8)));
+        __m512i magnitudes = _mm512_add_epi32(_mm512_abs_epi32(t0), _mm512_abs_epi32(t1));
+        a->large = _mm512_reduce_add_epi32(magnitudes) >= SRN__LARGE_CODES;
     }
     a->half[0] = _mm512_reduce_add_epi32(t0);
     a->half[1] = _mm512_reduce_add_epi32(t1);
+    a->neg_half[0] = -a->half[0];
+    a->neg_half[1] = -a->half[1];
+    a->neg_sum = a->neg_half[0] + a->neg_half[1];
     a->d = amax / limit;
     a->s = a->d * (float)(a->half[0] + a->half[1]);
     return true;
