@@ -77,6 +77,8 @@ void *srn_pages_alloc(size_t bytes);
  * of a huge one takes and clears 2 MiB. */
 void *srn_pages_alloc_sparse(size_t bytes);
 void srn_pages_free(void *p, size_t bytes); /* p may be NULL */
+/* Bytes that can be had without swapping; UINT64_MAX where the system does not say. */
+uint64_t srn_memory_available(void);
 
 /* ---- a growing byte buffer with a cap ---- */
 typedef struct srn_buf {

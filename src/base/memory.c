@@ -1,4 +1,5 @@
-/* Memory: zeroed allocations with checked sizes, the capped byte buffer and the arena. */
+/* Memory: zeroed allocations with checked sizes, what the system has left, the capped byte buffer and the
+ * arena. */
 #include "base/base.h"
 
 #include <stdlib.h>
@@ -49,6 +50,18 @@ void *srn_pages_alloc_sparse(size_t bytes) {
 
 void srn_pages_free(void *p, size_t bytes) {
     if (p) munmap(p, bytes ? bytes : 1);
+}
+
+uint64_t srn_memory_available(void) {
+    FILE *f = fopen("/proc/meminfo", "r");
+    if (!f) return UINT64_MAX;
+    char line[256];
+    unsigned long long kib = 0;
+    uint64_t bytes = UINT64_MAX;
+    while (fgets(line, sizeof line, f))
+        if (sscanf(line, "MemAvailable: %llu kB", &kib) == 1) bytes = (uint64_t)kib * 1024;
+    fclose(f);
+    return bytes;
 }
 
 char *srn_strndup(const char *p, size_t n) {

@@ -74,7 +74,10 @@ int srn__synth_in_memory(const srn__synth_ask *ask, srn_out **ret, srn_err *err)
     srn_synth *s = NULL;
     srn_out *out = NULL;
     int code = plan(ask, &shape, &s, &mix, err);
-    if (!code) code = srn_out_memory(srn_synth_file_bytes(s), &out, err);
+    if (!code) {
+        code = srn_out_memory(srn_synth_file_bytes(s), &out, err);
+        if (code) srn_fail_prefix(err, code, "%s in %s is made in memory", shape.name, mix->name);
+    }
     if (!code) code = srn_synth_fill(s, out, err);
     srn_synth_free(s);
     if (code) {

@@ -8,16 +8,12 @@
 
 #define DEFAULT_CTX 8192u
 
-/* Memory that can be had without swapping, or UINT64_MAX where the system does not say. */
-static uint64_t available_bytes(void) {
-    FILE *f = fopen("/proc/meminfo", "r");
-    if (!f) return UINT64_MAX;
-    char line[256];
-    unsigned long long kib = 0;
-    uint64_t bytes = UINT64_MAX;
-    while (fgets(line, sizeof line, f))
-        if (sscanf(line, "MemAvailable: %llu kB", &kib) == 1) bytes = (uint64_t)kib * 1024;
-    fclose(f);
+/* What there is for an engine. The pages of a model that lies in memory only come back as it is packed, but
+ * for an embedding that is the head too, which is both packed and read as it is. */
+static uint64_t available_bytes(const srn_engine *e) {
+    uint64_t bytes = srn_memory_available(), back = srn_weights_memory_bytes(e->weights);
+    uint64_t stays = e->model->head == e->model->embd ? e->model->embd->t->n_bytes : 0;
+    if (back > stays && !srn_add_u64(bytes, back - stays, &bytes)) return UINT64_MAX;
     return bytes;
 }
 
@@ -33,7 +29,7 @@ static const char *advice(const srn_engine *e, uint64_t cache_tokens, bool witho
 
 static int check_memory(const srn_engine *e, const srn_device_opts *d, uint64_t cache_tokens, srn_err *err) {
     const double gib = 1024.0 * 1024.0 * 1024.0;
-    uint64_t weights, kv, work, all, have = available_bytes();
+    uint64_t weights, kv, work, all, have = available_bytes(e);
     int code = srn_cpu_device_bytes(e->model, d, &weights, &kv, &work, err);
     if (code) return code;
     if (srn_add_u64(weights, kv, &all) && srn_add_u64(all, work, &all) && all <= have) return SRN_OK;
@@ -50,7 +46,7 @@ static int read_opts(srn_engine *e, const srn_engine_opts *o, srn_err *err) {
     srn_cache_wish w = {.n_ctx = o->n_ctx ? o->n_ctx : SRN_MIN(hp->n_ctx_train, DEFAULT_CTX),
                         .max_seqs = o->max_seqs,
                         .cache_tokens = o->cache_tokens,
-                        .available_bytes = available_bytes()};
+                        .available_bytes = available_bytes(e)};
     e->kv_type = SRN_KV_F16;
     if (o->kv_type && !srn_kv_type_by_name(o->kv_type, &e->kv_type))
         return srn_fail(err, SRN_EINVAL, "the KV cache type '%s' is not known; use f16, q8_0 or f32",

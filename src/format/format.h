@@ -49,6 +49,8 @@ const srn_tensor *srn_weights_find(const srn_weights *w, const char *name); /* N
 uint32_t srn_weights_parts(const srn_weights *w);
 const char *srn_weights_part_path(const srn_weights *w, uint32_t part);
 uint64_t srn_weights_file_bytes(const srn_weights *w); /* sum over the parts */
+/* Of these, what takes memory that only srn_weights_forget gives back: a model of srn_out_memory. */
+uint64_t srn_weights_memory_bytes(const srn_weights *w);
 uint32_t srn_weights_version(const srn_weights *w);
 
 /* Takes the pages that hold bytes [begin, end) of a part's file out of the process, which stay in the

@@ -60,6 +60,7 @@ static int open_temporary(srn_out *o, srn_err *err) {
 
 int srn_out_open(const char *path, bool force, uint64_t bytes, srn_out **ret, srn_err *err) {
     struct stat st;
+    if (!*path) return srn_fail(err, SRN_EINVAL, "the name of the file to write is empty");
     bool there = stat(path, &st) == 0;
     if (there && !S_ISREG(st.st_mode))
         return srn_fail(err, SRN_EINVAL, "%s: is not a regular file; give the name of a file to write", path);
@@ -78,6 +79,12 @@ int srn_out_open(const char *path, bool force, uint64_t bytes, srn_out **ret, sr
 }
 
 int srn_out_memory(uint64_t bytes, srn_out **ret, srn_err *err) {
+    uint64_t have = srn_memory_available();
+    if (bytes > have || bytes > INT64_MAX)
+        return srn_fail(
+            err, SRN_ENOMEM,
+            "%.1f GB of memory are needed, and %.1f GB are available; choose a smaller model or quantisation",
+            (double)bytes / 1e9, (double)have / 1e9);
     srn_out *o = srn_calloc(1, sizeof *o);
     if (!o) return srn_fail_nomem(err, sizeof *o);
     *o = (srn_out){.is_memory = true, .bytes = bytes, .path = srn_calloc(32, 1)};

@@ -323,6 +323,12 @@ uint64_t srn_weights_file_bytes(const srn_weights *w) {
     return sum;
 }
 
+uint64_t srn_weights_memory_bytes(const srn_weights *w) {
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < w->n_parts; i++) sum += w->parts[i].in_memory ? w->parts[i].len : 0;
+    return sum;
+}
+
 uint32_t srn_weights_version(const srn_weights *w) {
     return w->parts[0].gguf.version;
 }

@@ -46,7 +46,7 @@ typedef struct srn_out srn_out;
  * SRN_EINVAL (path exists, unless force; a folder), SRN_EIO, SRN_ENOMEM. */
 int srn_out_open(const char *path, bool force, uint64_t bytes, srn_out **ret, srn_err *err);
 /* The same in memory, without a name: srn_out_path gives one that this process may open, until srn_out_free.
- */
+ * Pages are taken as they are written, so more than there is now is refused here: SRN_ENOMEM. */
 int srn_out_memory(uint64_t bytes, srn_out **ret, srn_err *err);
 const char *srn_out_path(const srn_out *o);
 /* Any thread. SRN_EIO names the file, and a full disk as such. */

@@ -272,6 +272,7 @@ static void memory_gives_back_what_is_forgotten(void **state) {
     assert_int_equal(srn_weights_open(path, NULL, &w, &err), SRN_OK);
     const srn_tensor *t = srn_weights_at(w, 0);
     struct stat before, after;
+    assert_true(srn_weights_memory_bytes(w) == srn_weights_file_bytes(w));
     assert_int_equal(stat(path, &before), 0);
     srn_weights_forget(w, 0, t->offset + 1000, t->offset + MODEL_BYTES / 2);
     assert_int_equal(stat(path, &after), 0);
@@ -285,6 +286,26 @@ static void memory_gives_back_what_is_forgotten(void **state) {
     srn_weights_free(w);
 }
 
+static void a_file_without_a_name_is_refused(void **state) {
+    (void)state;
+    srn_err err = {0};
+    srn_out *o = NULL;
+    assert_int_equal(srn_out_open("", false, 100, &o, &err), SRN_EINVAL);
+    assert_non_null(strstr(err.text, "empty"));
+}
+
+static void more_memory_than_there_is_is_refused_before_any_is_taken(void **state) {
+    (void)state;
+    srn_err err = {0};
+    srn_out *o = NULL;
+    static const uint64_t sizes[] = {(uint64_t)1 << 50, UINT64_MAX};
+    for (size_t i = 0; i < SRN_LEN(sizes); i++) {
+        assert_int_equal(srn_out_memory(sizes[i], &o, &err), SRN_ENOMEM);
+        assert_non_null(strstr(err.text, "GB are available"));
+        assert_null(o);
+    }
+}
+
 static void a_file_forgets_nothing(void **state) {
     const place *p = *state;
     srn_out *o;
@@ -295,6 +316,7 @@ static void a_file_forgets_nothing(void **state) {
     srn_out_free(o);
     assert_int_equal(srn_weights_open(p->path, NULL, &w, &err), SRN_OK);
     const srn_tensor *t = srn_weights_at(w, 0);
+    assert_true(srn_weights_memory_bytes(w) == 0);
     srn_weights_forget(w, 0, t->offset, t->offset + t->n_bytes);
     const float *ones = t->data;
     for (size_t i = 0; i < MODEL_BYTES / 4; i++) assert_true(ones[i] == 1);
@@ -311,6 +333,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(what_does_not_fit_is_said_at_once, make_place, leave_place),
         cmocka_unit_test_setup_teardown(several_threads_write_one_file, make_place, leave_place),
         cmocka_unit_test(memory_gives_back_what_is_forgotten),
+        cmocka_unit_test(a_file_without_a_name_is_refused),
+        cmocka_unit_test(more_memory_than_there_is_is_refused_before_any_is_taken),
         cmocka_unit_test_setup_teardown(a_file_forgets_nothing, make_place, leave_place),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
