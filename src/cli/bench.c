@@ -15,10 +15,14 @@ typedef struct asked {
     srn_bench_parallel parallel; /* n 0: not asked for */
     int64_t pp, tg, reps, threads;
     const char *batch, *depth, *kv, *format;
-    const char *made;     /* what to call the model that was made, or NULL */
-    srn__synth_ask synth; /* shape NULL: no model is made */
+    srn_bench_list batches, depths; /* of batch and depth */
+    const char *made;               /* what to call the model that was made, or NULL */
+    srn__synth_ask synth;           /* shape NULL: no model is made */
     bool json, machine;
 } asked;
+
+/* Of a count that was not given. */
+#define NOT_GIVEN INT64_C(-1)
 
 void srn__bench_tokens(uint64_t seed, uint32_t n_vocab, int32_t *ret, size_t n) {
     for (size_t i = 0; i < n; i++) {
@@ -31,6 +35,8 @@ static int read_format(const asked *a, srn_bench_format *ret, srn_err *err) {
     static const char *const names[] = {"table", "md", "json"};
     *ret = a->json ? SRN_BENCH_JSON : SRN_BENCH_TABLE;
     if (!a->format) return SRN_OK;
+    if (a->json && strcmp(a->format, "json") != 0)
+        return srn_fail(err, SRN_EUSAGE, "--json is --format json: leave one of them out");
     for (size_t i = 0; i < SRN_LEN(names); i++)
         if (strcmp(a->format, names[i]) == 0) return *ret = (srn_bench_format)i, SRN_OK;
     return srn_fail(err, SRN_EUSAGE, "--format is table, md or json, not '%s'", a->format);
@@ -57,11 +63,88 @@ static int read_list(const char *option, const char *text, uint32_t min, uint32_
     return SRN_OK;
 }
 
+/* ---- before any work ---- */
+
+/* The first of `options` that was given belongs to another measurement. */
+typedef struct foreign {
+    const char *option;
+    bool given;
+} foreign;
+
+static int refuse(const foreign *options, size_t n, const char *why, srn_err *err) {
+    for (size_t i = 0; i < n; i++)
+        if (options[i].given) return srn_fail(err, SRN_EUSAGE, "%s %s: leave it out", options[i].option, why);
+    return SRN_OK;
+}
+
+static int check_tests(asked *a, srn_err *err) {
+    const srn_bench_parallel *p = &a->parallel;
+    const foreign options[] = {{"--prompt", p->prompt != NOT_GIVEN},
+                               {"--output", p->output != NOT_GIVEN},
+                               {"--requests", p->requests != 0},
+                               {"--long-prompt", p->long_prompt != 0},
+                               {"--speculate", p->speculate != NOT_GIVEN}};
+    int code = refuse(options, SRN_LEN(options), "is for --parallel", err);
+    if (a->pp == NOT_GIVEN) a->pp = 512;
+    if (a->tg == NOT_GIVEN) a->tg = 128;
+    if (a->reps == NOT_GIVEN) a->reps = 3;
+    if (!code && a->pp == 0 && a->tg == 0)
+        return srn_fail(err, SRN_EUSAGE, "--pp and --tg are both 0, so there is nothing to measure");
+    if (!code) code = read_list("batch", a->batch ? a->batch : "1", 1, 512, &a->batches, err);
+    return code ? code : read_list("depth", a->depth ? a->depth : "0", 0, 1 << 24, &a->depths, err);
+}
+
+static int check_parallel(asked *a, srn_bench_format format, srn_err *err) {
+    srn_bench_parallel *p = &a->parallel;
+    const foreign options[] = {
+        {"--pp", a->pp != NOT_GIVEN},     {"--tg", a->tg != NOT_GIVEN},
+        {"--reps", a->reps != NOT_GIVEN}, {"--batch", a->batch != NULL},
+        {"--depth", a->depth != NULL},    {"--format md", format == SRN_BENCH_MARKDOWN}};
+    if (p->prompt == NOT_GIVEN) p->prompt = 130;
+    if (p->output == NOT_GIVEN) p->output = 64;
+    if (p->speculate == NOT_GIVEN) p->speculate = 0;
+    if (!p->requests) p->requests = 2 * p->n;
+    p->requests = SRN_MAX(p->requests, p->n);
+    return refuse(options, SRN_LEN(options), "does not go with --parallel", err);
+}
+
+static int check_machine(asked *a, srn_err *err) {
+    const foreign options[] = {{"--pp", a->pp != NOT_GIVEN},     {"--tg", a->tg != NOT_GIVEN},
+                               {"--batch", a->batch != NULL},    {"--depth", a->depth != NULL},
+                               {"--kv", a->kv != NULL},          {"--quant", a->synth.quant != NULL},
+                               {"--parallel", a->parallel.n > 0}};
+    if (a->reps == NOT_GIVEN) a->reps = 3;
+    return refuse(options, SRN_LEN(options), "needs a model, and --machine has none", err);
+}
+
+static int check(asked *a, const char *model, srn_bench_format format, srn_err *err) {
+    srn_kv_type kv;
+    if (a->synth.shape && (model || a->machine))
+        return srn_fail(err, SRN_EUSAGE, "--shape makes the model: leave %s out, or leave --shape out",
+                        model ? "MODEL" : "--machine");
+    if (a->machine && model)
+        return srn_fail(err, SRN_EUSAGE,
+                        "--machine measures the machine alone: leave '%s' out, or leave --machine out",
+                        model);
+    if (a->machine) return check_machine(a, err);
+    if (!model && !a->synth.shape)
+        return srn_fail(err, SRN_EUSAGE,
+                        "MODEL is missing: give a model, --shape or --machine; `serin bench --help` tells "
+                        "more");
+    if (model && a->synth.quant)
+        return srn_fail(err, SRN_EUSAGE,
+                        "--quant is of a model that --shape makes; '%s' has a quantisation of its own",
+                        model);
+    if (a->kv && !srn_kv_type_by_name(a->kv, &kv))
+        return srn_fail(err, SRN_EUSAGE, "--kv is f16, q8_0 or f32, not '%s'", a->kv);
+    return a->parallel.n ? check_parallel(a, format, err) : check_tests(a, err);
+}
+
+/* ---- the measurements ---- */
+
 static int run_parallel(const asked *a, const char *model, srn_bench_format format, srn_err *err) {
     srn_bench_parallel p = a->parallel;
     char path[4096], cpu[128];
-    if (a->batch || a->depth || format == SRN_BENCH_MARKDOWN)
-        return srn_fail(err, SRN_EUSAGE, "--batch, --depth and --format md do not go with --parallel");
     int code = srn_weights_locate(model, path, sizeof path, err);
     if (code) return code;
     srn__bench_cpu(cpu, sizeof cpu);
@@ -71,8 +154,6 @@ static int run_parallel(const asked *a, const char *model, srn_bench_format form
     p.kv = a->kv;
     p.threads = a->threads;
     p.json = format == SRN_BENCH_JSON;
-    if (!p.requests) p.requests = 2 * p.n;
-    p.requests = SRN_MAX(p.requests, p.n);
     return srn__bench_parallel(&p, err);
 }
 
@@ -83,24 +164,41 @@ static int run_model(const asked *a, const char *model, srn_bench_format format,
                          .tg = (uint32_t)a->tg,
                          .threads = (uint32_t)a->threads,
                          .reps = (size_t)a->reps,
+                         .batch = a->batches,
+                         .depth = a->depths,
                          .kv = a->kv};
-    if (a->pp == 0 && a->tg == 0)
-        return srn_fail(err, SRN_EUSAGE, "--pp and --tg are both 0, so there is nothing to measure");
-    int code = read_list("batch", a->batch ? a->batch : "1", 1, 512, &b.batch, err);
-    if (!code) code = read_list("depth", a->depth ? a->depth : "0", 0, 1 << 24, &b.depth, err);
-    return code ? code : srn__bench_model(&b, format, err);
+    return srn__bench_model(&b, format, err);
 }
 
 static int run_all(asked *a, const char *model, srn_bench_format format, srn_err *err) {
     return a->parallel.n ? run_parallel(a, model, format, err) : run_model(a, model, format, err);
 }
 
+/* What a model of this shape could not do: to find that out after it was made would be late. */
+static int check_shape(const asked *a, srn_err *err) {
+    srn_shape shape;
+    int code = srn__synth_shape(a->synth.shape, &shape, err);
+    if (code) return code;
+    if (!srn_arch_find(srn_str_of(shape.arch)))
+        return srn_fail(err, SRN_EUNSUP, "'%s' is of architecture '%s', which this version cannot run",
+                        shape.name, shape.arch);
+    uint64_t ctx = srn__bench_most(&a->depths) + (uint64_t)SRN_MAX(a->pp, a->tg);
+    if (!a->parallel.n && ctx > shape.n_ctx)
+        return srn_fail(err, SRN_EUSAGE,
+                        "--depth and the larger of --pp and --tg together are a context of %llu tokens, and "
+                        "'%s' has one of %u",
+                        (unsigned long long)ctx, shape.name, shape.n_ctx);
+    return SRN_OK;
+}
+
 /* A model of random weights, in memory only. */
 static int run_made(asked *a, srn_bench_format format, srn_err *err) {
     srn_out *out = NULL;
     char name[256];
+    if (!a->synth.quant) a->synth.quant = "Q4_K_M";
     a->synth.threads = (uint32_t)SRN_MIN(a->threads, 64);
-    int code = srn__synth_in_memory(&a->synth, &out, err);
+    int code = check_shape(a, err);
+    if (!code) code = srn__synth_in_memory(&a->synth, &out, err);
     if (code) return code;
     snprintf(name, sizeof name, "%.100s %.20s (random weights)", a->synth.shape, a->synth.quant);
     a->made = name;
@@ -113,28 +211,18 @@ static int run(asked *a, const char *model, srn_err *err) {
     srn_bench_format format;
     int code = read_format(a, &format, err);
     if (code) return code;
-    if (a->synth.shape && (model || a->machine))
-        return srn_fail(err, SRN_EUSAGE, "--shape makes the model: leave %s out, or leave --shape out",
-                        model ? "MODEL" : "--machine");
-    if (a->synth.shape) return run_made(a, format, err);
-    if (a->machine && model)
-        return srn_fail(err, SRN_EUSAGE,
-                        "--machine measures the machine alone: leave '%s' out, or leave --machine out",
-                        model);
+    code = check(a, model, format, err);
+    if (code) return code;
     if (a->machine) return srn__bench_machine((uint32_t)a->threads, (size_t)a->reps, format, err);
-    if (!model)
-        return srn_fail(err, SRN_EUSAGE,
-                        "MODEL is missing: give a model, --shape or --machine; `serin bench --help` tells "
-                        "more");
-    return run_all(a, model, format, err);
+    return a->synth.shape ? run_made(a, format, err) : run_all(a, model, format, err);
 }
 
 int srn__cmd_bench(int argc, char **argv) {
-    asked a = {.pp = 512,
-               .tg = 128,
-               .reps = 3,
-               .parallel = {.prompt = 130, .output = 64},
-               .synth = {.quant = "Q4_K_M", .seed = 1}};
+    asked a = {.pp = NOT_GIVEN,
+               .tg = NOT_GIVEN,
+               .reps = NOT_GIVEN,
+               .parallel = {.prompt = NOT_GIVEN, .output = NOT_GIVEN, .speculate = NOT_GIVEN},
+               .synth = {.seed = 1}};
     srn_bench_parallel *p = &a.parallel;
     const srn_opt opts[] = {
         {"pp", 0, SRN_OPT_INT, &a.pp, 0, 1 << 24, "N", "tokens of the prefill test; 0 leaves it out (512)"},

@@ -19,6 +19,7 @@ typedef struct srn_bench_list {
     uint32_t v[SRN_BENCH_MAX_LIST];
     size_t n;
 } srn_bench_list;
+uint32_t srn__bench_most(const srn_bench_list *l); /* the greatest; 0 of none */
 
 /* Of several measurements, which are left in ascending order. */
 typedef struct srn_bench_spread {

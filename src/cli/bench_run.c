@@ -139,7 +139,7 @@ static int run_test(bench *b, const test *t, srn_bench_result *ret, srn_err *err
 
 /* ---- all of them ---- */
 
-static uint32_t greatest(const srn_bench_list *l) {
+uint32_t srn__bench_most(const srn_bench_list *l) {
     uint32_t n = 0;
     for (size_t i = 0; i < l->n; i++) n = SRN_MAX(n, l->v[i]);
     return n;
@@ -147,8 +147,8 @@ static uint32_t greatest(const srn_bench_list *l) {
 
 static int open_engine(bench *b, srn_err *err) {
     const srn_bench_asked *a = b->a;
-    uint32_t depth = greatest(&a->depth);
-    b->max_seqs = a->tg ? greatest(&a->batch) : 1;
+    uint32_t depth = srn__bench_most(&a->depth);
+    b->max_seqs = a->tg ? srn__bench_most(&a->batch) : 1;
     b->n_ctx = depth + SRN_MAX(a->pp, a->tg);
     uint64_t each = (uint64_t)depth + a->tg + 2 * SRN_KV_BLOCK;
     srn_engine_opts o = {.threads = a->threads,

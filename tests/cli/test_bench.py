@@ -113,12 +113,31 @@ def test_what_cannot_be_measured_is_refused():
                        (("--batch", "1,513"), "512"), (("--depth", "-1"), "--depth"), (("--depth", "60"), "--depth"),
                        (("--batch", ",".join("1" * 17)), "more than 16"), (("-o", "csv"), "md"),
                        (("--machine",), "the machine alone"),
-                       (("--parallel", 2, "--depth", 4), "--parallel")):
+                       (("--parallel", 2, "--depth", 4), "--parallel"), (("--parallel", 2, "--pp", 4), "--parallel"),
+                       (("--prompt", 4), "--parallel"), (("--speculate", 0), "--parallel"),
+                       (("--quant", "Q4_0"), "of its own"), (("--json", "-o", "md"), "--json")):
         done = bench(*args)
         assert done.returncode == 2 and word in done.stderr, (args, done.stderr)
     done = bench("--pp", 4, model=None)
     assert done.returncode == 2 and "MODEL is missing" in done.stderr
     assert bench("--machine", model=None, SERIN_CPU="x").returncode == 2
+    for option in (("--pp", 8), ("--quant", "Q4_0"), ("--kv", "f16"), ("--parallel", 2), ("--depth", 0)):
+        done = bench("--machine", *option, model=None)
+        assert done.returncode == 2 and option[0] in done.stderr and "needs a model" in done.stderr, done.stderr
+
+
+def test_a_shape_is_refused_before_a_model_is_made_of_it(tmp_path):
+    """The model would be larger than any memory, so whoever begins to make it says something else."""
+    shape = tmp_path / "large.json"
+    large = {"arch": "llama", "n_vocab": 1 << 20, "n_embd": 1 << 16, "n_layer": 1024, "n_head": 512, "n_ff": 1 << 20,
+             "n_ctx": 1000}
+    for change, args, word in (({}, ("--batch", 0), "from 1 to 512"), ({}, ("--kv", "x"), "q8_0"),
+                               ({}, ("--depth", 600), "context of 1112 tokens"), ({}, ("--pp", 0, "--tg", 0), "nothing"),
+                               ({}, ("--prompt", 3), "--parallel"), ({}, (), "available"),
+                               ({"arch": "gpt-oss", "n_expert": 2, "n_expert_used": 1, "window": 128}, (), "gpt-oss")):
+        shape.write_text(json.dumps({**large, **change}))
+        done = bench("--shape", shape, *args, model=None)
+        assert done.returncode in (1, 2) and word in done.stderr, (args, done.stderr)
 
 
 def test_parallel_answers_all_requests_and_tells_gaps():
