@@ -47,6 +47,10 @@ Path(sys.argv[sys.argv.index("-o") + 1]).write_text(" ".join(sys.argv[1:]))
 def bars(tmp_path):
     models = tmp_path / "cache/models"
     models.mkdir(parents=True)
+    peers = tmp_path / "peers"
+    peers.mkdir()
+    for name in ("llama-bench", "llama-batched-bench", "llama-completion", "llama-server"):
+        (peers / name).touch(mode=0o755)
     for name in ("SmolLM2-135M-Instruct.Q4_1", "synth-llama-3.2-1b-q4_k_m"):
         (models / f"{name}.gguf").write_bytes(b"x")
     for name, text in (("side-by-side", SIDE), ("serve-side-by-side", SERVE), ("serin", SERIN)):
@@ -57,13 +61,13 @@ def bars(tmp_path):
         (tmp_path / "ratios.json").write_text(json.dumps(ratios or {}))
         done = subprocess.run([sys.executable, SCRIPT, "--tools", tmp_path, "--serin", tmp_path / "serin", "--threads", "2",
                                "--json", *args], capture_output=True, text=True,
-                              env={"PATH": "/nowhere", "HOME": str(tmp_path), "SERIN_CACHE": str(tmp_path / "cache"), **env})
+                              env={"PATH": str(peers), "HOME": str(tmp_path), "SERIN_CACHE": str(tmp_path / "cache"), **env})
         go.asked = [json.loads(line) for line in (tmp_path / "asked").read_text().splitlines()] \
             if (tmp_path / "asked").exists() else []
         (tmp_path / "asked").unlink(missing_ok=True)
         return done, {r["what"]: r for r in json.loads(done.stdout)["bars"]} if done.stdout.startswith("{") else done.stdout
 
-    go.models = models
+    go.models, go.peers = models, peers
     return go
 
 
@@ -99,11 +103,21 @@ def test_avx2_is_compared_with_peers_of_its_own(bars):
     ratios = {f"synth-llama-3.2-1b-{q} pp512": 1.6 for q in ("q4_0", "q4_k_m", "q8_0")}
     done, rows = bars("--only", "avx2", ratios=ratios)
     assert {r["met"] for r in rows.values()} == {"not measured"} and done.returncode == 0 and not bars.asked
-    done, rows = bars("--only", "avx2", "--peers-avx2", "/there", ratios=ratios)
+    done, rows = bars("--only", "avx2", "--peers-avx2", str(bars.peers), ratios=ratios)
     assert {r["met"] for r in rows.values()} == {"bar"} and done.returncode == 0
-    assert {tuple(a[4:]) for a in bars.asked} == {("avx2", "/there")}
+    assert {tuple(a[4:]) for a in bars.asked} == {("avx2", str(bars.peers))}
     # What was missing was made.
     assert (bars.models / "synth-llama-3.2-1b-q8_0.gguf").read_text().startswith("synth --shape llama-3.2-1b --quant Q8_0 ")
+
+
+def test_without_peers_only_shares_of_the_machine_are_measured(bars):
+    one = "synth-llama-3.2-1b-q4_k_m"
+    done, rows = bars(PATH="/nowhere", ratios={f"{one} pp512": 0, f"{one} tg128": 0})
+    measured = {what for what, r in rows.items() if r["met"] != "not measured"}
+    assert measured == {"its share of the int8 peak", "its share of read bandwidth"}
+    assert {(a[0], a[1]) for a in bars.asked} == {(one, "pp512"), (one, "tg128")} and done.returncode == 0
+    assert "llama-completion" in rows["start to first token, SmolLM2 Q4_1"]["note"]
+    assert "llama-server" in rows["16 clients, SmolLM2 Q4_1: tokens per second"]["note"]
 
 
 def test_the_table_is_markdown_and_parts_have_names(bars):
