@@ -207,7 +207,7 @@ def test_every_quantisation_runs(tmp_path, quant):
     path = tmp_path / "o.gguf"
     serin("synth", "--shape", shape_file(tmp_path), "--quant", quant, "-o", path)
     report = json.loads(serin("run", path, "-p", "hello there", "-n", 3, "--json", "--temp", 0).stdout)
-    assert report["n_output"] == 3 if "n_output" in report else report
+    assert report["finish_reason"] == "stop" or len(report["tokens"]) == 3
 
 
 def test_a_model_in_memory_is_measured(tmp_path):
