@@ -13,8 +13,8 @@
 #define TILES(KERNEL, ...)                                                                                   \
     TILES_TO_4(KERNEL, 1, __VA_ARGS__)                                                                       \
     KERNEL(__VA_ARGS__, 6, 1)                                                                                \
-    KERNEL(__VA_ARGS__, 8, 1) TILES_TO_4(KERNEL, 2, __VA_ARGS__) KERNEL(__VA_ARGS__, 6, 2)                   \
-        KERNEL(__VA_ARGS__, 8, 2)
+    KERNEL(__VA_ARGS__, 8, 1)                                                                                \
+    TILES_TO_4(KERNEL, 2, __VA_ARGS__) KERNEL(__VA_ARGS__, 6, 2) KERNEL(__VA_ARGS__, 8, 2)
 #define TILE_TABLE(name)                                                                                     \
     {                                                                                                        \
         {TILE_NAMES_4(name, 1), name##_6x1, name##_6x1, name##_8x1, name##_8x1}, {                           \
