@@ -2,27 +2,14 @@
  * is laid over it, the prompt's recorded ids are submitted, and what comes is compared. Called by commands
  * and by workers; each call waits on its own condition while the scheduler's thread computes.
  */
-#include "serve/replay.h"
+#include "serve/replay_internal.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 
 #include "base/num.h"
-#include "serve/anthropic.h"
-#include "serve/job_internal.h"
-#include "serve/openai_internal.h"
 #include "serve/responses.h"
 
 enum { PARALLEL = 8, MAX_CHOICES = 4096, MAX_IDS = 64 << 20 };
-
-struct srn_replayer {
-    srn_config config;
-    srn_config_model model;
-    srn_scheduler *scheduler;
-    srn__models *models;
-    srn__served *served;
-    srn_prompts *prompts;
-};
 
 /* ---- life ---- */
 
@@ -37,7 +24,7 @@ int srn_replayer_open(const srn_replayer_opts *o, srn_replayer **ret, srn_err *e
     l->choices = 128;
     l->json_depth = 256;
     l->schema_bytes = 16u << 20;
-    r->model = (srn_config_model){.name = "replay",
+    r->model = (srn_config_model){.name = o->model,
                                   .path = o->model,
                                   .kv_type = o->kv,
                                   .ctx = o->ctx,
@@ -74,15 +61,7 @@ const srn_ids *srn_replayer_ids(const srn_replayer *r) {
 
 /* ---- the request ---- */
 
-typedef struct request {
-    json_t *body, *chat;
-    srn__openai_request openai;
-    srn__anthropic anthropic;
-    bool is_anthropic;
-    srn__job_spec *spec;
-} request;
-
-static void request_done(request *q) {
+void srn__replay_request_done(srn__replay_request *q) {
     if (q->is_anthropic)
         srn__anthropic_done(&q->anthropic);
     else
@@ -97,8 +76,8 @@ static const char *text_of(const json_t *o, const char *key) {
 }
 
 /* The version that the record names, filled with the request's values. */
-static int use_of(const srn_replayer *r, const json_t *record, const json_t *body, srn__prompt_use *ret,
-                  srn_err *err) {
+static int use_of(const srn_replayer *r, const json_t *record, const json_t *body,
+                  const srn_prompt_ref *other, srn__prompt_use *ret, srn_err *err) {
     const json_t *named = json_object_get(record, "prompt");
     const char *name = text_of(named, "name");
     char param[96];
@@ -106,6 +85,7 @@ static int use_of(const srn_replayer *r, const json_t *record, const json_t *bod
     if (!*name) return SRN_OK;
     srn_prompt_ref ref = {.version = (uint32_t)json_integer_value(json_object_get(named, "version"))};
     snprintf(ref.name, sizeof ref.name, "%s", name);
+    if (other) ref = *other;
     if (!r->prompts)
         return srn_fail(err, SRN_ENOENT, "the call used the registered prompt '%s', and there is no registry",
                         name);
@@ -117,7 +97,8 @@ static int use_of(const srn_replayer *r, const json_t *record, const json_t *bod
     return code;
 }
 
-static int parse(srn_replayer *r, const json_t *record, request *q, srn_err *err) {
+int srn__replay_parse(srn_replayer *r, const json_t *record, const srn_prompt_ref *ref,
+                      srn__replay_request *q, srn_err *err) {
     const srn_config_limits *limits = &r->config.limits;
     const char *endpoint = text_of(record, "endpoint"), *param = NULL;
     srn__fields f = {.err = err};
@@ -128,7 +109,7 @@ static int parse(srn_replayer *r, const json_t *record, request *q, srn_err *err
         q->spec = &q->openai.spec;
         return code ? code : srn__openai_bind(&q->openai, r->served, &param, err);
     }
-    int code = use_of(r, record, q->body, &use, err);
+    int code = use_of(r, record, q->body, ref, &use, err);
     if (code) return code;
     if (strcmp(endpoint, "/v1/messages") == 0) {
         q->is_anthropic = true;
@@ -155,8 +136,7 @@ static int parse(srn_replayer *r, const json_t *record, request *q, srn_err *err
     return code ? code : srn__openai_bind(&q->openai, r->served, &param, err);
 }
 
-/* What was in force when the call ran, whatever the request says today: defaults may have changed since. */
-static void lay_record(const json_t *record, srn__job_spec *spec) {
+void srn__replay_lay_record(const json_t *record, srn__job_spec *spec) {
     const json_t *o = json_object_get(record, "sampling"), *v;
     srn_sampling *s = &spec->sampling;
     const struct {
@@ -265,21 +245,15 @@ static void kept_done(kept *k) {
 
 /* ---- one choice ---- */
 
-typedef struct waiter {
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    bool woken;
-} waiter;
-
-static void wake(void *ctx) {
-    waiter *w = ctx;
+void srn__replay_wake(void *waiter) {
+    srn__replay_waiter *w = waiter;
     pthread_mutex_lock(&w->lock);
     w->woken = true;
     pthread_cond_signal(&w->changed);
     pthread_mutex_unlock(&w->lock);
 }
 
-static void wait_for(srn_request *q, waiter *w, srn_request_status *ret) {
+void srn__replay_wait(srn_request *q, srn__replay_waiter *w, srn_request_status *ret) {
     for (;;) {
         srn_request_read(q, 0, NULL, 0, NULL, NULL, 0, ret);
         if (ret->state == SRN_REQUEST_DONE) return;
@@ -288,6 +262,11 @@ static void wait_for(srn_request *q, waiter *w, srn_request_status *ret) {
         w->woken = false;
         pthread_mutex_unlock(&w->lock);
     }
+}
+
+void srn__replay_waiter_done(srn__replay_waiter *w) {
+    pthread_cond_destroy(&w->changed);
+    pthread_mutex_destroy(&w->lock);
 }
 
 /* The place where the lists part, as JSON; NULL: nowhere. */
@@ -311,7 +290,7 @@ static json_t *difference(const kept *k, const srn_out_token *t, uint32_t n, boo
 /* An answer that came to its own end must come to it again; one that was cut off must begin like this. */
 static int run_choice(srn_replayer *r, const srn_request_opts *opts, const kept *k, json_t *choices,
                       bool *same, srn_err *err) {
-    waiter w = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false};
+    srn__replay_waiter w = SRN__REPLAY_WAITER;
     srn_request_opts o = *opts;
     srn_request *q = NULL;
     srn_request_status s;
@@ -321,11 +300,11 @@ static int run_choice(srn_replayer *r, const srn_request_opts *opts, const kept 
     o.sampling.seed += k->index;
     o.max_tokens = k->n + (whole ? 1 : 0);
     o.logprobs = k->logprobs != NULL;
-    o.notify = wake;
+    o.notify = srn__replay_wake;
     o.notify_ctx = &w;
     int code = o.max_tokens ? srn_request_submit(r->scheduler, r->served->engine, &o, 1, &q, err) : SRN_OK;
     if (!code && q) {
-        wait_for(q, &w, &s);
+        srn__replay_wait(q, &w, &s);
         code = s.code;
         if (code) *err = s.err;
         uint32_t n = srn_request_read(q, 0, NULL, 0, tokens, NULL, k->n + 1, &s);
@@ -338,8 +317,7 @@ static int run_choice(srn_replayer *r, const srn_request_opts *opts, const kept 
                                             !d, "first_difference", d ? d : json_null()));
     }
     if (q) srn_request_release(q);
-    pthread_cond_destroy(&w.changed);
-    pthread_mutex_destroy(&w.lock);
+    srn__replay_waiter_done(&w);
     free(tokens);
     return code;
 }
@@ -352,9 +330,18 @@ typedef struct outcome {
     uint32_t n_tokens;
 } outcome;
 
+void srn__replay_take_part(srn__replay_request *q, uint32_t part) {
+    srn__job_spec *spec = q->spec;
+    if (spec->messages || part >= q->openai.n_prompts) return;
+    const srn__openai_prompt *p = &q->openai.prompts[part];
+    spec->text = p->text;
+    spec->tokens = p->tokens;
+    spec->n_tokens = p->n_tokens;
+}
+
 /* The choices of one part: its prompt is rendered again to compare it, and the recorded one is run. */
-static int run_part(srn_replayer *r, request *q, const json_t *content, uint32_t part, outcome *out,
-                    srn_err *err) {
+static int run_part(srn_replayer *r, srn__replay_request *q, const json_t *content, uint32_t part,
+                    outcome *out, srn_err *err) {
     srn__job_spec *spec = q->spec;
     srn_reply_opts reply = spec->reply;
     srn_constraint *constraint = NULL;
@@ -363,12 +350,7 @@ static int run_part(srn_replayer *r, request *q, const json_t *content, uint32_t
     uint32_t *ids = NULL, n = 0;
     size_t i;
     json_t *choice;
-    if (!spec->messages && part < q->openai.n_prompts) {
-        const srn__openai_prompt *p = &q->openai.prompts[part];
-        spec->text = p->text;
-        spec->tokens = p->tokens;
-        spec->n_tokens = p->n_tokens;
-    }
+    srn__replay_take_part(q, part);
     int code = srn__job_build_prompt(spec, NULL, &now, &reply.in_reasoning, &param, err);
     if (!code) code = srn__job_constraint(spec, &reply, &constraint, &param, err);
     if (!code)
@@ -424,18 +406,18 @@ int srn_replayer_run(srn_replayer *r, const json_t *record, const json_t *conten
     const char *body = json_string_value(json_object_get(content, "request"));
     const json_t *choices = json_object_get(content, "choices");
     size_t parts = json_array_size(json_object_get(content, "prompt"));
-    request q = {0};
+    srn__replay_request q = {0};
     outcome out = {.choices = json_array(), .same = true, .prompt_same = true};
     int code = SRN_OK;
     if (!json_array_size(choices) || !parts || json_array_size(choices) > MAX_CHOICES)
         code = srn_fail(err, SRN_ENOENT, "the call gave out nothing that could be compared");
     if (!code && (!body || !(q.body = json_loads(body, JSON_REJECT_DUPLICATES, NULL))))
         code = srn_fail(err, SRN_EFORMAT, "the content of the call: request is no JSON");
-    if (!code) code = parse(r, record, &q, err);
-    if (!code) lay_record(record, q.spec);
+    if (!code) code = srn__replay_parse(r, record, NULL, &q, err);
+    if (!code) srn__replay_lay_record(record, q.spec);
     for (uint32_t part = 0; !code && part < parts; part++) code = run_part(r, &q, content, part, &out, err);
     if (!code && !(*ret = result_json(r, record, &out))) code = srn_fail_nomem(err, 1024);
-    request_done(&q);
+    srn__replay_request_done(&q);
     json_decref(out.choices);
     return code;
 }

@@ -36,4 +36,28 @@ const srn_ids *srn_replayer_ids(const srn_replayer *r);
 int srn_replayer_run(srn_replayer *r, const json_t *record, const json_t *content, json_t **ret,
                      srn_err *err);
 
+/* ---- what another model, or another version of the prompt, answers (replay_answer.c) ---- */
+
+typedef struct srn_replay_ask {
+    const json_t *record; /* the call's body, or NULL: a request of chat completions, or with "prompt" in
+                             place of "messages" of completions; then the seed is 0 unless it says one */
+    const char *request;  /* the request's body, as JSON text */
+    const srn_prompt_ref *prompt; /* a version in place of the one that was used, or NULL */
+    bool greedy;                  /* in place of the recorded sampling */
+    uint32_t max_tokens;          /* where the request says none; 0: as the server does */
+} srn_replay_ask;
+typedef struct srn_replay_answer {
+    int32_t *prompt, *tokens; /* ids in the model's vocabulary; tokens without the one that ended it */
+    uint32_t n_prompt, n_tokens;
+    char *text; /* without reasoning; ends with 0, which it may also contain */
+    size_t n_text;
+    const char *finish;         /* "stop" or "length" */
+    uint64_t ttft_us, total_us; /* from when it was asked; beside others that run at the same time */
+} srn_replay_answer;
+/* Renders the request with this model's template and runs it with the recorded sampling and seed: its first
+ * choice, and of several texts the first. *ret is the caller's to be done with. Errors: what the API would
+ * have said, SRN_ECONTEXT, SRN_EUNSUP. */
+int srn_replayer_answer(srn_replayer *r, const srn_replay_ask *ask, srn_replay_answer *ret, srn_err *err);
+void srn_replay_answer_done(srn_replay_answer *a);
+
 #endif
