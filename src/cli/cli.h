@@ -24,6 +24,7 @@ int srn__cmd_score(int argc, char **argv);
 int srn__cmd_bench(int argc, char **argv);
 int srn__cmd_serve(int argc, char **argv);
 int srn__cmd_replay(int argc, char **argv);
+int srn__cmd_regress(int argc, char **argv);
 int srn__cmd_synth(int argc, char **argv);
 int srn__cmd_calls(int argc, char **argv);
 int srn__cmd_ps(int argc, char **argv);

@@ -24,6 +24,7 @@ static const srn_command commands[] = {
     {"score", srn__cmd_score, "log-probabilities of tokens, perplexity of a text"},
     {"bench", srn__cmd_bench, "how fast this machine runs a model"},
     {"replay", srn__cmd_replay, "run recorded calls again and compare them to the bit"},
+    {"regress", srn__cmd_regress, "two models, or two prompts, over the same requests"},
     {"synth", srn__cmd_synth, "make a model of random weights, to measure with"},
     {"prompts", srn__cmd_prompts, "registered prompts: versions, labels, their history"},
     {"help", cmd_help, "list the commands"},

@@ -1,0 +1,114 @@
+/* serin regress: whether answers pass their checks. Checks that are programs run here, without a shell: the
+ * answer is a file without a name that the program has as standard input, so that nobody waits for a pipe,
+ * and a program that takes longer than its time is killed with its group. Main thread.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cli/regress.h"
+
+enum { PROGRAM_MS = 10000, NOT_RUN = 255 };
+
+extern char **environ;
+
+/* A file in memory that begins with the text; -1: there is none. */
+static int file_of(srn_str text) {
+    int fd = memfd_create("answer", MFD_CLOEXEC);
+    for (size_t at = 0; fd >= 0 && at < text.len;) {
+        ssize_t n = write(fd, text.ptr + at, text.len - at);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) {
+            close(fd);
+            return -1;
+        }
+        at += (size_t)n;
+    }
+    if (fd >= 0) lseek(fd, 0, SEEK_SET);
+    return fd;
+}
+
+static int spawn(const char *const *argv, int in, pid_t *ret) {
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attr;
+    sigset_t defaults;
+    if (posix_spawn_file_actions_init(&actions)) return ENOMEM;
+    if (posix_spawnattr_init(&attr)) {
+        posix_spawn_file_actions_destroy(&actions);
+        return ENOMEM;
+    }
+    sigemptyset(&defaults);
+    sigaddset(&defaults, SIGPIPE);
+    sigaddset(&defaults, SIGINT);
+    posix_spawnattr_setsigdefault(&attr, &defaults);
+    posix_spawnattr_setpgroup(&attr, 0);
+    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGDEF);
+    posix_spawn_file_actions_adddup2(&actions, in, 0);
+    posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
+    posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0);
+    /* The arguments of a program are not changed by spawning it. */
+    int bad = posix_spawnp(ret, argv[0], &actions, &attr, (char *const *)(uintptr_t)argv, environ);
+    posix_spawnattr_destroy(&attr);
+    posix_spawn_file_actions_destroy(&actions);
+    return bad;
+}
+
+/* Waits for the end of a process or of its time, without a signal handler. */
+static bool ends_in_time(pid_t pid) {
+    uint64_t until = srn_now_us() + PROGRAM_MS * 1000ull;
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0), n;
+    if (fd < 0) return true; /* an old kernel: it is waited for however long it takes */
+    do {
+        uint64_t now = srn_now_us();
+        struct pollfd p = {fd, POLLIN, 0};
+        n = poll(&p, 1, now < until ? (int)((until - now) / 1000) : 0);
+    } while (n < 0 && errno == EINTR);
+    close(fd);
+    return n > 0;
+}
+
+int srn__regress_ask_program(const char *const *argv, srn_str answer) {
+    pid_t pid;
+    int status = 0, in = file_of(answer);
+    if (in < 0) return NOT_RUN;
+    int bad = spawn(argv, in, &pid);
+    close(in);
+    if (bad) return NOT_RUN;
+    bool late = !ends_in_time(pid);
+    if (late) kill(-pid, SIGKILL);
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+    }
+    kill(-pid, SIGKILL); /* what it may have left behind */
+    if (late) return NOT_RUN;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+int srn__regress_judge(srn__regress_item *it, srn__regress_side *side, srn_err *err) {
+    srn_str answer = {side->answer.text, side->answer.n_text};
+    if (!it->n_checks || !side->ran) return SRN_OK;
+    side->checks = json_array();
+    side->failed = json_array();
+    side->passed = true;
+    for (uint32_t k = 0; k < it->n_checks; k++)
+        for (uint32_t i = 0; i < srn_checks_count(it->checks[k]); i++) {
+            const char *const *argv = srn_check_command(it->checks[k], i);
+            const char *name = srn_check_name(it->checks[k], i);
+            int ended = argv ? srn__regress_ask_program(argv, answer) : 0;
+            /* A program that gave no verdict fails, turned round or not. */
+            bool passes = ended != NOT_RUN && srn_check_passes(it->checks[k], i, answer, ended);
+            json_t *o = json_pack("{s:s, s:b}", "name", name, "passes", passes);
+            if (argv && o) json_object_set_new(o, "ended", json_integer(ended));
+            if (json_array_append_new(side->checks, o) ||
+                (!passes && json_array_append_new(side->failed, json_string(name))))
+                return srn_fail_nomem(err, 256);
+            side->passed = side->passed && passes;
+        }
+    return SRN_OK;
+}
