@@ -193,9 +193,9 @@ int srn__cmd_ledger_forget(int argc, char **argv) {
         .about = "Destroys the key of a person's encrypted content, for good: what was recorded of these "
                  "calls can\n"
                  "no longer be read, in backups neither, and the chain stays verifiable.",
-        .examples =
-            "  serin ledger forget --tenant acme --subject ann@example.org\n"
-            "  serin ledger forget --tenant acme --subject $(serin calls show ID --json | jq -r .subject)\n",
+        .examples = "  serin ledger forget --tenant acme --subject ann@example.org\n"
+                    "  serin ledger forget --tenant acme --subject $(serin calls show ID --json | jq -r "
+                    ".record.subject)\n",
         .opts = opts,
         .n_opts = SRN_LEN(opts),
     };

@@ -176,10 +176,9 @@ static int seal_content(srn__record *r, srn_buf *ret, srn_err *err) {
     srn_buf_add(&text, r->choices.data ? r->choices.data : "", r->choices.len);
     srn_buf_addz(&text, "]}");
     bool failed = text.failed || r->content.failed || r->choices.failed;
-    const char *user = c->key ? c->key->name : "";
     int code = failed ? srn_fail_nomem(err, text.len)
                       : srn_ledger_seal(srn__recorder_sealing_keys(r->recorder), r->policy,
-                                        c->key ? c->key->tenant : "", r->subject[0] ? r->subject : user,
+                                        c->key ? c->key->tenant : "", r->subject,
                                         (srn_str){text.data, text.len}, ret, err);
     srn_buf_done(&text);
     if (!code) return SRN_OK;
@@ -190,11 +189,21 @@ static int seal_content(srn__record *r, srn_buf *ret, srn_err *err) {
     return r->required ? code : SRN_OK;
 }
 
+/* Of a call that ended before its work began, whose handler may not have come to its body: content is sealed
+ * under the key of whom the request names, and of nobody else. */
+static void read_subject(srn__record *r) {
+    srn__call *c = r->call;
+    bool unread = !c->json && c->body.len && r->policy == SRN_CONTENT_ENCRYPTED;
+    if (unread) srn__json_parse(srn__call_body(c), c->http->config->limits.json_depth, &c->json, NULL);
+    srn__record_subject(r);
+}
+
 static int append_end(srn__record *r, int status, bool waits, srn_err *err) {
     srn__call *c = r->call;
     srn_buf body, sealed;
     srn_buf_init(&body, MAX_BODY);
     srn_buf_init(&sealed, MAX_CONTENT);
+    if (!r->begun) read_subject(r);
     if (r->head.len)
         srn_buf_add(&body, r->head.data, r->head.len);
     else

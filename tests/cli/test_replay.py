@@ -1,5 +1,7 @@
 """serin replay: what was recorded comes again to the bit, on other threads and another instruction set; what cannot be
 proven is said to be so. SERIN_TEST_CALLS=1000 records that many calls (./check --full)."""
+import base64
+import ctypes
 import json
 import os
 import random
@@ -28,6 +30,16 @@ def replay(*args, env=None):
                        env={**os.environ, **(env or {})})
     assert p.stdout, p.stderr
     return p.returncode, json.loads(p.stdout)
+
+
+def serin(*args):
+    return subprocess.run([os.environ["SERIN"], *map(str, args)], capture_output=True, text=True)
+
+
+def shown(folder, call):
+    p = serin("calls", "show", call, "--content", "--json", "--ledger", folder)
+    assert p.returncode == 0, p.stderr
+    return json.loads(p.stdout)
 
 
 def random_call(rng: random.Random):
@@ -187,16 +199,70 @@ def test_without_content_nothing_is_proven(tmp_path, policy, says):
 
 
 def test_an_encrypted_call_is_replayed_until_it_is_forgotten(tmp_path):
+    folder = tmp_path / "ledger"
+    anna = {"prompt": "The sky is", "max_tokens": 4, "user": "anna"}
+    s = server.Server(server.smol_like(), "--ledger", folder, "--ledger-content", "encrypted", "--ctx", "512")
+    try:
+        call, refused, garbled = (httpx.post(s.url + "/v1/completions", **body, timeout=300).headers["x-serin-call"] for body in
+                                  ({"json": anna}, {"json": {**anna, "temperature": 9}}, {"json": {**anna, "model": "no-such"}}))
+    finally:
+        s.stop()
+    assert replay(call, "--ledger", folder)[0] == 0
+    subjects = {shown(folder, c)["record"]["subject"] for c in (call, refused, garbled)}
+    assert len(subjects) == 1 and all("The sky" in shown(folder, c)["content"]["request"] for c in (refused, garbled))
+    assert serin("ledger", "forget", "--subject", subjects.pop(), "--ledger", folder).returncode == 0
+    code, out = replay(call, "--ledger", folder)
+    assert code == 1 and out["calls"][0]["verdict"] == "not proven" and "forgotten" in out["calls"][0]["error"]
+    assert not any(shown(folder, c)["content"] for c in (call, refused, garbled))
+
+
+def test_without_the_keys_an_encrypted_call_is_not_proven(tmp_path):
     s = server.Server(server.smol_like(), "--ledger", tmp_path / "ledger", "--ledger-content", "encrypted", "--ctx", "512")
     try:
-        r = httpx.post(s.url + "/v1/completions", json={"prompt": "The sky is", "max_tokens": 4, "user": "anna"}, timeout=300)
+        r = httpx.post(s.url + "/v1/completions", json={"prompt": "The sky is", "max_tokens": 4}, timeout=300)
+    finally:
+        s.stop()
+    shutil.rmtree(tmp_path / "ledger/keys")
+    code, out = replay(r.headers["x-serin-call"], "--ledger", tmp_path / "ledger")
+    assert code == 1 and out["calls"][0]["verdict"] == "not proven"
+
+
+def compressed(text: bytes) -> bytes:
+    """One zstd frame that states its size, by the library that the program uses."""
+    zstd = ctypes.CDLL("libzstd.so.1")
+    zstd.ZSTD_compress.restype = ctypes.c_size_t
+    out = ctypes.create_string_buffer(len(text) + 1024)
+    n = zstd.ZSTD_compress(out, ctypes.c_size_t(len(out)), text, ctypes.c_size_t(len(text)), 3)
+    assert 0 < n <= len(out)
+    return out.raw[:n]
+
+
+def test_zero_bytes_are_replayed_and_what_is_no_number_is_no_proof(tmp_path):
+    folder = tmp_path / "ledger"
+    s = server.Server(server.smol_like(), "--ledger", folder, "--ledger-content", "full", "--ctx", "512")
+    try:
+        nul = next(i for i in range(2000) if httpx.post(s.url + "/detokenize", json={"tokens": [i]}).json()["content"] == "\0")
+        r = httpx.post(s.url + "/v1/completions", timeout=300,
+                       json={"prompt": "The sky is", "max_tokens": 2, "temperature": 0, "logit_bias": {str(nul): 100}})
     finally:
         s.stop()
     call = r.headers["x-serin-call"]
-    assert replay(call, "--ledger", tmp_path / "ledger")[0] == 0
-    shutil.rmtree(tmp_path / "ledger/keys")
-    code, out = replay(call, "--ledger", tmp_path / "ledger")
-    assert code == 1 and out["calls"][0]["verdict"] == "not proven"
+    assert "\0" in r.json()["choices"][0]["text"]
+    content = shown(folder, call)["content"]
+    assert "\0" in content["choices"][0]["text"]
+    assert '\\u0000' in serin("calls", "export", "--format", "eval", "--ledger", folder).stdout
+    assert replay(call, "--ledger", folder)[0] == 0
+    logits = bytearray(base64.b64decode(content["choices"][0]["logits"]))
+    logits[:4] = b"\0\0\xc0\x7f"  # no number
+    content["choices"][0]["logits"] = base64.b64encode(logits).decode()
+    db = sqlite3.connect(folder / "ledger.db")
+    with db:
+        db.execute("UPDATE contents SET bytes = ?", (b"SRNc\1" + bytes(32) + compressed(json.dumps(content).encode()),))
+    db.close()
+    code, out = replay(call, "--ledger", folder)
+    assert code == 1 and out["calls"][0]["verdict"] == "different", out
+    difference = out["calls"][0]["choices"][0]["first_difference"]
+    assert difference["kind"] == "logit" and difference["recorded"]["logit"] is None
 
 
 def test_mistakes_are_named(tmp_path, recorded):
