@@ -151,11 +151,18 @@ void srn__calls_end(srn__calls *c) {
     c->reader = NULL;
 }
 
+static bool take_one(void *ctx, const srn_call_row *row, const srn_stored *s) {
+    (void)row, (void)s;
+    *(bool *)ctx = true;
+    return false;
+}
+
 void srn__calls_none(const srn__calls *c) {
-    uint64_t end = 0;
+    bool any = false;
     srn_err err;
-    if (srn_reader_end(c->reader, &end, &err) == SRN_OK && end == 0)
-        fprintf(stderr, "this ledger is empty: no server has answered a call with it yet\n");
+    if (srn_reader_calls(c->reader, NULL, NULL, 1, take_one, &any, &err) == SRN_OK && !any)
+        fprintf(stderr, "this ledger is empty: no server has answered a call with it yet; --ledger DIR names "
+                        "another one\n");
     else
         fprintf(stderr, "no calls match; `serin calls list` without a filter shows what there is\n");
 }

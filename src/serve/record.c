@@ -382,6 +382,8 @@ void srn__record_last(srn__call *c) {
         srn_fail_nomem(&err, sizeof *r);
         srn__recorder_lost(srn__call_recorder(c), c->id, &err);
     }
+    /* What never came so far as to be admitted must not heap up before a disk that takes nothing. */
+    if (r && !r->routed && !srn__recorder_takes(r->recorder, r->required, &err)) r->skipped = true;
     if (r && !r->skipped && r->end == SRN__STEP_NONE) {
         if (!r->model[0]) snprintf(r->model, sizeof r->model, "%s", c->facts.model);
         if (!r->finish[0] && r->begun && !c->facts.error[0]) snprintf(r->finish, sizeof r->finish, "abort");

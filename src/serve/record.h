@@ -45,7 +45,7 @@ int srn__recorder_start(srn__recorder *r, const char *address, srn_err *err);
 void srn__recorder_stop(srn__recorder *r);
 
 typedef struct srn__recorder_stats {
-    uint64_t refused;      /* calls, for there was no ledger to take them */
+    uint64_t refused;      /* calls that left no record, for the ledger took none */
     uint64_t content_lost; /* records whose content could not be kept */
     uint64_t unrecorded;   /* records and events that could not be handed over */
 } srn__recorder_stats;

@@ -319,6 +319,11 @@ def fill_disk(s):
     resource.prlimit(s.server.process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
 
 
+def ledger_metrics(s):
+    lines = [line.split() for line in ask(s, "/metrics", key="root")[2].splitlines() if line.startswith("serin_ledger_")]
+    return {name.removeprefix("serin_ledger_"): float(value) for name, value in lines}
+
+
 def empty_disk(s):
     resource.prlimit(s.server.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
@@ -395,6 +400,10 @@ def test_buffered_goes_on_until_its_queue_is_full(tiny, tmp_path):
             break
         taken.append(headers["x-serin-call"])
     assert status == 503 and headers["Retry-After"] and 4 <= len(taken) <= 12
+    for _ in range(30):  # what is refused anyway must not heap up in memory
+        assert ask(s, "/v1/chat/completions", b"{")[0] == 400
+    now = ledger_metrics(s)
+    assert now["waiting"] <= 2 and now["refused_total"] >= 31
     empty_disk(s)
     taken.append(until_taken(s))
     s.fence()
@@ -509,7 +518,10 @@ def test_a_second_server_takes_the_next_default_folder(tmp_path):
     env = {"XDG_STATE_HOME": str(tmp_path)}
     servers = [Server(tiny_as("tiny.gguf"), env=env) for _ in range(3)]
     assert sorted(p.name for p in (tmp_path / "serin").iterdir()) == ["ledger", "ledger-2", "ledger-3"]
-    assert "ledger-2" in servers[1].wait_log(event="ledger_elsewhere")["detail"]
+    detail = servers[1].wait_log(event="ledger_elsewhere")["detail"]
+    assert "ledger-2" in detail and servers[0].url in detail
+    listed = subprocess.run([os.environ["SERIN"], "calls", "list"], env={**os.environ, **env}, capture_output=True, text=True)
+    assert listed.returncode == 0 and "is empty" in listed.stderr and "--ledger" in listed.stderr
     assert not any([s.stop() for s in servers])
 
 
