@@ -173,7 +173,7 @@ static void print_content(const showing *s) {
         fprintf(stderr, "%s\n", s->why_no_content);
         return;
     }
-    json_t *j = json_loadb(s->content.data, s->content.len, 0, NULL);
+    json_t *j = json_loadb(s->content.data, s->content.len, JSON_ALLOW_NUL, NULL);
     char *text = j ? json_dumps(j, JSON_INDENT(2)) : NULL;
     putchar('\n');
     srn_cli_put_result(text ? srn_str_of(text) : (srn_str){s->content.data, s->content.len});
@@ -183,7 +183,8 @@ static void print_content(const showing *s) {
 }
 
 static int print_json(const showing *s, srn_err *err) {
-    json_t *content = s->content.len ? json_loadb(s->content.data, s->content.len, 0, NULL) : NULL;
+    json_t *content =
+        s->content.len ? json_loadb(s->content.data, s->content.len, JSON_ALLOW_NUL, NULL) : NULL;
     json_t *all =
         json_pack("{s:s, s:I, s:I, s:b, s:O, s:O, s:o?}", "state",
                   s->stored.kind == SRN_RECORD_INTENT ? "running" : "ended", "seq", (json_int_t)s->stored.seq,

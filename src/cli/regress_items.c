@@ -96,7 +96,7 @@ static int read_call(srn__regress *g, const uint8_t id[16], srn__regress_item *i
     json_t *o = NULL;
     srn_buf_init(&content, (size_t)1 << 30);
     if (srn_reader_content(g->reader, id, &content, &it->why) == SRN_OK) {
-        o = json_loadb(content.data, content.len, 0, NULL);
+        o = json_loadb(content.data, content.len, JSON_ALLOW_NUL, NULL);
         const char *request = json_string_value(json_object_get(o, "request"));
         if (!request)
             srn_fail(&it->why, SRN_EFORMAT, "its content has no request");

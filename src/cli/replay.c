@@ -105,7 +105,7 @@ static int read_call(replay *p, call *c, srn_err *err) {
                         "--ledger-content full or encrypted",
                         policy[0] == 'n' ? "nothing was" : "only hashes were", policy);
     if (!code) code = srn_reader_content(p->reader, c->id, &content, err);
-    if (!code && !(c->content = json_loadb(content.data, content.len, 0, NULL)))
+    if (!code && !(c->content = json_loadb(content.data, content.len, JSON_ALLOW_NUL, NULL)))
         code = srn_fail(err, SRN_EFORMAT, "its content is no JSON");
     srn_buf_done(&body);
     srn_buf_done(&content);

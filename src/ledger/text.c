@@ -154,7 +154,7 @@ static json_t *messages_of(const json_t *request) {
 }
 
 static bool add_eval(const srn_call_row *row, srn_str content, srn_buf *b) {
-    json_t *root = json_loadb(content.ptr, content.len, 0, NULL);
+    json_t *root = json_loadb(content.ptr, content.len, JSON_ALLOW_NUL, NULL); /* models give NULs too */
     json_t *request = json_incref(json_object_get(root, "request"));
     if (json_is_string(request)) { /* as it came */
         json_t *parsed = json_loadb(json_string_value(request), json_string_length(request), 0, NULL);

@@ -4,6 +4,7 @@
  */
 #include "serve/replay_internal.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #include "base/num.h"
@@ -269,22 +270,30 @@ void srn__replay_waiter_done(srn__replay_waiter *w) {
     pthread_mutex_destroy(&w->lock);
 }
 
-/* The place where the lists part, as JSON; NULL: nowhere. */
-static json_t *difference(const kept *k, const srn_out_token *t, uint32_t n, bool whole, bool ended) {
+/* Null for what JSON has no number for: a record is not trusted. */
+static json_t *logit_json(float v) {
+    return isfinite(v) ? json_real((double)v) : json_null();
+}
+
+/* Whether the lists part; *ret: where, as JSON, or null. */
+static bool differ(const kept *k, const srn_out_token *t, uint32_t n, bool whole, bool ended, json_t **ret) {
     for (uint32_t i = 0; i < k->n && i < n; i++) {
         const char *kind = (uint32_t)t[i].id != k->tokens[i]                             ? "token"
                            : srn_bits_f32(t[i].logit) != k->logits[i]                    ? "logit"
                            : k->logprobs && srn_bits_f32(t[i].logprob) != k->logprobs[i] ? "logprob"
                                                                                          : NULL;
         if (kind)
-            return json_pack("{s:I, s:s, s:{s:I, s:f}, s:{s:I, s:f}}", "at", (json_int_t)i, "kind", kind,
-                             "recorded", "token", (json_int_t)k->tokens[i], "logit",
-                             (double)srn_f32_bits(k->logits[i]), "replayed", "token", (json_int_t)t[i].id,
-                             "logit", (double)t[i].logit);
+            return *ret = json_pack("{s:I, s:s, s:{s:I, s:o}, s:{s:I, s:o}}", "at", (json_int_t)i, "kind",
+                                    kind, "recorded", "token", (json_int_t)k->tokens[i], "logit",
+                                    logit_json(srn_f32_bits(k->logits[i])), "replayed", "token",
+                                    (json_int_t)t[i].id, "logit", logit_json(t[i].logit)),
+                   true;
     }
-    if (n >= k->n && (!whole || (n == k->n && ended))) return NULL;
-    return json_pack("{s:I, s:s}", "at", (json_int_t)SRN_MIN(n, k->n), "kind",
-                     n < k->n ? "ended earlier" : "went on");
+    bool same = n >= k->n && (!whole || (n == k->n && ended));
+    *ret = same ? json_null()
+                : json_pack("{s:I, s:s}", "at", (json_int_t)SRN_MIN(n, k->n), "kind",
+                            n < k->n ? "ended earlier" : "went on");
+    return !same;
 }
 
 /* An answer that came to its own end must come to it again; one that was cut off must begin like this. */
@@ -308,13 +317,14 @@ static int run_choice(srn_replayer *r, const srn_request_opts *opts, const kept 
         code = s.code;
         if (code) *err = s.err;
         uint32_t n = srn_request_read(q, 0, NULL, 0, tokens, NULL, k->n + 1, &s);
-        json_t *d = code ? NULL : difference(k, tokens, n, whole, s.finish == SRN_FINISH_STOP);
-        if (d) *same = false;
+        json_t *d = NULL;
+        bool parts = !code && differ(k, tokens, n, whole, s.finish == SRN_FINISH_STOP, &d);
+        if (parts) *same = false;
         if (!code)
             json_array_append_new(choices,
                                   json_pack("{s:i, s:i, s:i, s:i, s:b, s:o}", "part", (int)k->part, "index",
                                             (int)k->index, "recorded", (int)k->n, "replayed", (int)n, "same",
-                                            !d, "first_difference", d ? d : json_null()));
+                                            !parts, "first_difference", d ? d : json_null()));
     }
     if (q) srn_request_release(q);
     srn__replay_waiter_done(&w);
