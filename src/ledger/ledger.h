@@ -195,6 +195,8 @@ int srn_ledger_restore(const srn_restore_opts *o, srn_backup_info *ret, srn_err 
 
 /* where as in srn_ledger_opts; never writes, nor checkpoints the log of SQLite. */
 int srn_reader_open(const char *where, const char *keys_dir, srn_reader **ret, srn_err *err);
+/* The same with keys that are open already, and stay so: opening them reads an entry for every subject. */
+int srn_reader_open_with(const char *where, srn_ledger_keys *keys, srn_reader **ret, srn_err *err);
 void srn_reader_close(srn_reader *r);
 /* A place in a result set that goes on. */
 typedef struct srn_stored {

@@ -188,6 +188,7 @@ struct srn_reader {
     char *where;
     srn__source *source;
     srn_ledger_keys *keys; /* or NULL: there are none here */
+    bool borrows_keys;
 };
 
 /* ---- verifying (verify.c) ---- */

@@ -22,12 +22,15 @@ static int open_keys(const char *where, const char *keys_dir, srn_ledger_keys **
     return !keys_dir && (code == SRN_ENOENT || code == SRN_EIO) ? SRN_OK : code;
 }
 
-int srn_reader_open(const char *where, const char *keys_dir, srn_reader **ret, srn_err *err) {
+static int open_reader(const char *where, const char *keys_dir, srn_ledger_keys *keys, srn_reader **ret,
+                       srn_err *err) {
     srn_reader *r = srn_calloc(1, sizeof *r);
     if (!r) return srn_fail_nomem(err, sizeof *r);
     r->where = srn_strndup(where, strlen(where));
+    r->keys = keys;
+    r->borrows_keys = keys != NULL;
     int code = r->where ? srn__source_open(where, &r->source, err) : srn_fail_nomem(err, strlen(where));
-    if (!code) code = open_keys(where, keys_dir, &r->keys, err);
+    if (!code && !keys) code = open_keys(where, keys_dir, &r->keys, err);
     if (code)
         srn_reader_close(r);
     else
@@ -35,10 +38,18 @@ int srn_reader_open(const char *where, const char *keys_dir, srn_reader **ret, s
     return code;
 }
 
+int srn_reader_open(const char *where, const char *keys_dir, srn_reader **ret, srn_err *err) {
+    return open_reader(where, keys_dir, NULL, ret, err);
+}
+
+int srn_reader_open_with(const char *where, srn_ledger_keys *keys, srn_reader **ret, srn_err *err) {
+    return open_reader(where, NULL, keys, ret, err);
+}
+
 void srn_reader_close(srn_reader *r) {
     if (!r) return;
     if (r->source) r->source->ops->close(r->source);
-    srn_ledger_keys_close(r->keys);
+    if (!r->borrows_keys) srn_ledger_keys_close(r->keys);
     free(r->where);
     free(r);
 }

@@ -41,6 +41,44 @@ static void a_call_comes_out_as_it_went_in(void **state) {
     folder_done(&f);
 }
 
+/* Opening keys reads them all: a server's readers take those that it has. */
+static void a_reader_borrows_keys_that_are_open(void **state) {
+    (void)state;
+    static const char text[] = "{\"request\":\"x\"}";
+    folder f = folder_new();
+    srn_ledger *l = ledger_open(f.path);
+    srn_ledger_keys *keys = srn_ledger_get_keys(l);
+    srn_reader *r = NULL;
+    srn_buf sealed, got;
+    char buf[1024], name[SRN_ULID_CHARS + 1], path[128], away[128];
+    uint8_t id[16];
+    srn_err err = {0};
+    srn_buf_init(&sealed, 1 << 20);
+    srn_buf_init(&got, 1 << 20);
+    assert_int_equal(srn_ledger_seal(keys, SRN_CONTENT_ENCRYPTED, "t", "s", srn_str_of(text), &sealed, &err),
+                     SRN_OK);
+    const srn_entry e = {.kind = SRN_RECORD_CALL,
+                         .body = call_body(buf, sizeof buf, 1, ""),
+                         .content = {sealed.data, sealed.len}};
+    assert_int_equal(srn_ledger_commit(l, &e, &err), SRN_OK);
+    snprintf(path, sizeof path, "%s/keys", f.path);
+    snprintf(away, sizeof away, "%s/away", f.path);
+    assert_int_equal(rename(path, away), 0);
+    call_id(1, name);
+    assert_true(srn_ulid_parse(srn_str_of(name), id));
+    for (int i = 0; i < 2; i++) { /* closing the first one leaves them to the second */
+        assert_int_equal(srn_reader_open_with(f.path, keys, &r, &err), SRN_OK);
+        srn_buf_clear(&got);
+        assert_int_equal(srn_reader_content(r, id, &got, &err), SRN_OK);
+        assert_string_equal(got.data, text);
+        srn_reader_close(r);
+    }
+    srn_buf_done(&sealed);
+    srn_buf_done(&got);
+    srn_ledger_close(l);
+    folder_done(&f);
+}
+
 static void a_call_has_one_record(void **state) {
     (void)state;
     folder f = folder_new();
@@ -381,6 +419,7 @@ int main(void) {
         cmocka_unit_test(a_body_that_is_no_record_is_refused_by_its_field),
         cmocka_unit_test(a_body_gives_the_fields_that_are_searched),
         cmocka_unit_test(an_entry_that_is_no_records_is_refused),
+        cmocka_unit_test(a_reader_borrows_keys_that_are_open),
         cmocka_unit_test(an_intent_without_its_call_is_closed_as_interrupted),
         cmocka_unit_test(threads_share_commits),
         cmocka_unit_test(what_is_buffered_is_written_at_the_close),
