@@ -95,8 +95,10 @@ int srn__sqlite_connect(const char *dir, bool write, sqlite3 **ret, bool *ret_ne
     *ret_new = false;
     int code = srn__folder_path(dir, "ledger.db", path, sizeof path, err);
     if (!code && write) code = make_file(dir, path, err);
-    if (!code && !write && access(path, F_OK) && errno == ENOENT)
-        code = srn_fail(err, SRN_ENOENT, "%s: there is no ledger here; `serin serve` makes one", dir);
+    if (!code && !write && access(path, F_OK) && (errno == ENOENT || errno == ENOTDIR))
+        code = errno == ENOENT
+                   ? srn_fail(err, SRN_ENOENT, "%s: there is no ledger here; `serin serve` makes one", dir)
+                   : srn_fail(err, SRN_EINVAL, "%s: is not a folder; --ledger names that of a ledger", dir);
     if (code) return code;
     int flags = (write ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY) | SQLITE_OPEN_NOMUTEX;
     if (sqlite3_open_v2(path, &db, flags, NULL)) code = srn__sqlite_fail(err, db, "opening it");
@@ -104,6 +106,8 @@ int srn__sqlite_connect(const char *dir, bool write, sqlite3 **ret, bool *ret_ne
         code = srn_fail(err, SRN_EIO, "%s: may only be read; its owner must be able to write it", path);
     if (!code) code = set_up(db, write, err);
     if (!code) code = check_format(db, write, ret_new, err);
+    if (code == SRN_EFORMAT && (sqlite3_errcode(db) & 0xFF) == SQLITE_NOTADB)
+        srn_fail(err, code, "%s: is not a ledger of Serin's; give another folder", path);
     if (code)
         sqlite3_close(db);
     else

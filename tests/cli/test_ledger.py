@@ -70,7 +70,9 @@ def test_errors_say_what_to_do(tmp_path):
     assert serin("ledger").returncode == 2
     (tmp_path / "ledger.db").write_bytes(b"not a database, but longer than a header of one is" * 40)
     out = serin("ledger", "verify", "--ledger", str(tmp_path))
-    assert out.returncode == 2 and "ledger.db" in out.stderr
+    assert out.returncode == 2 and "ledger.db: is not a ledger of Serin's; give another folder" in out.stderr
+    out = serin("ledger", "verify", "--ledger", str(tmp_path / "ledger.db"))
+    assert out.returncode == 2 and "is not a folder" in out.stderr
     with sqlite3.connect(tmp_path / "other.db") as db:
         db.execute("CREATE TABLE t(x)")
     os.replace(tmp_path / "other.db", tmp_path / "ledger.db")
