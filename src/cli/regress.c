@@ -57,6 +57,7 @@ static int show(const srn__regress *g, bool *ret_fails, srn_err *err) {
     } else {
         srn__regress_print(g, sums, n);
     }
+    if (!code && g->html) code = srn__regress_write_html(g, sums, n, err);
     *ret_fails = fails(g, &sums[n - 1]);
     free(sums);
     return code;
@@ -99,6 +100,7 @@ int srn__cmd_regress(int argc, char **argv) {
          "end with 1 if an item was 'lost', or an answer is 'different'"},
         {"max-kl", 0, SRN_OPT_FLOAT, &g.max_kl, 0, 1e9, "X",
          "end with 1 if the mean divergence is more nats a token"},
+        {"html", 0, SRN_OPT_STR, &g.html, 0, 0, "FILE", "also write a report with plots"},
         {"threads", 't', SRN_OPT_INT, &g.threads, 1, 1024, "N", "threads; only times depend on it"},
         {"ctx", 0, SRN_OPT_INT, &g.ctx, 1, 1 << 30, "N",
          "context in tokens (what a model was trained for, at most 8192)"},
@@ -112,7 +114,8 @@ int srn__cmd_regress(int argc, char **argv) {
         .about = "Asks two models, or two versions of a prompt, the same: which answers still pass their "
                  "checks, how far the models are apart, how long and how fast they answer.",
         .examples =
-            "  serin regress --from small.Q8_0.gguf --to small.Q4_K_M.gguf --calls 'since=1d'\n"
+            "  serin regress --from small.Q8_0.gguf --to small.Q4_K_M.gguf --calls 'since=1d' --html "
+            "report.html\n"
             "  serin regress --from small --to new --prompts cases.jsonl --checks checks.json --fail-on "
             "lost\n"
             "  serin regress --from small --from-prompt support@3 --to-prompt support@4 --calls 'since=7d'\n",

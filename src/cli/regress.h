@@ -1,5 +1,5 @@
 /* serin regress, inside: items (regress_items.c) are answered by two sides and judged (regress_run.c,
- * regress_judge.c), added up (regress_sum.c) and shown (regress_print.c). One thread, but for
+ * regress_judge.c), added up (regress_sum.c) and shown (regress_print.c, regress_html.c). One thread, but for
  * the workers that wait for answers.
  */
 #ifndef SRN_CLI_REGRESS_H
@@ -42,7 +42,7 @@ typedef struct srn__regress_named { /* a prompt version with its checks */
 } srn__regress_named;
 
 typedef struct srn__regress {
-    const char *from, *to, *from_prompt, *to_prompt, *filter, *file, *checks_file, *ledger, *keys, *kv,
+    const char *from, *to, *from_prompt, *to_prompt, *filter, *file, *checks_file, *ledger, *keys, *html, *kv,
         *fail_on;
     int64_t limit, threads, ctx, max_tokens;
     double max_kl; /* below 0: not asked */
@@ -93,8 +93,11 @@ bool srn__regress_lost(const srn__regress_item *it);
 bool srn__regress_won(const srn__regress_item *it);
 bool srn__regress_same(const srn__regress_item *it);
 
-/* ---- regress_print.c ---- */
+/* ---- regress_print.c, regress_html.c ---- */
 void srn__regress_print(const srn__regress *g, const srn__regress_sum *sums, size_t n);
+const char *
+srn__regress_verdict(const srn__regress_item *it); /* "lost", "won", "passed", "failed", "no checks" */
 json_t *srn__regress_json(const srn__regress *g, const srn__regress_sum *sums, size_t n);
+int srn__regress_write_html(const srn__regress *g, const srn__regress_sum *sums, size_t n, srn_err *err);
 
 #endif

@@ -60,11 +60,16 @@ static int spawn(const char *const *argv, int in, pid_t *ret) {
     return bad;
 }
 
-/* Waits for the end of a process or of its time, without a signal handler. */
+/* Waits for the end of a process, which stays to be reaped, or of its time; without a signal handler. */
 static bool ends_in_time(pid_t pid) {
     uint64_t until = srn_now_us() + PROGRAM_MS * 1000ull;
     int fd = (int)syscall(SYS_pidfd_open, pid, 0), n;
-    if (fd < 0) return true; /* an old kernel: it is waited for however long it takes */
+    if (fd < 0) { /* an old kernel: it is waited for however long it takes */
+        siginfo_t info;
+        while (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT) < 0 && errno == EINTR) {
+        }
+        return true;
+    }
     do {
         uint64_t now = srn_now_us();
         struct pollfd p = {fd, POLLIN, 0};
@@ -82,10 +87,9 @@ int srn__regress_ask_program(const char *const *argv, srn_str answer) {
     close(in);
     if (bad) return NOT_RUN;
     bool late = !ends_in_time(pid);
-    if (late) kill(-pid, SIGKILL);
+    kill(-pid, SIGKILL); /* itself, or what it may have left behind; its id is not free before it is reaped */
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
     }
-    kill(-pid, SIGKILL); /* what it may have left behind */
     if (late) return NOT_RUN;
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }

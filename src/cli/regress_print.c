@@ -79,7 +79,7 @@ void srn__regress_print(const srn__regress *g, const srn__regress_sum *sums, siz
         if (lost++ < SHOWN_LOST) print_lost(&g->items[i]);
     }
     if (lost > SHOWN_LOST)
-        printf("  and %llu more; --json has them all\n", (unsigned long long)(lost - SHOWN_LOST));
+        printf("  and %llu more; --json and --html have them\n", (unsigned long long)(lost - SHOWN_LOST));
     for (size_t i = 0; i < g->n; i++) {
         const srn__regress_item *it = &g->items[i];
         const srn__regress_side *s = it->sides[0].ran ? &it->sides[1] : &it->sides[0];
@@ -158,7 +158,7 @@ static json_t *answer_json(const srn__regress_side *s) {
     return o;
 }
 
-static const char *verdict(const srn__regress_item *it) {
+const char *srn__regress_verdict(const srn__regress_item *it) {
     if (!it->n_checks) return "no checks";
     if (srn__regress_lost(it)) return "lost";
     if (srn__regress_won(it)) return "won";
@@ -168,8 +168,8 @@ static const char *verdict(const srn__regress_item *it) {
 static json_t *item_json(const srn__regress_item *it) {
     const srn_divergence *d = &it->divergence;
     json_t *o = json_pack("{s:o, s:s, s:s, s:b, s:o, s:o}", "id", text_json(srn_str_of(it->id)), "prompt",
-                          it->group, "verdict", verdict(it), "same", srn__regress_same(it), "from",
-                          answer_json(&it->sides[0]), "to", answer_json(&it->sides[1]));
+                          it->group, "verdict", srn__regress_verdict(it), "same", srn__regress_same(it),
+                          "from", answer_json(&it->sides[0]), "to", answer_json(&it->sides[1]));
     json_object_set_new(o, "divergence",
                         it->has_divergence
                             ? json_pack("{s:I, s:f, s:f, s:I, s:f}", "tokens", (json_int_t)d->n, "mean",

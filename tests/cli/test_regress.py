@@ -1,5 +1,6 @@
 """serin regress: two models over the same requests. A model against itself is the same in everything; damaged weights
 show in answers, divergence and ids; lost and won checks are counted right, and the report says it all."""
+import html.parser
 import json
 import math
 import os
@@ -11,6 +12,7 @@ import pytest
 import server
 import tiny_model
 
+HOSTILE = "<script>alert(1)</script>\"'&<img src=x onerror=y>"
 TEXTS = ["Tell me of foxes.", "What is 2 + 2?", "Three colours, please.", "Write a haiku.", "the and of the", "Hello"]
 
 
@@ -109,6 +111,64 @@ def test_lost_and_won_are_counted(models, tmp_path):
     text = regress("--from", models / "a.gguf", "--to", models / "bad.gguf", "--prompts", file, "--no-divergence").stdout
     assert f"lost {n - 1}, won 1" in text and f"case {lost[0]}: as before {lost[0]}" in text
     assert regress("--from", models / "bad.gguf", "--to", models / "bad.gguf", "--prompts", file, "--fail-on", "lost").returncode == 0
+
+
+class Page(html.parser.HTMLParser):
+    """Its tags, whether they nest, its text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.open, self.text = [], [], ""
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        assert not any(k.startswith("on") or k in ("src", "href") for k, _ in attrs), (tag, attrs)
+        self.tags.append(tag)
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_the_report_holds_the_figures_and_no_script(models, tmp_path):
+    page = tmp_path / "report.html"
+    lines = requests(temperature=0)
+    for line in lines:
+        line["id"] += HOSTILE
+        line["checks"] = [{"command": ["true"]}]
+    lines[2]["checks"] = [{"regex": HOSTILE, "name": HOSTILE[:80]}]
+    lines.append({"id": HOSTILE, "prompt": "x", "temperature": HOSTILE})
+    file = cases(tmp_path / "c.jsonl", lines)
+    _, out = as_json("--from", models / "a.gguf", "--to", models / "bad.gguf", "--prompts", file, "--html", page)
+    p = Page(page.read_text(encoding="utf-8"))
+    assert "script" not in p.tags and "img" not in p.tags and p.text.count(HOSTILE) >= 8
+    t = out["total"]
+    assert p.tags.count("svg") == 4 and p.tags.count("circle") == 2 * t["compared"] == 12
+    d = t["divergence"]
+    for figure in (out["from"]["weights"], out["to"]["weights"], f"{d['mean']:.3g}", f"{d['max']:.3g}", f"{t['passed'][0]} → {t['passed'][1]}"):
+        assert figure in p.text, figure
+    assert regress("--from", models / "a.gguf", "--to", models / "a.gguf", "--prompts", file, "--html", tmp_path / "no" / "x.html",
+                   ok=False).returncode == 1
+
+
+def test_items_lost_stand_in_the_report(models, tmp_path):
+    page = tmp_path / "report.html"
+    lines = requests(3, temperature=0, max_tokens=20)
+    _, out = as_json("--from", models / "a.gguf", "--to", models / "bad.gguf", "--prompts", cases(tmp_path / "c.jsonl", lines))
+    for k, (line, item) in enumerate(zip(lines, out["items"])):
+        line["checks"] = [{"contains": piece(item["from"]["text"], item["to"]["text"]), "name": f"kept {k}"}]
+    regress("--from", models / "a.gguf", "--to", models / "bad.gguf", "--prompts", cases(tmp_path / "c.jsonl", lines), "--html", page)
+    p = Page(page.read_text(encoding="utf-8"))
+    assert p.tags.count("details") == 3 and all(f"case {k}: kept {k}" in p.text for k in range(3))
 
 
 def test_a_program_judges(models, tmp_path):
