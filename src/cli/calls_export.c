@@ -23,8 +23,10 @@ typedef struct exporting {
 static bool read_content(exporting *x, const srn_call_row *row) {
     srn_buf_clear(&x->content);
     int code = srn_reader_content(x->contents, row->id, &x->content, &x->err);
-    if (code == SRN_ENOENT) srn_buf_clear(&x->content), code = SRN_OK; /* forgotten, or dropped */
-    return code == SRN_OK;
+    if (code != SRN_ENOENT) return code == SRN_OK;
+    srn_buf_clear(&x->content); /* forgotten, or dropped: its record stays what it is */
+    x->err = (srn_err){0};
+    return true;
 }
 
 static bool take(void *ctx, const srn_call_row *row, const srn_stored *s) {

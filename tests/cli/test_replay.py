@@ -214,6 +214,8 @@ def test_an_encrypted_call_is_replayed_until_it_is_forgotten(tmp_path):
     code, out = replay(call, "--ledger", folder)
     assert code == 1 and out["calls"][0]["verdict"] == "not proven" and "forgotten" in out["calls"][0]["error"]
     assert not any(shown(folder, c)["content"] for c in (call, refused, garbled))
+    exported = serin("calls", "export", "--content", "--ledger", folder)
+    assert exported.returncode == 0 and len(exported.stdout.splitlines()) == 3 and "The sky" not in exported.stdout
 
 
 def test_without_the_keys_an_encrypted_call_is_not_proven(tmp_path):
