@@ -106,8 +106,8 @@ static void what_nobody_saw_is_not_compared(void **state) {
 
 /* Changes bit 0 of a byte of the file and gives it its old times back. */
 static void flip_bit(const char *path, off_t at) {
-    struct stat st;
-    uint8_t byte;
+    struct stat st = {0};
+    uint8_t byte = 0;
     int fd = open(path, O_RDWR);
     assert_true(fd >= 0 && fstat(fd, &st) == 0 && pread(fd, &byte, 1, at) == 1);
     byte ^= 1;
