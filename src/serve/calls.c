@@ -151,6 +151,14 @@ typedef struct feedback {
     const json_t *score; /* NULL: none */
 } feedback;
 
+static bool is_word(const char *z) {
+    for (const char *c = z; *c; c++)
+        if (!strchr("_-.:", *c) && !(*c >= '0' && *c <= '9') && !(*c >= 'a' && *c <= 'z') &&
+            !(*c >= 'A' && *c <= 'Z'))
+            return false;
+    return *z != 0;
+}
+
 static int text_of(srn__fields *f, const json_t *body, const char *name, size_t most, const char **ret) {
     const json_t *v = json_object_get(body, name);
     if (!srn__field_given(body, name)) return SRN_OK;
@@ -169,6 +177,11 @@ static int read_feedback(srn__fields *f, const json_t *body, feedback *ret) {
     ret->score = srn__field_given(body, "score") ? json_object_get(body, "score") : NULL;
     if (!code && ret->score && !json_is_number(ret->score))
         code = srn__field_wrong(f, SRN_EINVAL, "score", "must be a number");
+    if (!code && ret->label && !is_word(ret->label))
+        code = srn__field_wrong(
+            f, SRN_EINVAL, "label",
+            "needs a word of letters, digits, '_', '-', '.' and ':'; what a person writes is "
+            "a comment, which is kept as content");
     if (!code && !ret->score && !ret->label && !ret->comment)
         code = srn__field_wrong(f, SRN_EINVAL, "score", "needs a value, or label or comment do");
     return code;

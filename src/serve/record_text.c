@@ -113,13 +113,6 @@ static void put_prompt(srn_buf *b, const srn__record *r) {
     srn_buf_addz(b, "},\"experiment\":null,\"arm\":null,\"why\":null");
 }
 
-static void put_bias(srn_buf *b, const srn_sampling *s) {
-    srn_buf_addz(b, ",\"logit_bias\":[");
-    for (uint32_t i = 0; i < s->n_logit_bias; i++)
-        srn_buf_addf(b, "%s[%d,%.9g]", i ? "," : "", s->logit_bias[i].id, (double)s->logit_bias[i].bias);
-    srn_buf_addc(b, ']');
-}
-
 static void put_sampling(srn_buf *b, const srn__job_spec *spec) {
     const srn_sampling *s = &spec->sampling;
     srn_buf_addf(b, ",\"sampling\":{\"seed\":\"%llu\"", (unsigned long long)s->seed);
@@ -135,7 +128,7 @@ static void put_sampling(srn_buf *b, const srn__job_spec *spec) {
     put_real(b, "dry_multiplier", s->dry_multiplier);
     put_real(b, "dry_base", s->dry_base);
     srn_buf_addf(b, ",\"dry_allowed_length\":%d,\"dry_last_n\":%d", s->dry_allowed_length, s->dry_last_n);
-    if (s->n_logit_bias) put_bias(b, s);
+    if (s->n_logit_bias) srn_buf_addf(b, ",\"logit_biases\":%u", s->n_logit_bias); /* token ids are content */
     srn_buf_addf(b, ",\"min_tokens\":%u,\"ignore_eog\":%s,\"logprobs\":%s,\"top_logprobs\":%u}",
                  spec->min_tokens, spec->ignore_eog ? "true" : "false", spec->logprobs ? "true" : "false",
                  spec->n_top);

@@ -477,6 +477,8 @@ def test_a_call_is_its_tenants(required):
 def test_feedback_is_recorded_with_the_call(required):
     _, headers, _ = ask(required, "/v1/chat/completions", chat())
     call = headers["x-serin-call"]
+    status, _, text = ask(required, "/v1/feedback", {"call": call, "label": "my name is Ann"})
+    assert status == 400 and json.loads(text)["error"]["param"] == "label"  # a label is a word, for it is no content
     status, _, text = ask(required, "/v1/feedback", {"call": call, "score": 0.5, "label": "dull", "comment": "zu kurz"})
     assert status == 200 and json.loads(text)["comment_kept"] is True
     assert ask(required, "/v1/feedback", {"call": call, "score": -1}, key="bob")[0] == 404
