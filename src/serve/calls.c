@@ -8,7 +8,7 @@
 #include "serve/fields.h"
 #include "serve/http_internal.h"
 #include "serve/openai_internal.h"
-#include "serve/record.h"
+#include "serve/record_internal.h"
 #include "serve/routes.h"
 
 enum {
@@ -16,6 +16,7 @@ enum {
     MAX_CONTENT = 1 << 30,
     CATCH_UP_US = 1000000,
     RECENT_MS = 10000,
+    MAX_LOOKING = 2,
     MAX_COMMENT = 64 << 10
 };
 
@@ -78,20 +79,23 @@ static bool is_recent(const char *text) {
 }
 
 /* The same once what is on its way is committed: an error may be with its client before its record is
- * appended. */
+ * appended. Few wait at a time, for an id is easily invented, and waiting takes a worker. */
 static int find_committed(srn__call *c, srn_reader *r, const char *text, srn_stored *ret, srn_buf *ret_body,
                           srn_err *err) {
     const struct timespec nap = {0, 5000000};
     const uint64_t until = srn_now_us() + CATCH_UP_US;
+    srn__recorder *recorder = srn__call_recorder(c);
     int code = find_call(c, r, text, ret, ret_body, err);
     bool running = !code && ret->kind == SRN_RECORD_INTENT;
-    while (running || (code == SRN_ENOENT && is_recent(text))) {
-        if (!catch_up(srn__call_recorder(c))) break;
+    bool may_wait = atomic_fetch_add(&recorder->n_looking, 1) < MAX_LOOKING;
+    while (may_wait && (running || (code == SRN_ENOENT && is_recent(text)))) {
+        if (!catch_up(recorder)) break;
         srn_buf_clear(ret_body);
         code = find_call(c, r, text, ret, ret_body, err);
         if (running || srn_now_us() > until) break;
         if (code) nanosleep(&nap, NULL);
     }
+    atomic_fetch_sub(&recorder->n_looking, 1);
     return code;
 }
 
