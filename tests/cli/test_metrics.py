@@ -6,7 +6,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from server import serve, smol_like  # noqa: F401
+from server import TINY, serve, smol_like  # noqa: F401
 from test_anthropic import post
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,7 +56,7 @@ def test_counters_add_up_and_dashboards_find_their_metrics(serve):  # noqa: F811
     assert value(m, "vllm:num_requests_running") == value(m, "vllm:num_requests_waiting") == 0
     (info,) = [dict(labels) for (name, labels) in m if name == "serin_model_info"]
     assert all(re.fullmatch("[0-9a-f]{64}", info[k]) for k in ("weights_id", "tokenizer_id", "template_id"))
-    assert info["quantisation"].startswith("Q4_1 (79 %)") and "/numerics-" in info["engine_id"]
+    assert info["quantisation"].startswith("F32 (" if TINY else "Q4_1 (79 %)") and "/numerics-" in info["engine_id"]
     assert value(m, "process_resident_memory_bytes") > 5e6
 
     names = {name for name, _ in m}
