@@ -43,7 +43,8 @@ def test_a_second_server_is_told_where_the_first_one_listens(tmp_path):
 
 def test_a_person_is_forgotten_through_the_server_that_writes(tmp_path):
     ledger = tmp_path / "ledger"
-    s = server.Server(server.smol_like(), "--ctx", "512", "--ledger", ledger, "--ledger-content", "encrypted")
+    s = server.Server(server.smol_like(), "--ctx", "512", "--ledger", ledger, "--ledger-content", "encrypted",
+                      "--ledger-mode", "required")  # on record before the client has its answer
     try:
         calls = {}
         for user in ("anna", "bert"):
