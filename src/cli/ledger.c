@@ -26,7 +26,7 @@ static void utc(uint64_t us, char ret[32]) {
         snprintf(ret, 32, "never");
 }
 
-static int print_json(const char *command, json_t *j) {
+int srn__ledger_print(const char *command, json_t *j) {
     if (!j) return fprintf(stderr, "serin %s: out of memory\n", command), 1;
     json_dumpf(j, stdout, JSON_INDENT(2));
     putchar('\n');
@@ -34,12 +34,11 @@ static int print_json(const char *command, json_t *j) {
     return srn_cli_flush(command);
 }
 
-/* Where the ledger is: said, or the default. */
-static int find_place(options *o, srn_err *err) {
-    srn_buf_init(&o->place, 8192);
-    if (o->where) return SRN_OK;
-    int code = srn_ledger_default_dir(&o->place, err);
-    o->where = o->place.data;
+int srn__ledger_place(const char **where, srn_buf *place, srn_err *err) {
+    srn_buf_init(place, 8192);
+    if (*where) return SRN_OK;
+    int code = srn_ledger_default_dir(place, err);
+    *where = place->data;
     return code;
 }
 
@@ -67,7 +66,7 @@ static json_t *status_json(const options *o, const srn_reader_status *s) {
 
 static int print_status(const options *o, const srn_reader_status *s) {
     char last[32], signed_at[32];
-    if (o->json) return print_json("ledger status", status_json(o, s));
+    if (o->json) return srn__ledger_print("ledger status", status_json(o, s));
     utc(s->last_us, last);
     utc(s->signed_us, signed_at);
     printf("%-12s ", "ledger");
@@ -117,7 +116,7 @@ static json_t *verify_json(const options *o, const srn_verify_result *v) {
 
 static int print_verify(const options *o, const srn_verify_result *v) {
     if (o->json) {
-        int code = print_json("ledger verify", verify_json(o, v));
+        int code = srn__ledger_print("ledger verify", verify_json(o, v));
         return code ? code : !v->ok;
     }
     if (!v->ok) {
@@ -273,7 +272,7 @@ static int run_word(size_t word, int argc, char **argv) {
     if (code >= 0) return code;
     srn_err err = {0};
     int ended = 0;
-    code = find_place(&o, &err);
+    code = srn__ledger_place(&o.where, &o.place, &err);
     if (!code) code = words[word].run(&o, &err, &ended);
     srn_buf_done(&o.place);
     return code ? srn_cli_error(name, &err) : ended;

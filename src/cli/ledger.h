@@ -2,6 +2,16 @@
 #ifndef SRN_CLI_LEDGER_H
 #define SRN_CLI_LEDGER_H
 
+#include <jansson.h>
+
+#include "cli/cli.h"
+
+/* Where the ledger is: *where as it was said, or the default folder, which lies in place (initialised here;
+ * done by the caller). */
+int srn__ledger_place(const char **where, srn_buf *place, srn_err *err);
+/* Prints the object, indented, and takes it; the exit code. */
+int srn__ledger_print(const char *command, json_t *j);
+
 int srn__cmd_ledger_backup(int argc, char **argv);
 int srn__cmd_ledger_restore(int argc, char **argv);
 int srn__cmd_ledger_forget(int argc, char **argv);

@@ -12,24 +12,8 @@
 
 enum { ABOUT_PATH = 4096 };
 
-static int print_json(const char *command, json_t *j) {
-    if (!j) return fprintf(stderr, "serin %s: out of memory\n", command), 1;
-    json_dumpf(j, stdout, JSON_INDENT(2));
-    putchar('\n');
-    json_decref(j);
-    return srn_cli_flush(command);
-}
-
 static void put_path(const char *path) {
     srn_cli_put_text(stdout, srn_str_of(path), ABOUT_PATH, false);
-}
-
-static int find_ledger(const char **where, srn_buf *place, srn_err *err) {
-    srn_buf_init(place, 2 * ABOUT_PATH);
-    if (*where) return SRN_OK;
-    int code = srn_ledger_default_dir(place, err);
-    *where = place->data;
-    return code;
 }
 
 /* ---- backup ---- */
@@ -53,11 +37,11 @@ static int verify_copy(const backup_options *o, srn_verify_result *ret, srn_err 
 
 static int print_backup(const backup_options *o, const srn_backup_info *b) {
     if (o->json)
-        return print_json("ledger backup",
-                          json_pack("{ss ss ss sI sI ss sI sb}", "ledger", o->where, "backup", o->to,
-                                    "instance", b->instance, "epoch", (json_int_t)b->epoch, "seq",
-                                    (json_int_t)b->seq, "hash", b->hash, "bytes", (json_int_t)b->bytes,
-                                    "verified", !o->no_verify));
+        return srn__ledger_print("ledger backup",
+                                 json_pack("{ss ss ss sI sI ss sI sb}", "ledger", o->where, "backup", o->to,
+                                           "instance", b->instance, "epoch", (json_int_t)b->epoch, "seq",
+                                           (json_int_t)b->seq, "hash", b->hash, "bytes", (json_int_t)b->bytes,
+                                           "verified", !o->no_verify));
     put_path(o->to);
     printf(": up to record %" PRIu64 " of epoch %" PRIu64 ", %.1f MB%s\n", b->seq, b->epoch,
            (double)b->bytes / 1e6, o->no_verify ? "" : ", verified");
@@ -94,7 +78,7 @@ int srn__cmd_ledger_backup(int argc, char **argv) {
     srn_verify_result v = {0};
     int n, code = srn_cli_parse(&spec, argc, argv, &o.to, &n);
     if (code >= 0) return code;
-    code = find_ledger(&o.where, &place, &err);
+    code = srn__ledger_place(&o.where, &place, &err);
     if (!code) code = srn_ledger_backup(o.where, o.to, srn_cli_progress, NULL, &info, &err);
     if (!code && !o.no_verify) code = verify_copy(&o, &v, &err);
     code = code ? srn_cli_error("ledger backup", &err) : print_backup(&o, &info);
@@ -106,10 +90,11 @@ int srn__cmd_ledger_backup(int argc, char **argv) {
 
 static int print_restored(const srn_restore_opts *o, const srn_backup_info *b, bool json) {
     if (json)
-        return print_json("ledger restore",
-                          json_pack("{ss ss sI s{ss sI sI ss}}", "ledger", o->where, "from", o->from, "epoch",
-                                    (json_int_t)b->epoch + 1, "parent", "instance", b->instance, "epoch",
-                                    (json_int_t)b->epoch, "seq", (json_int_t)b->seq, "hash", b->hash));
+        return srn__ledger_print("ledger restore",
+                                 json_pack("{ss ss sI s{ss sI sI ss}}", "ledger", o->where, "from", o->from,
+                                           "epoch", (json_int_t)b->epoch + 1, "parent", "instance",
+                                           b->instance, "epoch", (json_int_t)b->epoch, "seq",
+                                           (json_int_t)b->seq, "hash", b->hash));
     put_path(o->where);
     printf(": restored up to record %" PRIu64 "; epoch %" PRIu64 " begins\n", b->seq, b->epoch + 1);
     return srn_cli_flush("ledger restore");
@@ -143,7 +128,7 @@ int srn__cmd_ledger_restore(int argc, char **argv) {
     srn_backup_info parent;
     int n, code = srn_cli_parse(&spec, argc, argv, &o.from, &n);
     if (code >= 0) return code;
-    code = find_ledger(&o.where, &place, &err);
+    code = srn__ledger_place(&o.where, &place, &err);
     if (!code) code = srn_ledger_restore(&o, &parent, &err);
     code = code ? srn_cli_error("ledger restore", &err) : print_restored(&o, &parent, json);
     srn_buf_done(&place);
@@ -203,7 +188,7 @@ int srn__cmd_ledger_forget(int argc, char **argv) {
     srn_err err = {0};
     int n, code = srn_cli_parse(&spec, argc, argv, NULL, &n);
     if (code >= 0) return code;
-    code = find_ledger(&where, &place, &err);
+    code = srn__ledger_place(&where, &place, &err);
     if (!code && !subject) code = srn_fail(&err, SRN_EINVAL, "--subject says whom to forget");
     if (!code) code = forget(where, keys, tenant, subject, &err);
     if (code) {

@@ -59,7 +59,7 @@ static int checks_of(srn__regress *g, const srn_prompt_ref *ref, const srn_check
     return SRN_OK;
 }
 
-/* A label becomes the number that it stands for now. */
+/* A label becomes the number of the version at which it points. */
 static int read_ref(srn__regress *g, const char *text, srn_prompt_ref *ret, srn_err *err) {
     const srn_prompt *p = NULL;
     int code = srn_prompt_ref_parse(srn_str_of(text), ret, err);

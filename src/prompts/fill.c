@@ -13,7 +13,7 @@ static bool is_word(char c, bool first) {
 }
 
 /* "{{ name }}" at p: its length, 0 if it is none. */
-static size_t placeholder(srn_str p, srn_str *ret_name) {
+static size_t variable_at(srn_str p, srn_str *ret_name) {
     size_t i = 2;
     while (i < p.len && (p.ptr[i] == ' ' || p.ptr[i] == '\t')) i++;
     size_t from = i;
@@ -39,7 +39,7 @@ srn__piece srn__prompt_piece(srn_str text, size_t *at) {
         *at += 4;
         return (srn__piece){SRN__PIECE_TEXT, {rest.ptr, 2}};
     }
-    n = placeholder(rest, &name);
+    n = variable_at(rest, &name);
     *at += n;
     return n ? (srn__piece){SRN__PIECE_VARIABLE, name} : (srn__piece){SRN__PIECE_BAD, rest};
 }
