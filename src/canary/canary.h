@@ -1,0 +1,240 @@
+/* canary: a new model (weights, quantisation, engine setting) or a new version of a prompt gets a share of
+ * the traffic, and evidence decides whether it gets more, waits, or goes. Everything here is pure: a
+ * declaration is parsed, a subject is assigned, observations add up to evidence, evidence and declaration
+ * give a verdict, and events give the state of a roll-out. Clock and keys are passed in; the server
+ * (src/serve/rollout.h) does what follows. docs/canary.md states the method and the events.
+ *
+ * An object belongs to one thread at a time; a declaration is immutable and shared freely.
+ */
+#ifndef SRN_CANARY_CANARY_H
+#define SRN_CANARY_CANARY_H
+
+#include <jansson.h>
+
+#include "base/base.h"
+
+/* ---- what is measured (metrics.c) ---- */
+
+typedef enum srn_metric {
+    SRN_METRIC_ERROR,       /* 1: the call failed, or another arm had to answer it; 0 */
+    SRN_METRIC_CONSTRAINT,  /* 1: the answer was to satisfy a constraint and ended before it did */
+    SRN_METRIC_CHECKS,      /* share of the prompt's checks that the answer did not pass */
+    SRN_METRIC_CUT,         /* 1: finish "length" */
+    SRN_METRIC_TTFT,        /* microseconds of engine time until the first token; log, clipped */
+    SRN_METRIC_ITL,         /* microseconds of engine time a token; log, clipped */
+    SRN_METRIC_LENGTH,      /* output tokens; log, clipped */
+    SRN_METRIC_REPETITION,  /* share of the answer's 4-grams of tokens that stood in it before */
+    SRN_METRIC_UNCERTAINTY, /* mean of -log p of the drawn tokens, nats */
+    SRN_METRIC_FEEDBACK,    /* 1: a bad mark, 0: a good one */
+    SRN_METRIC_DIVERGENCE,  /* mean Jensen-Shannon divergence of the arms a token, nats; 0 to ln 2 */
+    SRN_METRIC_END
+} srn_metric;
+const char *srn_metric_name(srn_metric m); /* "error", ... */
+bool srn_metric_of(srn_str name, srn_metric *ret);
+/* What a guardrail's margin is: a difference of shares or nats, or a ratio (1.05 is "5 % more"). */
+bool srn_metric_is_ratio(srn_metric m);
+
+/* ---- a declaration (declare.c) ---- */
+
+typedef enum srn_rollout_kind {
+    SRN_ROLLOUT_EQUIVALENT, /* divergence is a guardrail */
+    SRN_ROLLOUT_DIFFERENT   /* divergence is reported, outcomes decide */
+} srn_rollout_kind;
+typedef enum srn_rollout_end { /* of a roll-out that held out to its last step, or to its time's end */
+                               SRN_AT_END_HOLD,
+                               SRN_AT_END_PROMOTE,
+                               SRN_AT_END_ROLL_BACK
+} srn_rollout_end;
+
+enum { SRN_ROLLOUT_STEPS = 16, SRN_ROLLOUT_NAME_MAX = 64 };
+
+typedef struct srn_guardrail {
+    bool set;
+    double margin; /* a worsening up to here is let through: a difference, or a ratio */
+} srn_guardrail;
+
+/* Strings belong to its arena; NULL where there is none. */
+typedef struct srn_rollout {
+    srn_arena arena;
+    char hash[65];    /* SHA-256 of its canonical JSON: what a verdict is latched to */
+    const char *name; /* letters, digits, . _ - */
+    srn_rollout_kind kind;
+    const char *baseline; /* names of models of the configuration */
+    const char *canary;   /* the same one where only the prompt differs */
+    const char *prompt;   /* registered prompt whose versions differ, or NULL */
+    uint32_t baseline_version, canary_version;
+    const char *const *routes; /* named ones, whatever their risk; none: every route of low risk */
+    uint32_t n_routes;
+    const char *const *opt_out; /* tenants that never see the canary */
+    uint32_t n_opt_out;
+    double steps[SRN_ROLLOUT_STEPS]; /* shares, ascending, in (0, 1] */
+    uint32_t n_steps;
+    double max_share; /* of calls, over the last minutes; above it new subjects get the baseline */
+    double shadow;    /* share of the other calls that the canary gets a copy of; 0: none */
+    uint32_t min_subjects, min_calls;  /* of each arm, before a step may end */
+    uint64_t min_time_us, max_time_us; /* of a step; of the whole */
+    double alpha;                      /* chance of a wrong roll-back over the whole roll-out, all metrics */
+    srn_guardrail guards[SRN_METRIC_END];
+    double judge_share; /* of step tokens, for divergence: 0.05 */
+    srn_rollout_end at_end, on_timeout;
+    const char *webhook; /* URL for alerts, or NULL */
+} srn_rollout;
+/* From JSON (serin.yaml's section as JSON is the same): docs/canary.md. Defaults are filled in. SRN_EINVAL
+ * names the key. */
+int srn_rollout_parse(const json_t *o, const char *what, srn_rollout **ret, srn_err *err);
+void srn_rollout_free(srn_rollout *r);
+json_t *srn_rollout_json(const srn_rollout *r); /* whole, canonical; NULL: no memory */
+
+/* ---- assignment (assign.c) ---- */
+
+typedef enum srn_arm {
+    SRN_ARM_NONE,     /* not part of the experiment */
+    SRN_ARM_BASELINE, /* part of it, neither of the others */
+    SRN_ARM_CONTROL,  /* the slice of the baseline that the canary is compared with */
+    SRN_ARM_CANARY
+} srn_arm;
+const char *srn_arm_name(srn_arm a); /* "baseline", "control", "canary"; NULL for NONE */
+
+typedef enum srn_why {                   /* an arm's reason, in records and headers */
+                       SRN_WHY_HASH,     /* the subject's place */
+                       SRN_WHY_PINNED,   /* the conversation began so */
+                       SRN_WHY_CAP,      /* the canary has its share: outside the evidence */
+                       SRN_WHY_OPT_OUT,  /* the tenant does not take part */
+                       SRN_WHY_RISK,     /* the route is not eligible */
+                       SRN_WHY_PAUSED,   /* no shares are given out */
+                       SRN_WHY_FALLBACK, /* the arm that was due failed */
+                       SRN_WHY_SHADOW
+} srn_why;
+const char *srn_why_name(srn_why w);
+
+/* A subject's place in [0, 1) for one roll-out: the top 53 bits of keyed BLAKE2b-256 of "serin canary 1",
+ * name of the roll-out and subject. The same on every server with the same key. */
+double srn_assign_place(const uint8_t key[32], const char *rollout, srn_str subject);
+/* Below the share: the canary. Its control is as large and grows from the other end, so that nobody is moved
+ * between the two while the share grows to a half: [1 - share, 1), from a half on what the canary leaves. */
+srn_arm srn_assign_arm(double place, double share);
+
+/* ---- evidence (evidence.c) ---- */
+
+typedef struct srn_observation {
+    uint64_t subject; /* keyed */
+    uint64_t at_us;   /* when the call was admitted */
+    srn_arm arm;      /* CONTROL or CANARY */
+    uint32_t step;
+    double values[SRN_METRIC_END]; /* as srn_metric says; NAN: this call has none */
+} srn_observation;
+/* What a subject was like before the roll-out began, on the baseline: lowers the noise of everything. Means
+ * of the scores, over n calls. */
+typedef struct srn_history {
+    uint64_t subject;
+    uint32_t n[SRN_METRIC_END];
+    double mean[SRN_METRIC_END];
+} srn_history;
+
+typedef struct srn_evidence srn_evidence;
+int srn_evidence_new(const srn_rollout *r, srn_evidence **ret, srn_err *err);
+void srn_evidence_free(srn_evidence *e);
+/* Before the first observation. */
+int srn_evidence_history(srn_evidence *e, const srn_history *h, size_t n, srn_err *err);
+/* In any order of time, but in one order for all who are to agree: that of the ledger. SRN_ENOMEM; a value
+ * out of its range, or a step that is none, is SRN_EINVAL and changes nothing. */
+int srn_evidence_add(srn_evidence *e, const srn_observation *o, srn_err *err);
+/* A subject was seen by the arm without being counted (cap, pinned to another arm): several exposures. */
+void srn_evidence_expose(srn_evidence *e, uint64_t subject, srn_arm arm);
+
+/* ---- a look (verdict.c): pure of evidence, declaration and time ---- */
+
+typedef struct srn_finding { /* of one metric: the worsening, canary against control */
+    uint64_t n_subjects[2], n_calls[2], n_missing[2]; /* [control, canary] */
+    double weight[2];                                 /* effective number of calls */
+    double mean[2], variance;                         /* of the scores; of their difference */
+    double estimate, low, high; /* of the worsening, as difference or ratio; always valid at its alpha */
+    double alpha, margin;
+    bool guarded, enough; /* a guardrail; enough subjects for a word on it */
+    bool broken;          /* low is beyond the margin */
+    bool cleared;         /* high is within it */
+} srn_finding;
+
+typedef enum srn_verdict { SRN_VERDICT_HOLD, SRN_VERDICT_STEP, SRN_VERDICT_ROLL_BACK } srn_verdict;
+
+typedef struct srn_look {
+    srn_verdict verdict;
+    uint32_t step; /* that was looked at */
+    uint64_t at_us;
+    srn_metric metric;  /* that decided, or SRN_METRIC_END */
+    double srm_p;       /* always-valid p of the split of subjects being as declared */
+    uint64_t n_exposed; /* subjects that saw both arms */
+    char why[256];      /* a sentence */
+    srn_finding findings[SRN_METRIC_END];
+} srn_look;
+typedef struct srn_step_is { /* where the roll-out stands */
+    uint32_t step;
+    uint64_t started_us, step_started_us, last_canary_us; /* 0: the canary has answered nothing yet */
+} srn_step_is;
+void srn_look_at(const srn_rollout *r, const srn_evidence *e, const srn_step_is *is, uint64_t now_us,
+                 srn_look *ret);
+/* All numbers that decided, and back again; the verdict of what was read back is recomputed by
+ * srn_look_again, which is how a decision is explained years later. */
+json_t *srn_look_json(const srn_look *l);
+int srn_look_parse(const json_t *o, srn_look *ret, srn_err *err);
+void srn_look_again(const srn_rollout *r, const srn_step_is *is, srn_look *l);
+
+/* ---- the state of a roll-out (state.c): what its events add up to ---- */
+
+typedef enum srn_rollout_phase {
+    SRN_PHASE_RUNNING,
+    SRN_PHASE_PAUSED, /* assignments stay, new subjects get the baseline; after a crash the share is 0 */
+    SRN_PHASE_PROMOTED,
+    SRN_PHASE_ROLLED_BACK,
+    SRN_PHASE_ABORTED
+} srn_rollout_phase;
+const char *srn_phase_name(srn_rollout_phase p);
+typedef struct srn_rollout_state {
+    srn_rollout_phase phase;
+    srn_step_is is;
+    double share;           /* now: 0 after a crash, and of everything that ended */
+    bool latched;           /* ended by a verdict: this declaration never runs again */
+    uint64_t crashed_us;    /* the newest unclean end with a call of the canary in flight; 0: none */
+    char by[128], why[256]; /* of the last change */
+} srn_rollout_state;
+/* One event of the chain ("rollout_started", "rollout_step", "rollout_paused", "rollout_resumed",
+ * "rollout_crashed", "rollout_promoted", "rollout_rolled_back", "rollout_aborted") at its time. Those that do
+ * not fit the state change nothing: SRN_EINVAL says why. */
+int srn_rollout_apply(const srn_rollout *r, srn_rollout_state *s, const char *event, const json_t *fields,
+                      uint64_t at_us, srn_err *err);
+
+/* ---- simulation (simulate.c) ---- */
+
+typedef struct srn_traffic { /* of the operator's own calls, or made */
+    uint32_t n_subjects;     /* 100 to 1,000 */
+    double zipf;             /* exponent of their activity */
+    double icc;              /* correlation of calls of one subject */
+    double drift;            /* daily swing of every metric, in its standard deviations */
+    double calls_per_day;
+    double rate[SRN_METRIC_END]; /* of what is 0 or 1: its mean; else the median */
+    double sd[SRN_METRIC_END];   /* of the logarithm, or of the value */
+} srn_traffic;
+void srn_traffic_default(srn_traffic *t);
+typedef struct srn_effect {
+    srn_metric metric;
+    bool ratio;
+    double by; /* 0.15 of a ratio: 15 % more; else the difference */
+} srn_effect;
+typedef struct srn_simulation {
+    uint32_t n_runs, n_rolled_back, n_promoted, n_held;
+    uint32_t by_metric[SRN_METRIC_END]; /* which one rolled back */
+    double calls_median, calls_p95;     /* until the roll-back, of those that were */
+} srn_simulation;
+typedef struct srn_simulate_opts {
+    const srn_traffic *traffic;
+    const srn_effect *effects;
+    uint32_t n_effects, n_runs;
+    uint64_t max_calls; /* of one run, both arms and everybody else */
+    uint64_t seed;
+    double share; /* one step of this share instead of the declared ones; 0: as declared */
+    srn_progress_fn *progress;
+    void *progress_ctx;
+} srn_simulate_opts;
+int srn_simulate(const srn_rollout *r, const srn_simulate_opts *o, srn_simulation *ret, srn_err *err);
+
+#endif
