@@ -115,10 +115,15 @@ static int check_ledger(const srn_config *c, srn_err *err) {
 }
 
 static int check_routes(const srn_config *c, srn_err *err) {
+    static const char *const risks[] = {"low", "normal", "high"};
     for (uint32_t i = 0; i < c->n_routes; i++) {
         const srn_config_route *r = &c->routes[i];
         int code = check_recording(c, r->name, r->ledger, r->content, err);
         if (code) return code;
+        if (r->risk && !is_one_of(r->risk, risks, SRN_LEN(risks)))
+            return srn_config_fail(c, r->risk, err,
+                                   "routes: '%s': risk: '%s' is not known; use low, normal or high", r->name,
+                                   r->risk);
         for (uint32_t k = 0; k < i; k++)
             if (strcmp(r->name, c->routes[k].name) == 0)
                 return srn_config_fail(c, r->name, err, "routes: the name '%s' is used twice", r->name);

@@ -94,6 +94,7 @@ static const field route_fields[] = {
     F(srn_config_route, "priority", I32, priority, 0, 0),
     F(srn_config_route, "ledger", TEXT, ledger, 1, 16),
     F(srn_config_route, "content", TEXT, content, 1, 16),
+    F(srn_config_route, "risk", TEXT, risk, 1, 16),
     F(srn_config_route, "require_prompt", BOOL, require_prompt, 0, 0),
     F(srn_config_route, "local_only", BOOL, local_only, 0, 0),
 };
@@ -360,6 +361,24 @@ static int read_routes(const reader *r, const srn__node *list) {
     return SRN_OK;
 }
 
+/* Each as one JSON text, for the room that knows its keys. */
+static int read_rollouts(const reader *r, const srn__node *list) {
+    if (list->kind != SRN__LIST) return fail_at(r, list, "canary: needs a list: - name: ...");
+    r->c->rollouts = srn_arena_alloc(&r->c->arena, (list->n + 1) * sizeof *r->c->rollouts);
+    if (!r->c->rollouts) return srn_fail_nomem(r->err, list->n * sizeof *r->c->rollouts);
+    for (const srn__node *n = list->first; n; n = n->next) {
+        if (n->kind != SRN__MAP) return fail_at(r, n, "canary: needs a mapping: name: ...");
+        json_t *o = srn__yaml_value(n);
+        char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
+        const char *kept = text ? srn_arena_strndup(&r->c->arena, text, strlen(text)) : NULL;
+        json_decref(o);
+        free(text);
+        if (!kept) return srn_fail_nomem(r->err, 4096);
+        r->c->rollouts[r->c->n_rollouts++] = (srn_config_rollout){kept, n->line};
+    }
+    return SRN_OK;
+}
+
 static int read_top(const reader *r, const srn__node *n) {
     bool known;
     int code = read_known(r, top_fields, SRN_LEN(top_fields), n, r->c, &known);
@@ -370,7 +389,9 @@ static int read_top(const reader *r, const srn__node *n) {
     if (strcmp(n->key, "ledger") == 0) return read_ledger(r, n);
     if (strcmp(n->key, "models") == 0) return read_models(r, n);
     if (strcmp(n->key, "routes") == 0) return read_routes(r, n);
-    return unknown_key(r, n, "", top_fields, SRN_LEN(top_fields), "tls, limits, ledger, models, routes");
+    if (strcmp(n->key, "canary") == 0) return read_rollouts(r, n);
+    return unknown_key(r, n, "", top_fields, SRN_LEN(top_fields),
+                       "tls, limits, ledger, models, routes, canary");
 }
 
 int srn_config_parse(srn_config *c, srn_str yaml, const char *name, srn_err *err) {

@@ -48,6 +48,7 @@ typedef struct srn_config_route {
     int32_t priority;
     const char *ledger;  /* "buffered" or "required"; NULL: the general mode */
     const char *content; /* "none", "hash", "full" or "encrypted"; NULL: the general policy */
+    const char *risk;    /* "low", "normal" or "high"; NULL: normal. Roll-outs come to routes of low risk */
     bool require_prompt; /* only calls that name a registered prompt */
     bool local_only;     /* nothing of it leaves this machine, not by traces either */
 } srn_config_route;
@@ -63,6 +64,12 @@ typedef struct srn_config_ledger {
     uint64_t retention_ms, max_bytes; /* 0: everything is kept */
     bool keep_weights;                /* replaced model files are kept as long as their calls */
 } srn_config_ledger;
+
+/* A roll-out as it was declared (docs/canary.md); what its keys mean is the canary room's. */
+typedef struct srn_config_rollout {
+    const char *json; /* an object */
+    uint32_t line;    /* where it stands */
+} srn_config_rollout;
 
 /* Where a text of the file stands; found by the text's address. */
 typedef struct srn_config_place {
@@ -89,6 +96,8 @@ typedef struct srn_config {
     uint32_t n_models;
     srn_config_route *routes;
     uint32_t n_routes;
+    srn_config_rollout *rollouts;
+    uint32_t n_rollouts;
     srn_config_limits limits;
     srn_config_ledger ledger;
 } srn_config;

@@ -2,6 +2,8 @@
 #ifndef SRN_CONFIG_CONFIG_INTERNAL_H
 #define SRN_CONFIG_CONFIG_INTERNAL_H
 
+#include <jansson.h>
+
 #include "config/config.h"
 
 typedef enum srn__node_kind { SRN__SCALAR, SRN__LIST, SRN__MAP } srn__node_kind;
@@ -22,5 +24,7 @@ typedef struct srn__node {
  * deep. An empty document is an empty mapping. Nodes live in the arena. */
 int srn__yaml_parse(srn_arena *a, srn_str text, const char *name, uint32_t max_depth, srn__node **ret,
                     srn_err *err);
+/* A new reference to what the node stands for; NULL: out of memory (yaml_json.c). */
+json_t *srn__yaml_value(const srn__node *n);
 
 #endif

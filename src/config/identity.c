@@ -46,11 +46,11 @@ static json_t *route_json(const srn_config_route *r) {
     json_t *match = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "endpoint", text_json(r->endpoint), "key",
                               text_json(r->key), "alias", text_json(r->alias), "prompt", text_json(r->prompt),
                               "header", text_json(r->header), "header_value", text_json(header_value(r)));
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:i, s:o, s:o, s:b, s:b}", "name", text_json(r->name),
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:i, s:o, s:o, s:o, s:b, s:b}", "name", text_json(r->name),
                      "match", match, "model", text_json(r->model), "max_tokens", number_json(r->max_tokens),
                      "timeout_ms", number_json(r->timeout_ms), "priority", (int)r->priority, "ledger",
-                     text_json(r->ledger), "content", text_json(r->content), "require_prompt",
-                     r->require_prompt, "local_only", r->local_only);
+                     text_json(r->ledger), "content", text_json(r->content), "risk", text_json(r->risk),
+                     "require_prompt", r->require_prompt, "local_only", r->local_only);
 }
 
 static json_t *limits_json(const srn_config_limits *l) {
@@ -118,16 +118,18 @@ static json_t *ledger_json(const srn_config_ledger *l) {
 }
 
 static json_t *config_json(const srn_config *c) {
-    json_t *models = json_array(), *routes = json_array();
+    json_t *models = json_array(), *routes = json_array(), *rollouts = json_array();
     for (uint32_t i = 0; i < c->n_models; i++) json_array_append_new(models, model_json(&c->models[i]));
     for (uint32_t i = 0; i < c->n_routes; i++) json_array_append_new(routes, route_json(&c->routes[i]));
-    return json_pack("{s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:o}", "listen",
+    for (uint32_t i = 0; i < c->n_rollouts; i++)
+        json_array_append_new(rollouts, json_loads(c->rollouts[i].json, 0, NULL));
+    return json_pack("{s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "listen",
                      text_json(c->listen), "keys_file", text_json(c->keys_file), "tls_cert",
                      text_json(c->tls_cert), "tls_key", text_json(c->tls_key), "allow_open", c->allow_open,
                      "hosts", texts_json(c->hosts, c->n_hosts), "cors", texts_json(c->cors, c->n_cors),
                      "default_model", text_json(c->default_model), "metrics_open", c->metrics_open,
-                     "grace_ms", number_json(c->grace_ms), "models", models, "routes", routes, "limits",
-                     limits_json(&c->limits), "ledger", ledger_json(&c->ledger));
+                     "grace_ms", number_json(c->grace_ms), "models", models, "routes", routes, "canary",
+                     rollouts, "limits", limits_json(&c->limits), "ledger", ledger_json(&c->ledger));
 }
 
 int srn_config_identity(const srn_config *c, srn_buf *ret_json, char ret_id[65], srn_err *err) {

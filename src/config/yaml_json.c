@@ -59,11 +59,11 @@ static json_t *scalar(const srn__node *n) {
     return json_stringn(n->text.ptr, n->text.len);
 }
 
-static json_t *value(const srn__node *n) {
+json_t *srn__yaml_value(const srn__node *n) {
     if (n->kind == SRN__SCALAR) return scalar(n);
     json_t *v = n->kind == SRN__LIST ? json_array() : json_object();
     for (const srn__node *e = n->first; v && e; e = e->next) {
-        json_t *item = value(e);
+        json_t *item = srn__yaml_value(e);
         int failed = !item || (n->kind == SRN__LIST ? json_array_append_new(v, item)
                                                     : json_object_set_new(v, e->key, item));
         if (!failed) continue;
@@ -74,7 +74,7 @@ static json_t *value(const srn__node *n) {
 }
 
 int srn_yaml_json(const srn_yaml *y, json_t **ret, srn_err *err) {
-    json_t *v = value(y->root);
+    json_t *v = srn__yaml_value(y->root);
     if (!v) return srn_fail(err, SRN_ENOMEM, "%s: out of memory", y->name);
     *ret = v;
     return SRN_OK;

@@ -46,9 +46,15 @@ static const char full[] = "listen: '[::1]:9000'\n"
                            "    timeout: 250ms\n"
                            "    ledger: buffered\n"
                            "    content: none\n"
+                           "    risk: low\n"
                            "    require_prompt: true\n"
                            "    local_only: true\n"
-                           "  - name: rest\n";
+                           "  - name: rest\n"
+                           "canary:\n"
+                           "  - name: q8-trial\n"
+                           "    steps: [1%, 5%]\n"
+                           "    evidence: {calls: 200}\n"
+                           "  - {name: other}\n";
 
 static srn_config parsed(const char *yaml) {
     srn_config c;
@@ -82,6 +88,18 @@ static void every_key_is_read(void **state) {
     assert_string_equal(c.routes[0].header, "X-Job");
     assert_int_equal(c.routes[0].priority, -3);
     assert_int_equal(c.routes[0].timeout_ms, 250);
+    srn_config_done(&c);
+}
+
+static void rollouts_are_kept_as_json_with_their_lines(void **state) {
+    (void)state;
+    srn_config c = parsed(full);
+    assert_string_equal(c.routes[0].risk, "low");
+    assert_null(c.routes[1].risk);
+    assert_int_equal(c.n_rollouts, 2);
+    assert_string_equal(c.rollouts[0].json,
+                        "{\"name\":\"q8-trial\",\"steps\":[\"1%\",\"5%\"],\"evidence\":{\"calls\":200}}");
+    assert_int_equal(c.rollouts[1].line, c.rollouts[0].line + 3);
     srn_config_done(&c);
 }
 
@@ -187,6 +205,7 @@ static void what_does_not_fit_together_is_refused(void **state) {
         {"models: [{name: a, path: x}]\nledger: {mode: strict}", "2:16: ledger: mode: 'strict' is not known"},
         {"models: [{name: a, path: x}]\nledger: {content: all}", "ledger: content: 'all' is not known"},
         {"models: [{name: a, path: x}]\nledger: 'postgresql://x/y'", "--ledger-keys FOLDER"},
+        {"models: [{name: a, path: x}]\nroutes: [{name: r, risk: tiny}]", "risk: 'tiny' is not known"},
         {"models: [{name: a, path: x}]\nledger: {where: 'off', mode: required}", "there is no ledger"},
         {"models: [{name: a, path: x}]\nroutes: [{name: r, ledger: 'off'}]", "routes: 'r': ledger: 'off' is"},
         {"models: [{name: a, path: x}]\nroutes: [{name: r, content: some}]",
@@ -359,6 +378,7 @@ static void the_text_of_a_configuration_has_no_secrets(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_key_is_read),
+        cmocka_unit_test(rollouts_are_kept_as_json_with_their_lines),
         cmocka_unit_test(the_ledger_is_read),
         cmocka_unit_test(an_empty_file_is_the_defaults),
         cmocka_unit_test(what_is_wrong_is_named_with_its_place),
