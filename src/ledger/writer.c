@@ -368,6 +368,7 @@ static void roll_up(writer *w) {
 void *srn__writer_main(void *ledger) {
     srn_ledger *l = ledger;
     writer w = {.l = l};
+    pthread_setname_np(pthread_self(), "serin-ledger");
     w.sign_at_us = srn_now_us() + SIGN_US;
     take_stock(&w);
     roll_up(&w);

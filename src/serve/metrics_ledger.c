@@ -24,6 +24,8 @@ VALUE(content_lost, a->r.content_lost)
 VALUE(unrecorded, a->r.unrecorded)
 VALUE(commits, a->l.commits)
 VALUE(commit_seconds, (double)a->l.commit_us / 1e6)
+VALUE(cpu_seconds, (double)a->r.cpu_ns / 1e9)
+VALUE(wait_seconds, (double)a->r.wait_us / 1e6)
 VALUE(written, a->l.bytes_written)
 VALUE(queued, a->l.queued)
 VALUE(waiting, a->l.waiting)
@@ -49,6 +51,10 @@ static const struct {
     {"serin_ledger_unrecorded_total", "counter", "Records that could not even be handed over.", unrecorded},
     {"serin_ledger_commits_total", "counter", "Commits; each is of a group of records.", commits},
     {"serin_ledger_commit_seconds_total", "counter", "Time in commits.", commit_seconds},
+    {"serin_ledger_wait_seconds_total", "counter",
+     "Time that answers were ready and waited for their records.", wait_seconds},
+    {"serin_ledger_record_cpu_seconds_total", "counter",
+     "Processor time that went into records outside of the ledger's thread.", cpu_seconds},
     {"serin_ledger_written_bytes_total", "counter", "Bytes of records and content committed.", written},
     {"serin_ledger_queued", "gauge", "Records that wait to be committed.", queued},
     {"serin_ledger_waiting", "gauge", "Records that wait for room in the queue.", waiting},

@@ -4,11 +4,34 @@
  * waits here.
  */
 #include <stdlib.h>
+#include <time.h>
 
 #include "serve/openai_internal.h"
 #include "serve/record_internal.h"
 
 enum { MOST_AT_ONCE = 32 << 10, MAX_BODY = 1 << 20, MAX_CONTENT = 1 << 30, MAX_IDS = 256 << 20 };
+
+/* ---- what it costs ---- */
+
+/* Processor time of this thread, ns. */
+static uint64_t cpu_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static void add_cost(srn__recorder *recorder, uint64_t since_ns) {
+    atomic_fetch_add(&recorder->cpu_ns, cpu_ns() - since_ns);
+}
+
+/* The first token was there before the intent: what waited for it. */
+static void add_intent_wait(srn__record *r) {
+    pthread_mutex_lock(&r->lock);
+    uint64_t until_us = r->intent_us ? r->intent_us : r->ready_us;
+    pthread_mutex_unlock(&r->lock);
+    if (r->required && r->first_us && until_us > r->first_us)
+        atomic_fetch_add(&r->recorder->wait_us, until_us - r->first_us);
+}
 
 /* ---- life ---- */
 
@@ -110,9 +133,13 @@ static void refusal_of(const srn_err *why, srn_err *ret) {
 /* The intent's commit, or its failure; holds the call until here. */
 static void intent_done(void *ctx, int code, const srn_err *why) {
     srn__call *c = ctx;
-    srn__recorder *recorder = c->record->recorder;
+    srn__record *r = c->record;
+    srn__recorder *recorder = r->recorder;
     srn_err err = {0};
     if (code) refusal_of(why, &err);
+    pthread_mutex_lock(&r->lock);
+    r->intent_us = srn_now_us();
+    pthread_mutex_unlock(&r->lock);
     srn__call_release(c, code ? &err : NULL);
     srn__call_drop(c);
     entry_answered(recorder);
@@ -153,6 +180,7 @@ static void end_done(void *ctx, int code, const srn_err *why) {
     r->end = code && r->required ? SRN__STEP_FAILED : SRN__STEP_DONE;
     if (code) refusal_of(why, &r->why);
     bool wake = !r->inside;
+    if (r->required || wake) atomic_fetch_add(&recorder->wait_us, srn_now_us() - r->ready_us);
     pthread_mutex_unlock(&r->lock);
     if (wake) srn__call_wake(c);
     srn__call_drop(c);
@@ -258,9 +286,15 @@ static void leave(srn__call *c) {
 
 void srn__record_make(srn__record *r) {
     srn__call *c = r->call;
-    if (!r->leaves) return make_waited(r);
-    make_last(r);
-    leave(c);
+    srn__recorder *recorder = r->recorder;
+    uint64_t since_ns = cpu_ns();
+    bool leaves = r->leaves;
+    if (leaves)
+        make_last(r);
+    else
+        make_waited(r); /* it may be gone now */
+    add_cost(recorder, since_ns);
+    if (leaves) leave(c);
 }
 
 /* Much content takes its time to be compressed and sealed: not on the listener's. */
@@ -273,6 +307,8 @@ static void append_waited(srn__record *r) {
     bool inside = !is_large(r), several = r->n_parts > 1;
     srn__call *c = r->call;
     r->inside = inside; /* nobody else knows of the entry yet */
+    r->ready_us = srn_now_us();
+    add_intent_wait(r);
     r->end = SRN__STEP_WAITS;
     srn__call_hold(c);
     entry_waits(r->recorder);
@@ -305,10 +341,8 @@ static void add_prompt(srn__record *r, const srn__record_work *w) {
     srn_buf_addc(&r->content, '"');
 }
 
-int srn__record_begin(srn__call *c, const srn__record_work *w, uint32_t *ret_part, srn_err *err) {
-    srn__record *r = record_of(c);
+static int begin(srn__record *r, const srn__record_work *w, uint32_t *ret_part, srn_err *err) {
     int code = SRN_OK;
-    if (!r || r->skipped) return SRN_OK;
     if (!r->begun) {
         snprintf(r->model, sizeof r->model, "%s", w->model->name);
         srn__record_subject(r);
@@ -318,7 +352,7 @@ int srn__record_begin(srn__call *c, const srn__record_work *w, uint32_t *ret_par
             srn_buf_addz(&r->content, ",\"prompt\":[");
         }
         if (r->head.failed) return srn_fail_nomem(err, r->head.len);
-        if (r->required) code = append_intent(c, r, err);
+        if (r->required) code = append_intent(r->call, r, err);
         r->begun = !code;
     }
     if (code) return code;
@@ -328,9 +362,16 @@ int srn__record_begin(srn__call *c, const srn__record_work *w, uint32_t *ret_par
     return SRN_OK;
 }
 
-void srn__record_choice_end(srn__call *c, const srn__record_choice *choice) {
-    srn__record *r = c->record;
-    if (!r || !r->begun) return;
+int srn__record_begin(srn__call *c, const srn__record_work *w, uint32_t *ret_part, srn_err *err) {
+    uint64_t since_ns = cpu_ns();
+    srn__record *r = record_of(c);
+    if (!r || r->skipped) return SRN_OK;
+    int code = begin(r, w, ret_part, err);
+    add_cost(r->recorder, since_ns);
+    return code;
+}
+
+static void end_choice(srn__record *r, const srn__record_choice *choice) {
     for (uint32_t i = 1; i < choice->n_tokens; i++) {
         uint64_t gap = choice->tokens[i].at_us - choice->tokens[i - 1].at_us;
         r->gap_us += gap;
@@ -343,9 +384,20 @@ void srn__record_choice_end(srn__call *c, const srn__record_choice *choice) {
     if (keeps_content(r)) srn__record_put_choice(&r->choices, choice);
 }
 
+void srn__record_choice_end(srn__call *c, const srn__record_choice *choice) {
+    srn__record *r = c->record;
+    if (!r || !r->begun) return;
+    uint64_t since_ns = cpu_ns(), first_us = choice->n_tokens ? choice->tokens[0].at_us : 0;
+    if (first_us && (!r->first_us || first_us < r->first_us)) r->first_us = first_us;
+    end_choice(r, choice);
+    add_cost(r->recorder, since_ns);
+}
+
 void srn__record_end(srn__call *c, const srn__record_part *p, bool whole) {
     srn__record *r = c->record;
     if (!r || !r->begun) return;
+    uint64_t since_ns = cpu_ns();
+    srn__recorder *recorder = r->recorder;
     srn__record_part *s = &r->sum;
     s->n_input += p->n_input;
     s->n_cached += p->n_cached;
@@ -359,6 +411,7 @@ void srn__record_end(srn__call *c, const srn__record_part *p, bool whole) {
     if (!bad && p->finish) snprintf(r->finish, sizeof r->finish, "%s", p->finish);
     if (!r->error[0] && p->error) snprintf(r->error, sizeof r->error, "%s", p->error);
     if (whole && ++r->n_ended == r->n_parts) append_waited(r);
+    add_cost(recorder, since_ns);
 }
 
 srn__record_state srn__record_settled(srn__call *c, srn_err *ret_why) {
@@ -385,12 +438,14 @@ void srn__record_last(srn__call *c) {
     /* What never came so far as to be admitted must not heap up before a disk that takes nothing. */
     if (r && !r->routed && !srn__recorder_takes(r->recorder, r->required, &err)) r->skipped = true;
     if (r && !r->skipped && r->end == SRN__STEP_NONE) {
+        uint64_t since_ns = cpu_ns();
         if (!r->model[0]) snprintf(r->model, sizeof r->model, "%s", c->facts.model);
         if (!r->finish[0] && r->begun && !c->facts.error[0]) snprintf(r->finish, sizeof r->finish, "abort");
         if (!r->error[0]) snprintf(r->error, sizeof r->error, "%s", c->facts.error);
         r->leaves = true;
         if (is_large(r) && srn__recorder_thread_push(r->recorder, r)) return;
         make_last(r);
+        add_cost(r->recorder, since_ns);
     }
     leave(c);
 }

@@ -48,6 +48,8 @@ typedef struct srn__recorder_stats {
     uint64_t refused;      /* calls that left no record, for the ledger took none */
     uint64_t content_lost; /* records whose content could not be kept */
     uint64_t unrecorded;   /* records and events that could not be handed over */
+    uint64_t cpu_ns;       /* processor time of threads other than the ledger's that went into records */
+    uint64_t wait_us;      /* that answers which were ready waited for their records, in all */
 } srn__recorder_stats;
 srn__recorder_stats srn__recorder_get_stats(srn__recorder *r);
 

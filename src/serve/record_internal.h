@@ -31,6 +31,8 @@ struct srn__recorder {
     bool ending;
     srn__recorder_stats stats;
     uint64_t tried_us; /* when the ledger was last told of refused calls */
+
+    _Atomic uint64_t cpu_ns, wait_us; /* of stats; not under the lock */
 };
 
 typedef enum srn__record_step {
@@ -62,13 +64,16 @@ struct srn__record {
     char finish[24], error[32];
     uint64_t gap_us, gap_max_us;
     uint32_t n_gaps;
+    uint64_t first_us; /* when the first token was there; 0: there was none */
+    uint64_t ready_us; /* when the end of the answer was, but for this record */
 
     srn__record *next; /* of those that the recorder's thread is to make; its lock guards it */
     bool leaves;       /* the call is over, and is let go of once this is made */
 
     pthread_mutex_t lock; /* guards everything below */
     srn__record_step end;
-    bool inside; /* srn_ledger_append runs: whoever called it looks at what came of it */
+    bool inside;        /* srn_ledger_append runs: whoever called it looks at what came of it */
+    uint64_t intent_us; /* when the intent was committed; 0: not yet, or there is none */
     srn_err why;
 };
 

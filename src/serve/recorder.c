@@ -25,6 +25,8 @@ srn__recorder_stats srn__recorder_get_stats(srn__recorder *r) {
     pthread_mutex_lock(&r->lock);
     srn__recorder_stats s = r->stats;
     pthread_mutex_unlock(&r->lock);
+    s.cpu_ns = atomic_load(&r->cpu_ns);
+    s.wait_us = atomic_load(&r->wait_us);
     return s;
 }
 
@@ -127,6 +129,8 @@ int srn__recorder_new(const srn__recorder_opts *o, srn__recorder **ret, srn_err 
     r->config = o->config;
     r->log = o->log;
     r->log_ctx = o->log_ctx;
+    atomic_init(&r->cpu_ns, 0);
+    atomic_init(&r->wait_us, 0);
     pthread_mutex_init(&r->lock, NULL);
     pthread_cond_init(&r->settled, NULL);
     pthread_cond_init(&r->work, NULL);

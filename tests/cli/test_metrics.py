@@ -76,6 +76,7 @@ def test_the_ledgers_figures_are_those_of_its_records(serve, tmp_path):  # noqa:
     assert value(m, "serin_ledger_committed_total") == value(m, "serin_ledger_appended_total") == 8
     assert value(m, "serin_ledger_healthy") == 1 and value(m, "serin_ledger_days_left") > 0
     assert value(m, "serin_ledger_commit_seconds_total") > 0 and value(m, "serin_ledger_commits_total") >= 4
+    assert value(m, "serin_ledger_wait_seconds_total") > 0 and value(m, "serin_ledger_record_cpu_seconds_total") > 0
     for name in ("failed_total", "lost_total", "refused_total", "content_lost_total", "unrecorded_total", "queued", "waiting",
                  "open_intents", "interrupted_total"):
         assert value(m, "serin_ledger_" + name) == 0, name

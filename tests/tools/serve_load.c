@@ -2,11 +2,13 @@
  * itself: one thread, one poll loop, streamed completions. Prints one JSON line: tokens per second, time to
  * the first token, gaps between tokens. Not a test.
  *
- * usage: serve_load PORT MODEL CLIENTS REQUESTS TOKENS WORDS [BACKGROUND_WORDS]
+ * usage: serve_load PORT MODEL CLIENTS REQUESTS TOKENS[-TOKENS] WORDS [BACKGROUND_WORDS [SALT]]
  *
- * Every prompt begins differently, so that no cache helps. With BACKGROUND_WORDS one further request with a
- * prompt of so many words is sent once every client has 8 tokens, and the gaps of the clients before and
- * after that moment are reported apart ("quiet" and "busy").
+ * Every prompt begins differently, so that no cache helps, and in every run, unless a SALT is given: runs
+ * with the same one send the same. Answers have TOKENS tokens, or from the first number to the second, each
+ * as its request's number says. With BACKGROUND_WORDS one further request with a prompt of so many words is
+ * sent once every client has 8 tokens, and the gaps of the clients before and after that moment are reported
+ * apart ("quiet" and "busy").
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -36,6 +38,7 @@ typedef struct client {
     int chunked, chunk_gap;
     char size_line[32];
     double started, first, last;
+    int asked;    /* tokens */
     long tokens;  /* pieces of text; a server may put several tokens into one */
     long counted; /* tokens by the server's own count, 0 where it gives none */
 } client;
@@ -48,7 +51,8 @@ typedef struct list {
 static client clients[MAX_CLIENTS + 1];
 static list ttft, quiet, busy;
 static long total_tokens, failed;
-static int port, n_tokens, n_words, background_words, background_state; /* 0: not sent, 1: runs, 2: over */
+static int port, n_tokens, most_tokens, n_words, background_words,
+    background_state; /* 0: not sent, 1: runs, 2: over */
 static double background_first;
 static const char *model;
 static unsigned salt;
@@ -62,6 +66,15 @@ static int number(const char *text, long max) {
         exit(2);
     }
     return (int)v;
+}
+
+/* "N", or "N-M" */
+static void read_tokens(char *text) {
+    char *dash = strchr(text, '-');
+    if (dash) *dash = 0;
+    n_tokens = number(text, 1 << 20);
+    most_tokens = dash ? number(dash + 1, 1 << 20) : n_tokens;
+    if (most_tokens < n_tokens) exit(2);
 }
 
 static double now(void) {
@@ -101,6 +114,8 @@ static void make_request(client *c, unsigned number, int n) {
     char *body = malloc(cap);
     unsigned seed = number * 2654435761u + 1;
     c->request = malloc(cap + 512);
+    c->asked =
+        c->background ? 1 : n_tokens + (int)(next_random(&seed) % (unsigned)(most_tokens - n_tokens + 1));
     if (!body || !c->request) exit(1);
     at += (size_t)snprintf(body, cap, "{\"model\":\"%s\",\"prompt\":\"%u %u", model, salt, number);
     for (int i = 0; i < n; i++)
@@ -109,7 +124,7 @@ static void make_request(client *c, unsigned number, int n) {
     at += (size_t)snprintf(body + at, cap - at,
                            "\",\"max_tokens\":%d,\"stream\":true,\"temperature\":0,\"ignore_eos\":true,"
                            "\"cache_prompt\":false,\"stream_options\":{\"include_usage\":true}}",
-                           c->background ? 1 : n_tokens);
+                           c->asked);
     c->n_request = (size_t)snprintf(
         c->request, cap + 512,
         "POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Type: application/json"
@@ -203,7 +218,7 @@ static void finish(client *c) {
     close(c->fd);
     free(c->request);
     long tokens = c->counted ? c->counted : c->tokens;
-    failed += c->status != 200 || tokens < (c->background ? 1 : n_tokens * 9 / 10);
+    failed += c->status != 200 || tokens < (c->background ? 1 : c->asked * 9 / 10);
     if (!c->background) total_tokens += tokens;
     c->fd = -1;
     c->busy = 0;
@@ -262,16 +277,19 @@ static double run(int n_clients, int n_requests) {
 
 int main(int argc, char **argv) {
     if (argc < 7) {
-        fprintf(stderr, "usage: serve_load PORT MODEL CLIENTS REQUESTS TOKENS WORDS [BACKGROUND_WORDS]\n");
+        fprintf(stderr,
+                "usage: serve_load PORT MODEL CLIENTS REQUESTS TOKENS[-TOKENS] WORDS [BACKGROUND_WORDS "
+                "[SALT]]\n");
         return 2;
     }
     port = number(argv[1], 65535);
     model = argv[2];
     int n_clients = number(argv[3], MAX_CLIENTS), n_requests = number(argv[4], 1 << 20);
-    n_tokens = number(argv[5], 1 << 20);
+    read_tokens(argv[5]);
     n_words = number(argv[6], 1 << 16);
     background_words = argc > 7 ? number(argv[7], 1 << 16) : 0;
-    salt = (unsigned)time(NULL) * 2654435761u ^ (unsigned)getpid();
+    salt = argc > 8 ? (unsigned)number(argv[8], 1 << 30)
+                    : (unsigned)time(NULL) * 2654435761u ^ (unsigned)getpid();
     if (n_clients < 1) return 2;
     double seconds = run(n_clients, n_requests);
     printf("{\"clients\":%d,\"requests\":%d,\"failed\":%ld,\"seconds\":%.3f,\"tok_per_s\":%.2f,\"ttft_p50_"
