@@ -69,11 +69,13 @@ typedef struct srn_rollout {
     uint32_t n_opt_out;
     double steps[SRN_ROLLOUT_STEPS]; /* shares, ascending, in (0, 1] */
     uint32_t n_steps;
-    double max_share; /* of calls, over the last minutes; above it new subjects get the baseline */
+    double max_share; /* of calls, over the last minutes; above it new subjects get the baseline; 0: as
+                         srn_rollout_cap says */
     double shadow;    /* share of the other calls that the canary gets a copy of; 0: none */
     uint32_t min_subjects, min_calls;  /* of each arm, before a step may end */
     uint64_t min_time_us, max_time_us; /* of a step; of the whole */
-    double alpha;                      /* chance of a wrong roll-back over the whole roll-out, all metrics */
+    bool clear_every_step; /* every step ends only with all guardrails cleared, not the last alone */
+    double alpha;          /* chance of a wrong roll-back over the whole roll-out, all metrics */
     srn_guardrail guards[SRN_METRIC_END];
     double judge_share; /* of step tokens, for divergence: 0.05 */
     srn_rollout_end at_end, on_timeout;
@@ -84,6 +86,9 @@ typedef struct srn_rollout {
 int srn_rollout_parse(const json_t *o, const char *what, srn_rollout **ret, srn_err *err);
 void srn_rollout_free(srn_rollout *r);
 json_t *srn_rollout_json(const srn_rollout *r); /* whole, canonical; NULL: no memory */
+/* The cap on the canary's share of calls at a step: as declared, else one and a half times the step's share.
+ */
+double srn_rollout_cap(const srn_rollout *r, uint32_t step);
 
 /* ---- assignment (assign.c) ---- */
 
@@ -110,6 +115,8 @@ const char *srn_why_name(srn_why w);
 /* A subject's place in [0, 1) for one roll-out: the top 53 bits of keyed BLAKE2b-256 of "serin canary 1",
  * name of the roll-out and subject. The same on every server with the same key. */
 double srn_assign_place(const uint8_t key[32], const char *rollout, srn_str subject);
+/* The number that stands for the subject in observations: other bits of the same hash, below 2^63. */
+uint64_t srn_assign_subject(const uint8_t key[32], const char *rollout, srn_str subject);
 /* Below the share: the canary. Its control is as large and grows from the other end, so that nobody is moved
  * between the two while the share grows to a half: [1 - share, 1), from a half on what the canary leaves. */
 srn_arm srn_assign_arm(double place, double share);
@@ -170,6 +177,8 @@ typedef struct srn_look {
 typedef struct srn_step_is { /* where the roll-out stands */
     uint32_t step;
     uint64_t started_us, step_started_us, last_canary_us; /* 0: the canary has answered nothing yet */
+    uint32_t n_open;         /* calls of the canary that were admitted and have not ended */
+    uint64_t oldest_open_us; /* when the oldest of them was admitted; 0: there is none */
 } srn_step_is;
 void srn_look_at(const srn_rollout *r, const srn_evidence *e, const srn_step_is *is, uint64_t now_us,
                  srn_look *ret);
@@ -188,7 +197,7 @@ typedef enum srn_rollout_phase {
     SRN_PHASE_ROLLED_BACK,
     SRN_PHASE_ABORTED
 } srn_rollout_phase;
-const char *srn_phase_name(srn_rollout_phase p);
+const char *srn_phase_name(srn_rollout_phase p); /* "running", ... */
 typedef struct srn_rollout_state {
     srn_rollout_phase phase;
     srn_step_is is;
@@ -197,9 +206,15 @@ typedef struct srn_rollout_state {
     uint64_t crashed_us;    /* the newest unclean end with a call of the canary in flight; 0: none */
     char by[128], why[256]; /* of the last change */
 } srn_rollout_state;
+bool srn_rollout_is_over(const srn_rollout_state *s); /* promoted, rolled back or aborted */
+/* Whether a crash at this time is the second one within ten minutes: it is followed by rollout_rolled_back.
+ */
+bool srn_rollout_crash_ends(const srn_rollout_state *s, uint64_t at_us);
 /* One event of the chain ("rollout_started", "rollout_step", "rollout_paused", "rollout_resumed",
- * "rollout_crashed", "rollout_promoted", "rollout_rolled_back", "rollout_aborted") at its time. Those that do
- * not fit the state change nothing: SRN_EINVAL says why. */
+ * "rollout_crashed", "rollout_promoted", "rollout_rolled_back", "rollout_aborted") at its time, applied to a
+ * state that began zeroed. Fields read: hash, step, why, by, look. Those that do not fit the state change
+ * nothing: SRN_EINVAL says why. A roll-back latches, a promotion does where a look decided it; what is not
+ * latched may be started again, and begins anew. */
 int srn_rollout_apply(const srn_rollout *r, srn_rollout_state *s, const char *event, const json_t *fields,
                       uint64_t at_us, srn_err *err);
 
