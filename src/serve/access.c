@@ -1,30 +1,13 @@
-/* serve: who may ask. Keys, Host headers, origins of web pages. Pure but for reading the key file; the
- * listener calls it for every request.
+/* serve: who may ask. Keys, Host headers, origins of web pages. Pure; the listener calls it for every
+ * request.
  */
 #include <arpa/inet.h>
-#include <stdlib.h>
 #include <strings.h>
 #include <unistd.h>
 
 #include "serve/http_internal.h"
 
 /* ---- keys ---- */
-
-int srn__keyring_load(const char *path, srn__keyring **ret, srn_err *err) {
-    srn__keyring *k = srn_calloc(1, sizeof *k);
-    if (!k) return srn_fail_nomem(err, sizeof *k);
-    int code = srn_keys_load(path, &k->keys, err);
-    if (code) return free(k), code;
-    atomic_init(&k->refs, 1);
-    *ret = k;
-    return 0;
-}
-
-void srn__keyring_put(srn__keyring *k) {
-    if (!k || atomic_fetch_sub(&k->refs, 1) != 1) return;
-    srn_keys_free(k->keys);
-    free(k);
-}
 
 static srn_str trim(const char *z) {
     z += strspn(z, " \t");

@@ -18,7 +18,8 @@ srn__call *srn__call_new(srn__http *h) {
     atomic_init(&c->woken, false);
     pthread_mutex_init(&c->lock, NULL);
     srn_arena_init(&c->arena, ARENA_BYTES);
-    srn_buf_init(&c->body, h->config->limits.body_bytes);
+    c->settings = srn__settings_hold(h->settings);
+    srn_buf_init(&c->body, c->settings->config->limits.body_bytes);
     srn_buf_init(&c->out, (size_t)256 << 20);
     c->http = h;
     c->begun_us = srn_now_us();
@@ -44,7 +45,7 @@ void srn__call_drop(srn__call *c) {
     srn_buf_done(&c->body);
     srn_buf_done(&c->out);
     free(c->text);
-    srn__keyring_put(c->keyring);
+    srn__settings_put(c->settings);
     srn_arena_done(&c->arena);
     pthread_mutex_destroy(&c->lock);
     free(c);
@@ -194,7 +195,7 @@ srn_server *srn__call_server(const srn__call *c) {
 }
 
 const srn_config *srn__call_config(const srn__call *c) {
-    return c->http->config;
+    return c->settings->config;
 }
 
 const char *srn__call_id(const srn__call *c) {
@@ -231,7 +232,7 @@ json_t *srn__call_json(srn__call *c) {
     if (c->json) return c->json;
     srn_err err = {0};
     json_t *v = NULL;
-    if (srn__json_parse(srn__call_body(c), c->http->config->limits.json_depth, &v, &err)) {
+    if (srn__json_parse(srn__call_body(c), c->settings->config->limits.json_depth, &v, &err)) {
         srn__call_fail(c, err.code == SRN_ENOMEM ? 503 : 400, NULL, NULL,
                        err.code == SRN_ELIMIT ? "limit_exceeded" : "invalid_json", "%s", err.text);
         return NULL;

@@ -102,7 +102,7 @@ static void find_route(srn__call *c) {
 static bool check_size(srn__call *c) {
     const union MHD_ConnectionInfo *i =
         MHD_get_connection_info(c->mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
-    uint64_t most = c->http->config->limits.header_bytes;
+    uint64_t most = c->settings->config->limits.header_bytes;
     if (!i || i->header_size <= most) return true;
     c->close_after = true;
     srn__call_fail(c, 431, NULL, NULL, "headers_too_large",
@@ -113,7 +113,7 @@ static bool check_size(srn__call *c) {
 
 static bool check_host(srn__call *c) {
     const char *host = srn__call_header(c, "Host");
-    if (srn__access_host(c->http->config, &c->http->address, host)) return true;
+    if (srn__access_host(c->settings->config, &c->http->address, host)) return true;
     srn__call_fail(
         c, 403, NULL, NULL, "host_not_allowed",
         "this server does not answer to the Host '%.200s'; add it with --host, or under 'hosts' in "
@@ -146,7 +146,7 @@ static bool answer_options(srn__call *c) {
 
 static bool check_route(srn__call *c) {
     find_route(c);
-    c->origin = srn__access_origin(c->http->config, srn__call_header(c, "Origin"));
+    c->origin = srn__access_origin(c->settings->config, srn__call_header(c, "Origin"));
     if (!c->allow) {
         if (strncmp(c->path, "/v1/messages", 12) == 0) c->dialect = SRN__ANTHROPIC;
         const char *hint = srn__path_hint(c->path);
@@ -182,7 +182,7 @@ static bool check_key(srn__call *c) {
         c->key = &h->local_key;
         return true;
     }
-    if (!h->keyring) {
+    if (!c->settings->keys) {
         const char *origin = srn__call_header(c, "Origin");
         if (flags & SRN__ROUTE_ADMIN) {
             srn__call_fail(c, 403, NULL, NULL, "admin_key_needed",
@@ -198,8 +198,9 @@ static bool check_key(srn__call *c) {
                        origin);
         return false;
     }
-    if ((flags & SRN__ROUTE_OPEN) || ((flags & SRN__ROUTE_METRICS) && h->config->metrics_open)) return true;
-    const srn_key *key = secret.ptr ? srn_keys_find(h->keyring->keys, secret) : NULL;
+    if ((flags & SRN__ROUTE_OPEN) || ((flags & SRN__ROUTE_METRICS) && c->settings->config->metrics_open))
+        return true;
+    const srn_key *key = secret.ptr ? srn_keys_find(c->settings->keys, secret) : NULL;
     if (!key) {
         srn__call_set_header(c, "WWW-Authenticate", "Bearer");
         srn__call_fail(c, 401, NULL, NULL, secret.ptr ? "invalid_api_key" : "missing_api_key",
@@ -211,8 +212,6 @@ static bool check_key(srn__call *c) {
         srn__call_fail(c, 403, NULL, NULL, "admin_key_needed", "%.200s needs a key marked admin", c->path);
         return false;
     }
-    atomic_fetch_add(&h->keyring->refs, 1);
-    c->keyring = h->keyring;
     c->key = key;
     return true;
 }
@@ -220,7 +219,7 @@ static bool check_key(srn__call *c) {
 static void fail_too_large(srn__call *c) {
     srn__call_fail(c, 413, NULL, NULL, "body_too_large",
                    "the body has more than %llu bytes, which is the limit",
-                   (unsigned long long)c->http->config->limits.body_bytes);
+                   (unsigned long long)c->settings->config->limits.body_bytes);
 }
 
 /* ---- the reply ---- */
@@ -349,9 +348,9 @@ static enum MHD_Result begin(srn__http *h, struct MHD_Connection *con, const cha
     pthread_mutex_lock(&h->lock);
     h->n_calls++;
     pthread_mutex_unlock(&h->lock);
-    srn__listener_arm(h, conn, c->begun_us + h->config->limits.body_timeout_ms * UINT64_C(1000));
+    srn__listener_arm(h, conn, c->begun_us + c->settings->config->limits.body_timeout_ms * UINT64_C(1000));
     bool good = check_size(c) && check_host(c) && check_route(c) && check_ready(c) && check_key(c);
-    if (announced(c) > h->config->limits.body_bytes) {
+    if (announced(c) > c->settings->config->limits.body_bytes) {
         if (good) fail_too_large(c);
         conn->linger = c->close_after = true;
         return send_reply(c);
@@ -365,7 +364,7 @@ static enum MHD_Result begin(srn__http *h, struct MHD_Connection *con, const cha
 }
 
 static enum MHD_Result take_body(srn__call *c, const char *data, size_t n) {
-    uint64_t most = c->http->config->limits.body_bytes;
+    uint64_t most = c->settings->config->limits.body_bytes;
     c->body_bytes += n;
     if (c->body_bytes > most + DROP_BYTES) return MHD_NO;
     if (c->replied) return MHD_YES;
@@ -495,7 +494,7 @@ void srn__exchange_completed(void *cls, struct MHD_Connection *con, void **call,
     c->mhd = NULL;
     conn->call = NULL;
     conn->in_request = false;
-    uint64_t idle = h->config->limits.idle_timeout_ms * UINT64_C(1000);
+    uint64_t idle = h->settings->config->limits.idle_timeout_ms * UINT64_C(1000);
     srn__listener_arm(h, conn, idle ? srn_now_us() + idle : 0);
     srn__call_drop(c);
     pthread_mutex_lock(&h->lock);

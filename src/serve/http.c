@@ -12,8 +12,8 @@
 enum { N_WORKERS = 4, LAST_WORDS_MS = 3000, LEAST_QUEUE = 64 };
 
 static int load_access(srn__http *h, srn_err *err) {
-    const srn_config *c = h->config;
-    int code = c->keys_file ? srn__keyring_load(c->keys_file, &h->keyring, err) : 0;
+    const srn_config *c = h->o.config;
+    int code = srn__settings_new(c, NULL, &h->settings, err);
     if (!code && (c->tls_cert || c->tls_key)) {
         if (!c->tls_cert || !c->tls_key)
             return srn_fail(err, SRN_EINVAL,
@@ -24,27 +24,28 @@ static int load_access(srn__http *h, srn_err *err) {
 }
 
 static int check_open(const srn__http *h, srn_err *err) {
-    if (h->address.loopback || h->keyring || h->config->allow_open) return 0;
+    if (h->address.loopback || h->settings->keys || h->o.config->allow_open) return 0;
     return srn_fail(
         err, SRN_EINVAL,
         "listening on %s without keys would let everyone who reaches it use the models: give --keys "
         "FILE, or --allow-open if that is meant",
-        h->config->listen);
+        h->o.config->listen);
 }
 
 static int start(srn__http *h, srn_err *err) {
     int code = load_access(h, err);
     if (!code)
         code =
-            srn__address_listen(h->config->listen, h->tls.current != NULL, &h->listen_fd, &h->address, err);
+            srn__address_listen(h->o.config->listen, h->tls.current != NULL, &h->listen_fd, &h->address, err);
     if (!code) code = check_open(h, err);
     if (code) return code;
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &before); /* workers inherit it: signals are the main thread's */
-    code = srn__workers_new(h->o.n_workers ? h->o.n_workers : N_WORKERS,
-                            h->o.queue ? h->o.queue : SRN_MAX(h->config->limits.queue, (uint32_t)LEAST_QUEUE),
-                            &h->workers, err);
+    code =
+        srn__workers_new(h->o.n_workers ? h->o.n_workers : N_WORKERS,
+                         h->o.queue ? h->o.queue : SRN_MAX(h->o.config->limits.queue, (uint32_t)LEAST_QUEUE),
+                         &h->workers, err);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return code ? code : srn__listener_start(h, err);
 }
@@ -53,7 +54,6 @@ int srn__http_new(const srn__http_opts *o, srn__http **ret, srn_err *err) {
     srn__http *h = srn_calloc(1, sizeof *h);
     if (!h) return srn_fail_nomem(err, sizeof *h);
     h->o = *o;
-    h->config = o->config;
     h->local_key = (srn_key){.name = "local", .tenant = "local", .admin = true};
     h->local_key.tenant_id = srn_hash_seed() | 1;
     h->listen_fd = h->epoll_fd = h->event_fd = -1;
@@ -64,7 +64,7 @@ int srn__http_new(const srn__http_opts *o, srn__http **ret, srn_err *err) {
     atomic_init(&h->hurry, false);
     atomic_init(&h->drain, false);
     atomic_init(&h->n_conns, 0);
-    atomic_init(&h->new_keyring, NULL);
+    atomic_init(&h->new_settings, NULL);
     atomic_init(&h->new_cert, NULL);
     pthread_mutex_init(&h->lock, NULL);
     pthread_condattr_t attr;
@@ -133,16 +133,16 @@ bool srn__http_cancel(srn__http *h, const char *id) {
 
 int srn__http_reload(srn__http *h, srn_err *err) {
     srn_err first = {0}, second = {0};
-    srn__keyring *k = NULL;
+    srn__settings *s = NULL;
     srn__cert *cert = NULL;
-    const srn_config *c = h->config;
-    if (c->keys_file && srn__keyring_load(c->keys_file, &k, &first))
+    const srn_config *c = h->o.config;
+    if (c->keys_file && srn__settings_new(c, NULL, &s, &first))
         srn__http_log_event(h, "keys_kept", first.text);
     if (c->tls_cert && srn__cert_load(c->tls_cert, c->tls_key, &cert, &second))
         srn__http_log_event(h, "certificate_kept", second.text);
-    if (k) srn__keyring_put(atomic_exchange(&h->new_keyring, k));
+    if (s) srn__settings_put(atomic_exchange(&h->new_settings, s));
     if (cert) srn__cert_free(atomic_exchange(&h->new_cert, cert));
-    if (k) srn__http_log_event(h, "keys_loaded", c->keys_file);
+    if (s) srn__http_log_event(h, "keys_loaded", c->keys_file);
     if (cert) srn__http_log_event(h, "certificate_loaded", c->tls_cert);
     srn__listener_wake(h);
     const srn_err *bad = first.code ? &first : &second;
@@ -194,8 +194,8 @@ void srn__http_free(srn__http *h) {
         srn__call_drop(c);
     }
     if (h->event_fd >= 0) close(h->event_fd);
-    srn__keyring_put(h->keyring);
-    srn__keyring_put(atomic_exchange(&h->new_keyring, NULL));
+    srn__settings_put(h->settings);
+    srn__settings_put(atomic_exchange(&h->new_settings, NULL));
     srn__cert_free(atomic_exchange(&h->new_cert, NULL));
     srn__tls_done(&h->tls);
     pthread_cond_destroy(&h->idle);

@@ -99,15 +99,24 @@ typedef struct srn__address {
 /* "HOST:PORT", "[V6]:PORT" or "unix:PATH" -> a listening socket. Port 0 picks one. SRN_EINVAL, SRN_EIO. */
 int srn__address_listen(const char *listen, bool tls, int *ret_fd, srn__address *ret, srn_err *err);
 
+/* ---- settings.c ---- */
+
+/* What is in force, as one piece: a configuration, its id and the keys of its file. Immutable; each call
+ * holds the one that it began with, so that what it is served by never changes on the way. */
+typedef struct srn__settings {
+    atomic_uint refs;
+    const srn_config *config;
+    srn_config *own; /* the same, where it is freed with the last hold */
+    char id[65];     /* srn_config_identity */
+    srn_keys *keys;  /* NULL: none are needed */
+} srn__settings;
+/* Reads the keys. own (NULL: c outlives all holds) is taken on success: on the heap, and c points to it. */
+int srn__settings_new(const srn_config *c, srn_config *own, srn__settings **ret, srn_err *err);
+srn__settings *srn__settings_hold(srn__settings *s);
+void srn__settings_put(srn__settings *s); /* NULL is fine; any thread */
+
 /* ---- access.c ---- */
 
-/* A set of keys that calls hold while they run; n_refs counts them. */
-typedef struct srn__keyring {
-    atomic_uint refs;
-    srn_keys *keys;
-} srn__keyring;
-int srn__keyring_load(const char *path, srn__keyring **ret, srn_err *err);
-void srn__keyring_put(srn__keyring *k); /* NULL is fine */
 /* The secret of a request, from Authorization: Bearer, x-api-key or api-key; ptr NULL: there is none. */
 srn_str srn__access_secret(const srn__call *c);
 /* Whether a Host header may be served: guards against names that a hostile page pointed here. */
@@ -185,7 +194,7 @@ struct srn__call {
     const char *method, *path, *path_id, *client;
     srn__pair *headers, *query;
     uint32_t n_headers, n_query;
-    srn__keyring *keyring;
+    srn__settings *settings; /* held */
     const srn_key *key;
     srn_buf body;
     json_t *json;
@@ -288,7 +297,6 @@ typedef struct srn__linger {
 
 struct srn__http {
     srn__http_opts o;
-    const srn_config *config;
     srn__address address;
     int listen_fd, epoll_fd, event_fd;
     struct MHD_Daemon *daemon;
@@ -306,11 +314,11 @@ struct srn__http {
     srn_key local_key; /* what the local token stands for */
 
     /* Handed over to the listener thread by exchange; NULL: nothing new. */
-    _Atomic(srn__keyring *) new_keyring;
+    _Atomic(srn__settings *) new_settings;
     _Atomic(srn__cert *) new_cert;
 
     /* Listener thread only. */
-    srn__keyring *keyring;
+    srn__settings *settings;
     srn__tls tls;
     srn__conn *first, *last;
     uint64_t next_conn, next_deadline_us;

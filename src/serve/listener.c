@@ -79,7 +79,7 @@ static void open_conn(srn__http *h, struct MHD_Connection *con, void **context) 
     h->last = conn;
     atomic_fetch_add(&h->n_conns, 1);
     if (h->tls.current) srn__tls_attach(con, &h->tls);
-    uint64_t allowed = h->config->limits.header_timeout_ms;
+    uint64_t allowed = h->settings->config->limits.header_timeout_ms;
     srn__listener_arm(h, conn, allowed ? srn_now_us() + allowed * 1000 : 0);
     *context = conn;
 }
@@ -125,7 +125,7 @@ static void *on_request_line(void *cls, const char *uri, struct MHD_Connection *
     srn__conn *conn = i ? i->socket_context : NULL;
     if (conn && !conn->in_request) {
         conn->in_request = true;
-        uint64_t allowed = h->config->limits.header_timeout_ms;
+        uint64_t allowed = h->settings->config->limits.header_timeout_ms;
         srn__listener_arm(h, conn, allowed ? srn_now_us() + allowed * 1000 : 0);
     }
     return NULL;
@@ -224,10 +224,10 @@ static void take_ready(srn__http *h) {
 }
 
 static void take_new_settings(srn__http *h) {
-    srn__keyring *k = atomic_exchange(&h->new_keyring, NULL);
-    if (k) {
-        srn__keyring_put(h->keyring);
-        h->keyring = k;
+    srn__settings *s = atomic_exchange(&h->new_settings, NULL);
+    if (s) {
+        srn__settings_put(h->settings);
+        h->settings = s;
     }
     srn__cert *cert = atomic_exchange(&h->new_cert, NULL);
     if (cert) {
@@ -278,7 +278,7 @@ static void *listener_main(void *p) {
 /* ---- start and stop ---- */
 
 static int start_daemon(srn__http *h, srn_err *err) {
-    const srn_config_limits *l = &h->config->limits;
+    const srn_config_limits *l = &h->settings->config->limits;
     unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME;
     struct MHD_OptionItem options[] = {
         {MHD_OPTION_LISTEN_SOCKET, h->listen_fd, NULL},

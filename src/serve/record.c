@@ -70,7 +70,7 @@ static srn__record *record_of(srn__call *c) {
     if (c->record || !srn__record_wanted(c)) return c->record;
     srn__record *r = record_new(c, srn__call_recorder(c));
     if (!r) return NULL;
-    const srn_config_ledger *l = &r->recorder->config->ledger;
+    const srn_config_ledger *l = &c->settings->config->ledger;
     srn_content_policy_of(srn_str_of(l->content), &r->policy);
     r->required = strcmp(l->mode, "required") == 0;
     return c->record = r;
@@ -193,7 +193,7 @@ static int seal_content(srn__record *r, srn_buf *ret, srn_err *err) {
     const srn__call *c = r->call;
     srn_buf text;
     if (!keeps_content(r)) return SRN_OK;
-    bool unclear = !r->routed && r->recorder->config->n_routes > 0; /* a route might have kept less */
+    bool unclear = !r->routed && c->settings->config->n_routes > 0; /* a route might have kept less */
     if (!r->begun && (unclear || !c->body.len)) return SRN_OK;
     srn_buf_init(&text, MAX_CONTENT);
     if (r->begun)
@@ -222,7 +222,7 @@ static int seal_content(srn__record *r, srn_buf *ret, srn_err *err) {
 static void read_subject(srn__record *r) {
     srn__call *c = r->call;
     bool unread = !c->json && c->body.len && r->policy == SRN_CONTENT_ENCRYPTED;
-    if (unread) srn__json_parse(srn__call_body(c), c->http->config->limits.json_depth, &c->json, NULL);
+    if (unread) srn__json_parse(srn__call_body(c), c->settings->config->limits.json_depth, &c->json, NULL);
     srn__record_subject(r);
 }
 

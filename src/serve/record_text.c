@@ -94,7 +94,7 @@ static void put_model(srn_buf *b, const srn__record *r, const srn__served *v) {
     else
         srn_buf_addz(b, ",\"numerics\":null");
     put_text(b, "kv", v ? v->ids.kv : NULL);
-    put_text(b, "config", r->recorder->config_id);
+    put_text(b, "config", r->call->settings->id);
     srn_buf_addz(b, ",\"upstream\":null");
 }
 

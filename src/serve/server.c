@@ -177,7 +177,7 @@ void srn_server_stop(srn_server *s, uint32_t grace_ms) {
 }
 
 /* Routes that could never match: a path that does not look at them, a key that nobody has. */
-static int check_routes(const srn_config *c, const srn__keyring *keys, srn_err *err) {
+static int check_routes(const srn_config *c, const srn_keys *keys, srn_err *err) {
     for (uint32_t i = 0; i < c->n_routes; i++) {
         const srn_config_route *r = &c->routes[i];
         bool known = !r->endpoint;
@@ -190,7 +190,7 @@ static int check_routes(const srn_config *c, const srn__keyring *keys, srn_err *
                                    r->endpoint);
         if (r->key && !keys)
             return srn_config_fail(c, r->key, err, "routes: '%s': key: there is no file of keys", r->name);
-        if (r->key && !srn_keys_has_name(keys->keys, r->key))
+        if (r->key && !srn_keys_has_name(keys, r->key))
             return srn_config_fail(c, r->key, err, "routes: '%s': key: %s has no key '%s'", r->name,
                                    c->keys_file, r->key);
     }
@@ -198,13 +198,13 @@ static int check_routes(const srn_config *c, const srn__keyring *keys, srn_err *
 }
 
 int srn_server_check(const srn_config *c, srn_err *err) {
-    srn__keyring *keys = NULL;
+    srn_keys *keys = NULL;
     srn__cert *cert = NULL;
     int code = srn_config_check(c, err);
-    if (!code && c->keys_file) code = srn__keyring_load(c->keys_file, &keys, err);
+    if (!code && c->keys_file) code = srn_keys_load(c->keys_file, &keys, err);
     if (!code) code = check_routes(c, keys, err);
     if (!code && c->tls_cert) code = srn__cert_load(c->tls_cert, c->tls_key, &cert, err);
-    srn__keyring_put(keys);
+    srn_keys_free(keys);
     srn__cert_free(cert);
     return code;
 }

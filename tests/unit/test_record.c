@@ -13,6 +13,7 @@ static const srn__route route = {.method = "POST", .path = "/v1/chat/completions
 
 typedef struct site {
     srn__recorder recorder;
+    srn__settings settings;
     srn__call call;
     srn__record record;
     srn_key key;
@@ -25,7 +26,8 @@ static void begin(site *s) {
     memset(s, 0, sizeof *s);
     assert_int_equal(srn_ledger_keys_open(NULL, &s->recorder.own_keys, &err), 0);
     s->recorder.keys = s->recorder.own_keys;
-    snprintf(s->recorder.config_id, sizeof s->recorder.config_id, "%064d", 7);
+    snprintf(s->settings.id, sizeof s->settings.id, "%064d", 7);
+    s->call.settings = &s->settings;
     srn_ulid_new(s->call.id);
     s->call.route = &route;
     s->call.begun_us = srn_now_us();
