@@ -2,40 +2,7 @@
  * does, measured without anybody's judgement. Both are fed the same tokens (teacher-forced) and their
  * distributions are compared. Called by replay and regress; one thread, which uses both engines.
  */
-#include "base/num.h"
-#include "engine/engine.h"
-
-/* Kullback-Leibler divergence of b from a, in nats: sum of p_a (log p_a - log p_b). Sums in a fixed order. */
-static double divergence(const float *a, const float *b, uint32_t n, double *ret_lse_a, double *ret_lse_b) {
-    double la = srn_log_sum_exp(a, n), lb = srn_log_sum_exp(b, n), sum = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        double x = (double)a[i] - la;
-        if (x > -40) sum += srn_exp(x) * (x - ((double)b[i] - lb));
-    }
-    *ret_lse_a = la;
-    *ret_lse_b = lb;
-    return sum < 0 ? 0 : sum; /* rounding */
-}
-
-static uint32_t greatest(const float *row, uint32_t n) {
-    uint32_t at = 0;
-    for (uint32_t i = 1; i < n; i++)
-        if (row[i] > row[at]) at = i;
-    return at;
-}
-
-static void add_row(const float *a, const float *b, uint32_t n, int32_t next, srn_divergence *d,
-                    const srn_divergence_opts *o) {
-    double la, lb, kl = divergence(a, b, n, &la, &lb);
-    uint32_t top_a = greatest(a, n), top_b = greatest(b, n);
-    if (kl > d->max || !d->n) d->max = kl, d->max_at = d->n;
-    d->sum += kl;
-    d->n_same_top += top_a == top_b;
-    d->logprob_a += (double)a[next] - la;
-    d->logprob_b += (double)b[next] - lb;
-    if (o && o->each) o->each(o->ctx, d->n, kl, top_a == top_b);
-    d->n++;
-}
+#include "engine/sampler_internal.h"
 
 int srn_diverge(srn_session *a, srn_session *b, const int32_t *tokens, uint32_t n, uint32_t first,
                 const srn_divergence_opts *o, srn_divergence *ret, srn_err *err) {
@@ -58,8 +25,13 @@ int srn_diverge(srn_session *a, srn_session *b, const int32_t *tokens, uint32_t 
         uint32_t now = SRN_MIN(chunk, n - 1 - at);
         code = srn_session_feed_all(a, tokens + at, now, rows_a, err);
         if (!code) code = srn_session_feed_all(b, tokens + at, now, rows_b, err);
-        for (uint32_t i = 0; !code && i < now; i++)
-            add_row(rows_a + (size_t)i * vocab, rows_b + (size_t)i * vocab, vocab, tokens[at + i + 1], &d, o);
+        for (uint32_t i = 0; !code && i < now; i++) {
+            srn__row_distance r;
+            srn__compare_rows(rows_a + (size_t)i * vocab, rows_b + (size_t)i * vocab, vocab,
+                              tokens[at + i + 1], &r);
+            if (o && o->each) o->each(o->ctx, d.n, r.kl, r.same_top);
+            srn__divergence_add(&d, &r);
+        }
     }
     srn_pages_free(rows_a, bytes);
     srn_pages_free(rows_b, bytes);

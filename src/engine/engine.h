@@ -97,9 +97,11 @@ typedef struct srn_top_token {
 /* ---- two models on one text ---- */
 
 typedef struct srn_divergence {
-    uint32_t n;                  /* tokens compared */
-    double sum, max;             /* nats: of b from a; the mean is sum / n */
-    uint32_t max_at;             /* which of them was the greatest */
+    uint32_t n;              /* tokens compared */
+    double sum, max;         /* Kullback-Leibler of b from a, nats; the mean is sum / n */
+    uint32_t max_at;         /* which of them was the greatest */
+    double sum_jsd, max_jsd; /* Jensen-Shannon, nats: at most log 2 a token */
+    uint32_t max_jsd_at;
     uint32_t n_same_top;         /* tokens at which both had the same likeliest one */
     double logprob_a, logprob_b; /* of the text, summed */
 } srn_divergence;

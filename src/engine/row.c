@@ -44,7 +44,7 @@ static double weight_sum(const float *x, uint32_t n, float max, float temperatur
     return sum;
 }
 
-const srn__row_ops srn__row_ref = {maxima, mask, add_exp, weights, weight_sum};
+const srn__row_ops srn__row_ref = {maxima, mask, add_exp, weights, weight_sum, srn__compare_values};
 
 const srn__row_ops *srn__row(void) {
 #if defined(__x86_64__)
@@ -55,21 +55,26 @@ const srn__row_ops *srn__row(void) {
 
 /* ---- log-probabilities ---- */
 
-#define LSE_CHUNK 4096u
-
-double srn_log_sum_exp(const float *logits, uint32_t n) {
+double srn__row_sum_exp(const float *x, uint32_t n, float *ret_max) {
     const srn__row_ops *row = srn__row();
-    float max = SRN__BANNED, maxima_of[LSE_CHUNK / SRN__ROW_BLOCK];
-    for (uint32_t c = 0; c < n; c += LSE_CHUNK) {
-        float m = row->maxima(logits + c, SRN_MIN(LSE_CHUNK, n - c), maxima_of);
+    float max = SRN__BANNED, maxima_of[SRN__ROW_CHUNK / SRN__ROW_BLOCK];
+    for (uint32_t c = 0; c < n; c += SRN__ROW_CHUNK) {
+        float m = row->maxima(x + c, SRN_MIN(SRN__ROW_CHUNK, n - c), maxima_of);
         max = m > max ? m : max;
     }
     double sum = 0;
-    for (uint32_t c = 0; c < n; c += LSE_CHUNK) {
+    for (uint32_t c = 0; c < n; c += SRN__ROW_CHUNK) {
         float p[16] = {0};
-        row->add_exp(logits + c, SRN_MIN(LSE_CHUNK, n - c), max, p);
+        row->add_exp(x + c, SRN_MIN(SRN__ROW_CHUNK, n - c), max, p);
         sum += (double)srn_tree16(p);
     }
+    *ret_max = max;
+    return sum;
+}
+
+double srn_log_sum_exp(const float *logits, uint32_t n) {
+    float max;
+    double sum = srn__row_sum_exp(logits, n, &max);
     return (double)max + srn_log(sum);
 }
 

@@ -12,7 +12,15 @@
 /* ---- row.c: passes over a row, as fast as the machine has them and with the same bits everywhere ---- */
 
 #define SRN__ROW_BLOCK 64u
+#define SRN__ROW_CHUNK 4096u /* values whose exponentials are added in f32 */
 #define SRN__BANDS     8
+
+/* Two rows of logits that are compared: of each its greatest value, 1 over the sum of e^fl(x - max), and of
+ * both the difference of their constants (srn_log_sum_exp), the first's minus the second's. */
+typedef struct srn__row_pair {
+    float max[2], scale[2];
+    double shift;
+} srn__row_pair;
 
 typedef struct srn__row_ops {
     /* The greatest of each block of SRN__ROW_BLOCK values (the last may be short) into ret; returns the
@@ -28,6 +36,10 @@ typedef struct srn__row_ops {
      * relatively. Roughly, ret_bands[j] of it is that of x >= bounds[j]. */
     double (*weight_sum)(const float *x, uint32_t n, float max, float temperature,
                          const float bounds[SRN__BANDS], float ret_bands[SRN__BANDS]);
+    /* Adds value i's part of the Jensen-Shannon divergence to js[i % 16] and of the Kullback-Leibler
+     * divergence of b from a to kl[i % 16], ascending in i: compare.c. */
+    void (*compare)(const srn__row_pair *pair, const float *a, const float *b, uint32_t n, float js[16],
+                    double kl[16]);
 } srn__row_ops;
 extern const srn__row_ops srn__row_ref; /* what the numerics say */
 #if defined(__x86_64__)
@@ -35,6 +47,33 @@ extern const srn__row_ops srn__row_avx2; /* needs AVX2 and FMA */
 #endif
 /* The best that this CPU can run. */
 const srn__row_ops *srn__row(void);
+
+/* The greatest value and the sum of e^fl(x - max), in the order that srn_log_sum_exp has. */
+double srn__row_sum_exp(const float *x, uint32_t n, float *ret_max);
+
+/* ---- compare.c: how far two rows are apart ---- */
+
+/* g(u) = u^2/2 + u^4/12 + u^6/30 + ... below u^2 = SRN__JS_FAR, from there on by logarithms. */
+#define SRN__JS_FAR 0x1p-4f
+#define SRN__JS_C2  0x1.555556p-4f
+#define SRN__JS_C3  0x1.111112p-5f
+#define SRN__JS_C4  0x1.24924ap-6f
+#define SRN__JS_C5  0x1.6c16c2p-7f
+/* What two probabilities are at least taken to add up to, so that none is divided by 0. */
+#define SRN__LEAST_MASS 0x1p-120f
+
+typedef struct srn__row_distance {
+    double jsd, kl;    /* nats; kl of b from a */
+    double logprob[2]; /* of the token that follows, by a and by b */
+    bool same_top;
+} srn__row_distance;
+/* Of two rows of logits [n]. Any thread. */
+void srn__compare_rows(const float *a, const float *b, uint32_t n, int32_t next, srn__row_distance *ret);
+/* One more token. */
+void srn__divergence_add(srn_divergence *d, const srn__row_distance *r);
+/* The reference of srn__row_ops.compare. */
+void srn__compare_values(const srn__row_pair *pair, const float *a, const float *b, uint32_t n, float js[16],
+                         double kl[16]);
 
 /* ---- rank.c: the order of a row ---- */
 

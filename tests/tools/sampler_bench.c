@@ -1,5 +1,5 @@
-/* What one token costs to draw, per kind of sampling, on the logits of real models: microseconds of CPU time,
- * the quickest of some runs. sampler_bench MODEL.gguf...
+/* What one token costs to draw, per kind of sampling, and to compare with another model's, on the logits of
+ * real models: microseconds of CPU time, the quickest of some runs. sampler_bench MODEL.gguf...
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,6 +57,27 @@ static double run(const rows *r, const kind *k) {
     return least;
 }
 
+/* The constant of log-probabilities, and two models' rows compared. */
+static void run_rows(const rows *r) {
+    double least[2] = {1e30, 1e30};
+    volatile double sink = 0;
+    for (int rep = 0; rep < REPS; rep++) {
+        double start = cpu_us();
+        for (uint32_t i = 0; i < ROWS; i++) sink = sink + srn_log_sum_exp(r->logits + (size_t)i * r->n, r->n);
+        double middle = cpu_us();
+        for (uint32_t i = 0; i + 1 < ROWS; i++) {
+            srn__row_distance d;
+            const float *row = r->logits + (size_t)i * r->n;
+            srn__compare_rows(row, row + r->n, r->n, 0, &d);
+            sink = sink + d.jsd;
+        }
+        least[0] = SRN_MIN(least[0], (middle - start) / ROWS);
+        least[1] = SRN_MIN(least[1], (cpu_us() - middle) / (ROWS - 1));
+    }
+    printf("  %-40s %8.1f us\n", "log-sum-exp", least[0]);
+    printf("  %-40s %8.1f us\n", "two rows compared", least[1]);
+}
+
 static srn_sampling with(float temperature, int32_t top_k, float top_p, float min_p) {
     srn_sampling p = srn_sampling_default();
     p.temperature = temperature, p.top_k = top_k, p.top_p = top_p, p.min_p = min_p;
@@ -88,6 +109,7 @@ static void bench(const rows *r) {
             p->dry_multiplier = 0.8f;
         printf("  %-40s %8.1f us\n", kinds[i].name, run(r, kinds + i));
     }
+    run_rows(r);
 }
 
 static int bench_model(const char *path) {

@@ -21,6 +21,9 @@ static double worst_relative(float (*f)(float), double (*ref)(double), float lo,
 static float expf_of(float x) {
     return srn_expf(x);
 }
+static float logf_of(float x) {
+    return srn_logf(x);
+}
 static float siluf_of(float x) {
     return srn_siluf(x);
 }
@@ -37,6 +40,13 @@ static double gelu_ref(double x) {
 static void single_precision_functions_are_within_a_few_ulp(void **state) {
     (void)state;
     assert_true(worst_relative(expf_of, exp, -86.4f, 87.9f, 0.00137f) < 2.0e-7);
+    assert_true(worst_relative(logf_of, log, 1.3f, 900.0f, 0.0153f) < 3.0e-7);
+    assert_true(worst_relative(logf_of, log, 1e-3f, 0.8f, 0.000013f) < 3.0e-7);
+    double near_one = 0; /* where the logarithm is small, its absolute error */
+    for (float x = 0.7f; x < 1.5f; x += 0.000017f)
+        near_one = fmax(near_one, fabs((double)srn_logf(x) - log((double)x)));
+    assert_true(near_one < 1.2e-7);
+    assert_true(srn_logf(0.0f) < -88 && srn_logf(0.0f) > -89);
     assert_true(worst_relative(srn_tanhf, tanh, -9.0f, 9.0f, 0.00113f) < 4.0e-7);
     assert_true(worst_relative(siluf_of, silu_ref, -40.0f, 40.0f, 0.0071f) < 4.0e-7);
     assert_true(worst_relative(geluf_of, gelu_ref, -3.0f, 10.0f, 0.0031f) < 2.0e-6);

@@ -100,4 +100,76 @@ static double weight_sum(const float *x, uint32_t n, float max, float temperatur
     return sum;
 }
 
-const srn__row_ops srn__row_avx2 = {maxima, mask, add_exp, weights, weight_sum};
+/* srn_logf of eight lanes, none of which is negative. */
+static inline __m256 log8(__m256 x) {
+    const __m256 one = _mm256_set1_ps(1.0f);
+    __m256i u = _mm256_castps_si256(x), bits = _mm256_and_si256(u, _mm256_set1_epi32(0x007fffff));
+    __m256 n = _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_srli_epi32(u, 23), _mm256_set1_epi32(127)));
+    __m256 m = _mm256_castsi256_ps(_mm256_or_si256(bits, _mm256_castps_si256(one)));
+    __m256 above = _mm256_cmp_ps(m, _mm256_set1_ps(SRN_LOG_SQRT2), _CMP_GT_OQ);
+    n = _mm256_add_ps(n, _mm256_and_ps(above, one));
+    m = _mm256_mul_ps(m, _mm256_blendv_ps(one, _mm256_set1_ps(0.5f), above));
+    __m256 z = _mm256_div_ps(_mm256_sub_ps(m, one), _mm256_add_ps(m, one)), z2 = _mm256_mul_ps(z, z);
+    __m256 s = _mm256_fmadd_ps(_mm256_set1_ps(SRN_LOG_C9), z2, _mm256_set1_ps(SRN_LOG_C7));
+    s = _mm256_fmadd_ps(s, z2, _mm256_set1_ps(SRN_LOG_C5));
+    s = _mm256_fmadd_ps(s, z2, _mm256_set1_ps(SRN_LOG_C3));
+    __m256 two = _mm256_add_ps(z, z), log_m = _mm256_fmadd_ps(_mm256_mul_ps(two, z2), s, two);
+    return _mm256_fmadd_ps(n, _mm256_set1_ps(SRN_EXP_LN2_HI),
+                           _mm256_fmadd_ps(n, _mm256_set1_ps(SRN_EXP_LN2_LO), log_m));
+}
+
+/* js_part (compare.c) of eight lanes. */
+static inline __m256 js8(__m256 p, __m256 q) {
+    const __m256 one = _mm256_set1_ps(1.0f), half = _mm256_set1_ps(0.5f);
+    __m256 s = _mm256_max_ps(_mm256_add_ps(p, q), _mm256_set1_ps(SRN__LEAST_MASS));
+    __m256 u = _mm256_div_ps(_mm256_sub_ps(p, q), s), v = _mm256_mul_ps(u, u);
+    __m256 near = _mm256_fmadd_ps(_mm256_set1_ps(SRN__JS_C5), v, _mm256_set1_ps(SRN__JS_C4));
+    near = _mm256_fmadd_ps(near, v, _mm256_set1_ps(SRN__JS_C3));
+    near = _mm256_fmadd_ps(near, v, _mm256_set1_ps(SRN__JS_C2));
+    near = _mm256_fmadd_ps(near, v, half);
+    __m256 g = _mm256_mul_ps(near, v), far = _mm256_cmp_ps(v, _mm256_set1_ps(SRN__JS_FAR), _CMP_GE_OQ);
+    if (_mm256_movemask_ps(far)) {
+        __m256 x = _mm256_add_ps(one, u), y = _mm256_sub_ps(one, u);
+        __m256 logs = _mm256_fmadd_ps(x, log8(x), _mm256_mul_ps(y, log8(y)));
+        g = _mm256_blendv_ps(g, _mm256_mul_ps(half, logs), far);
+    }
+    return _mm256_mul_ps(_mm256_mul_ps(half, s), g);
+}
+
+/* Four lanes of p (log p - log q), added. */
+static inline __m256d kl4(__m256d kl, __m128 p, __m128 a, __m128 b, __m256d shift) {
+    __m256d d = _mm256_sub_pd(_mm256_sub_pd(_mm256_cvtps_pd(a), _mm256_cvtps_pd(b)), shift);
+    return _mm256_fmadd_pd(_mm256_cvtps_pd(p), d, kl);
+}
+
+static void compare(const srn__row_pair *pair, const float *a, const float *b, uint32_t n, float js[16],
+                    double kl[16]) {
+    const __m256 max_a = _mm256_set1_ps(pair->max[0]), max_b = _mm256_set1_ps(pair->max[1]);
+    const __m256 scale_a = _mm256_set1_ps(pair->scale[0]), scale_b = _mm256_set1_ps(pair->scale[1]);
+    const __m256d shift = _mm256_set1_pd(pair->shift);
+    __m256 j[2] = {_mm256_loadu_ps(js), _mm256_loadu_ps(js + 8)};
+    __m256d k[4];
+    for (int l = 0; l < 4; l++) k[l] = _mm256_loadu_pd(kl + 4 * l);
+    uint32_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        __m256 x[2] = {_mm256_loadu_ps(a + i), _mm256_loadu_ps(a + i + 8)};
+        __m256 y[2] = {_mm256_loadu_ps(b + i), _mm256_loadu_ps(b + i + 8)};
+        __m256 e[4] = {_mm256_sub_ps(x[0], max_a), _mm256_sub_ps(x[1], max_a), _mm256_sub_ps(y[0], max_b),
+                       _mm256_sub_ps(y[1], max_b)};
+        srn_exp8s(e, 4);
+        for (int l = 0; l < 2; l++) {
+            __m256 p = _mm256_mul_ps(e[l], scale_a), q = _mm256_mul_ps(e[l + 2], scale_b);
+            j[l] = _mm256_add_ps(j[l], js8(p, q));
+            k[2 * l] = kl4(k[2 * l], _mm256_castps256_ps128(p), _mm256_castps256_ps128(x[l]),
+                           _mm256_castps256_ps128(y[l]), shift);
+            k[2 * l + 1] = kl4(k[2 * l + 1], _mm256_extractf128_ps(p, 1), _mm256_extractf128_ps(x[l], 1),
+                               _mm256_extractf128_ps(y[l], 1), shift);
+        }
+    }
+    _mm256_storeu_ps(js, j[0]);
+    _mm256_storeu_ps(js + 8, j[1]);
+    for (int l = 0; l < 4; l++) _mm256_storeu_pd(kl + 4 * l, k[l]);
+    if (i < n) srn__row_ref.compare(pair, a + i, b + i, n - i, js, kl);
+}
+
+const srn__row_ops srn__row_avx2 = {maxima, mask, add_exp, weights, weight_sum, compare};
