@@ -32,8 +32,7 @@ typedef struct load {
     srn_out_token *out; /* [most output] */
     uint32_t most_out, n_sent, n_done;
     uint64_t n_tokens, n_draft, n_accepted;
-    uint64_t quiet_us, busy_us,
-        end_us; /* when all clients had begun; when the long prompt came, and was read */
+    uint64_t busy_us, end_us; /* when the long prompt came, and was read */
     values ttft, gaps, quiet, beside, after; /* milliseconds */
     pthread_mutex_t lock;
     pthread_cond_t news;
@@ -95,7 +94,7 @@ static int collect(load *l, srn_request *r, srn_err *err) {
         uint64_t from = l->out[i - 1].at_us, to = l->out[i].at_us;
         double ms = (double)(to - from) / 1e3;
         ok = add(&l->gaps, ms);
-        if (ok && l->busy_us && from >= l->quiet_us && to <= l->busy_us) ok = add(&l->quiet, ms);
+        if (ok && i >= 2 && to <= l->busy_us) ok = add(&l->quiet, ms);
         if (ok && l->busy_us && to > l->busy_us && to <= l->end_us) ok = add(&l->beside, ms);
         if (ok && l->busy_us && from >= l->end_us) ok = add(&l->after, ms);
     }
@@ -160,7 +159,6 @@ static int run_beside(load *l, srn_err *err) {
     for (uint32_t until = UINT32_MAX; !code && (until == UINT32_MAX || fewest(l) < until);) {
         wait_news(l, &seen);
         uint32_t n = fewest(l);
-        if (!l->quiet_us && n >= 2) l->quiet_us = srn_now_us();
         if (!l->lengthy && n >= QUIET_TOKENS) {
             l->busy_us = srn_now_us();
             code = send(l, b->long_prompt, 1, &l->lengthy, err);
