@@ -121,6 +121,19 @@ uint64_t srn_assign_subject(const uint8_t key[32], const char *rollout, srn_str 
  * between the two while the share grows to a half: [1 - share, 1), from a half on what the canary leaves. */
 srn_arm srn_assign_arm(double place, double share);
 
+/* How a conversation began (pins.c). */
+typedef struct srn_pin {
+    srn_arm arm;
+    bool counted;
+    uint64_t at_us; /* last seen */
+} srn_pin;
+typedef struct srn_pins srn_pins; /* one thread at a time */
+/* Room for n conversations, each kept as long as it is seen once in keep_us. */
+int srn_pins_new(size_t n, uint64_t keep_us, srn_pins **ret, srn_err *err);
+void srn_pins_free(srn_pins *p); /* NULL is fine */
+bool srn_pins_get(srn_pins *p, uint64_t conversation, uint64_t now_us, srn_pin *ret);
+void srn_pins_put(srn_pins *p, uint64_t conversation, const srn_pin *pin);
+
 /* ---- evidence (evidence.c) ---- */
 
 typedef struct srn_observation {

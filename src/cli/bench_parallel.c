@@ -32,7 +32,7 @@ typedef struct load {
     srn_out_token *out; /* [most output] */
     uint32_t most_out, n_sent, n_done;
     uint64_t n_tokens, n_draft, n_accepted;
-    uint64_t busy_us, end_us; /* when the long prompt came, and was read */
+    uint64_t busy_us, end_us;                /* when the long prompt came, and was read */
     values ttft, gaps, quiet, beside, after; /* milliseconds */
     pthread_mutex_t lock;
     pthread_cond_t news;

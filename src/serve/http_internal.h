@@ -199,8 +199,9 @@ struct srn__call {
     srn_buf body;
     json_t *json;
     srn__call_facts facts;
-    struct srn__record *record; /* record.c; NULL: none yet */
-    bool last;                  /* on_last has it */
+    struct srn__record *record;     /* record.c; NULL: none yet */
+    struct srn__assigned *assigned; /* assign.c; NULL: not asked yet */
+    bool last;                      /* on_last has it */
     uint64_t begun_us;
 
     /* The reply, written by the handler's thread, then handed over by `replied`. */

@@ -9,7 +9,7 @@
 #include "serve/job.h"
 #include "serve/job_internal.h"
 #include "serve/metrics.h"
-#include "serve/record.h"
+#include "serve/rollout.h"
 
 typedef srn__job_choice choice;
 typedef srn__job_queued queued;
@@ -318,6 +318,8 @@ static srn_request_opts request_opts(srn__job *j, const srn__job_spec *spec, con
     o.max_tokens = least(o.max_tokens, limits->max_tokens);
     o.speculate = j->model->config->speculate;
     o.tenant = key ? key->tenant_id : 0;
+    const srn__assigned *a = srn__assigned_of(j->call);
+    if (a && a->salt) o.cache_salt = srn_hash(a->salt, (srn_str){(const char *)&o.cache_salt, 8}) | 1;
     o.priority = (key ? key->priority : 0) + spec->priority;
     o.deadline_us = timeout ? srn_now_us() + 1000 * (uint64_t)timeout : 0;
     o.notify = wake;

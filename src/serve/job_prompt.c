@@ -7,7 +7,7 @@
 
 #include "serve/job_internal.h"
 #include "serve/prompt.h"
-#include "serve/record.h"
+#include "serve/rollout.h"
 
 enum { MAX_PROMPT_TEXT = 64 << 20, MAX_GRAMMAR_NODES = 1 << 18 };
 
@@ -33,18 +33,32 @@ static int get_model(srn__call *c, const char *name, srn__served **ret, bool *re
     return code;
 }
 
-bool srn__job_model(srn__call *c, const char *endpoint, const char *asked, srn__served **ret,
-                    const srn_config_route **ret_route) {
+const srn_config_route *srn__call_route(srn__call *c, const char *endpoint, const char *asked) {
     const srn_key *key = srn__call_key(c);
     const srn__call_prompt *prompt = &srn__call_get_facts(c)->prompt;
-    srn_err err = {0};
     srn_route_query q = {.endpoint = endpoint,
                          .key = key ? key->name : NULL,
                          .alias = asked,
                          .prompt = prompt->name[0] ? prompt->name : NULL,
                          .header = header,
                          .header_ctx = c};
-    const srn_config_route *route = srn_config_route_of(srn__call_config(c), &q);
+    return srn_config_route_of(srn__call_config(c), &q);
+}
+
+/* The model of the call's arm; where the canary cannot be had, the baseline. */
+static int get_assigned(srn__call *c, const char *model, srn__served **ret, bool *ret_later, srn_err *err) {
+    const srn__assigned *a = srn__assigned_of(c);
+    int code = get_model(c, a ? srn__assigned_model(a, model) : model, ret, ret_later, err);
+    if (!code || !a || a->arm != SRN_ARM_CANARY || a->fell_back) return code;
+    srn__assign_fall_back(c);
+    return get_model(c, srn__assigned_model(a, model), ret, ret_later, err);
+}
+
+bool srn__job_model(srn__call *c, const char *endpoint, const char *asked, srn__served **ret,
+                    const srn_config_route **ret_route) {
+    const srn__call_prompt *prompt = &srn__call_get_facts(c)->prompt;
+    srn_err err = {0};
+    const srn_config_route *route = srn__call_route(c, endpoint, asked);
     bool later = false;
     if (!srn__record_admit(c, route, asked)) return false;
     if (!prompt->name[0] && srn__call_header(c, "x-serin-prompt")) {
@@ -54,7 +68,8 @@ bool srn__job_model(srn__call *c, const char *endpoint, const char *asked, srn__
             endpoint);
         return false;
     }
-    int code = get_model(c, route && route->model ? route->model : asked, ret, &later, &err);
+    srn__assign(c, asked);
+    int code = get_assigned(c, route && route->model ? route->model : asked, ret, &later, &err);
     if (later) return false;
     if (code == SRN_ENOENT)
         srn__call_fail(c, 404, "invalid_request_error", "model", "model_not_found", "%s", err.text);
@@ -291,6 +306,12 @@ int srn__job_headers(srn__call *c, const srn__job_spec *spec, srn_err *err) {
     if (spec->prompt) snprintf(named, sizeof named, "%s@%u", spec->prompt->name, spec->prompt->version);
     srn__call_set_header(c, "x-serin-prompt", spec->prompt ? named : hex);
     srn__call_set_header(c, "x-serin-seed", seed);
+    const srn__assigned *a = srn__assigned_of(c);
+    char arm[SRN_ROLLOUT_NAME_MAX + 64];
+    if (!a || !a->of) return SRN_OK;
+    snprintf(arm, sizeof arm, "%s; rollout=%s; why=%s", srn_arm_name(a->arm), a->of->declared->name,
+             srn_why_name(a->why));
+    srn__call_set_header(c, "x-serin-arm", arm);
     return SRN_OK;
 }
 

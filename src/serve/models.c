@@ -305,12 +305,25 @@ static int load_for(srn__models *m, entry *e, srn__served **ret, srn_err *err) {
     return srn_fail(err, SRN_EBUSY, "the model '%s' could not be loaded; the server's log says why", name);
 }
 
+/* The entry that a name asked for stands for, or NULL. */
+static entry *entry_of(const srn__models *m, const char *name) {
+    if (!name || !*name) name = m->config->default_model;
+    return name ? find(m, name) : m->n ? m->entries[0] : NULL;
+}
+
+bool srn__models_name(srn__models *m, const char *name, char ret[128]) {
+    pthread_mutex_lock(&m->lock);
+    const entry *e = entry_of(m, name);
+    if (e) snprintf(ret, 128, "%s", e->config.name);
+    pthread_mutex_unlock(&m->lock);
+    return e != NULL;
+}
+
 int srn__models_get(srn__models *m, const char *name, void (*again)(void *ctx), void *ctx, srn__served **ret,
                     bool *ret_later, srn_err *err) {
     int code = SRN_OK;
-    if (!name || !*name) name = m->config->default_model ? m->config->default_model : NULL;
     pthread_mutex_lock(&m->lock);
-    entry *e = name ? find(m, name) : m->n ? m->entries[0] : NULL;
+    entry *e = entry_of(m, name);
     bool load = e && e->state == UNLOADED && e->config.lazy && !m->loading && !failed_lately(e);
     if (!e)
         code = unknown(m, name ? name : "", err);

@@ -3,6 +3,8 @@
  */
 #include "serve/prompt.h"
 
+#include "serve/rollout.h"
+
 /* ---- what is named ---- */
 
 static int read_which(const json_t *field, srn_prompt_ref *ref, srn__fields *f) {
@@ -113,6 +115,20 @@ static void note(srn__call *c, const srn_prompt *p, const char *label) {
     snprintf(n->label, sizeof n->label, "%s", label);
 }
 
+/* The version that the call's arm gets in place of the one that it named. */
+static void take_assigned(srn__call *c, srn_prompts *registry, const json_t *body, srn__prompt_use *use) {
+    const srn__assigned *a = srn__assign(c, json_string_value(json_object_get(body, "model")));
+    srn_prompt_ref ref = {.version = srn__assigned_version(a, use->prompt->name, use->prompt->version)};
+    const srn_prompt *other = NULL;
+    srn_err why = {0};
+    if (ref.version == use->prompt->version) return;
+    snprintf(ref.name, sizeof ref.name, "%s", use->prompt->name);
+    if (srn_prompts_get(registry, &ref, &other, NULL, &why)) return srn__assign_fall_back(c);
+    srn_prompts_put(use->prompt);
+    use->prompt = other;
+    note(c, other, "");
+}
+
 int srn__prompt_take(srn__call *c, const json_t *body, srn__prompt_use *ret, srn__fields *f) {
     srn__prompt_asked a;
     srn__prompt_use use = {0};
@@ -129,6 +145,7 @@ int srn__prompt_take(srn__call *c, const json_t *body, srn__prompt_use *ret, srn
                                 "registered prompts are kept in the ledger, and this server has none");
     if (srn_prompts_get(registry, &a.ref, &use.prompt, label, &why)) return not_found(registry, &a, &why, f);
     note(c, use.prompt, label);
+    take_assigned(c, registry, body, &use);
     code = srn_prompt_fill(use.prompt, a.variables, &use.messages, f->param, f->err);
     if (code)
         srn__prompt_use_done(&use);

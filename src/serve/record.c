@@ -8,6 +8,7 @@
 
 #include "serve/openai_internal.h"
 #include "serve/record_internal.h"
+#include "serve/rollout.h"
 
 enum { MOST_AT_ONCE = 32 << 10, MAX_BODY = 1 << 20, MAX_CONTENT = 1 << 30, MAX_IDS = 256 << 20 };
 
@@ -281,6 +282,7 @@ static void make_last(srn__record *r) {
 static void leave(srn__call *c) {
     record_free(c->record);
     c->record = NULL;
+    srn__assign_done(c);
     srn__call_drop(c);
 }
 

@@ -113,6 +113,9 @@ void srn__local_withdraw(srn__recorder *r);
 /* ---- record_text.c: pure ---- */
 
 void srn__record_subject(srn__record *r); /* fills r->subject */
+/* Whom the request names as its user, and the conversation that it says it belongs to; NULL: none. */
+const char *srn__call_user(const srn__call *c);
+const char *srn__call_conversation(const srn__call *c);
 
 /* The body's head; work NULL: nothing has begun. */
 void srn__record_put_head(srn_buf *b, const srn__record *r, const srn__record_work *w);

@@ -8,6 +8,7 @@
 #include "base/num.h"
 #include "serve/openai_internal.h"
 #include "serve/record_internal.h"
+#include "serve/rollout.h"
 
 /* "NAME":"VALUE", or null for NULL and "". */
 static void put_text(srn_buf *b, const char *name, const char *value) {
@@ -47,9 +48,16 @@ static const char *find_text(const json_t *body, const char *const *paths, size_
     return NULL;
 }
 
-static const char *user_of(const srn__call *c) {
+const char *srn__call_user(const srn__call *c) {
     static const char *const paths[] = {"user", "safety_identifier", "metadata.user_id"};
     return find_text(c->json, paths, SRN_LEN(paths));
+}
+
+const char *srn__call_conversation(const srn__call *c) {
+    static const char *const paths[] = {"conversation", "conversation.id", "metadata.conversation_id",
+                                        "metadata.session_id"};
+    const char *said = srn__call_header(c, "x-serin-conversation");
+    return said && *said ? said : find_text(c->json, paths, SRN_LEN(paths));
 }
 
 static void put_hash(srn_buf *b, const srn__record *r, const char *name, const char *text) {
@@ -61,21 +69,18 @@ static void put_hash(srn_buf *b, const srn__record *r, const char *name, const c
 
 void srn__record_subject(srn__record *r) {
     const srn__call *c = r->call;
-    const char *user = user_of(c), *who = user ? user : c->key ? c->key->name : NULL;
+    const char *user = srn__call_user(c), *who = user ? user : c->key ? c->key->name : NULL;
     if (who) srn_keyed_hash(r->recorder->keys, "subject", srn_str_of(who), r->subject);
 }
 
 static void put_who(srn_buf *b, const srn__record *r) {
-    static const char *const paths[] = {"conversation", "conversation.id", "metadata.conversation_id",
-                                        "metadata.session_id"};
     const srn__call *c = r->call;
-    const char *said = srn__call_header(c, "x-serin-conversation");
     put_text(b, "endpoint", c->route ? c->route->path : c->path);
     put_text(b, "route", r->route ? r->route->name : NULL);
     put_text(b, "key", c->key ? c->key->name : NULL);
     put_text(b, "tenant", c->key ? c->key->tenant : NULL);
     put_text(b, "subject", r->policy != SRN_CONTENT_NONE ? r->subject : NULL);
-    put_hash(b, r, "conversation", said && *said ? said : find_text(c->json, paths, SRN_LEN(paths)));
+    put_hash(b, r, "conversation", srn__call_conversation(c));
     srn_buf_addf(b, ",\"streamed\":%s", json_is_true(json_object_get(c->json, "stream")) ? "true" : "false");
 }
 
@@ -110,7 +115,27 @@ static void put_prompt(srn_buf *b, const srn__record *r) {
     }
     put_text(b, "hash", registered ? p->hash : r->prompt_hash);
     put_text(b, "label", registered && p->label[0] ? p->label : NULL);
-    srn_buf_addz(b, "},\"experiment\":null,\"arm\":null,\"why\":null");
+    srn_buf_addc(b, '}');
+}
+
+static void put_arm(srn_buf *b, const srn__call *c) {
+    const srn__assigned *a = c->assigned;
+    bool part = a && a->of;
+    put_text(b, "experiment", part ? a->of->declared->name : NULL);
+    put_text(b, "arm", part ? srn_arm_name(a->arm) : NULL);
+    put_text(b, "why", part ? srn_why_name(a->why) : NULL);
+}
+
+/* What the call is evidence of; the rest is measured at its end. */
+static void put_rollout(srn_buf *b, const srn__call *c) {
+    const srn__assigned *a = c->assigned;
+    if (!a || !a->of) return;
+    srn_buf_addf(b,
+                 ",\"rollout\":{\"hash\":\"%s\",\"step\":%u,\"subject\":\"%016llx\","
+                 "\"conversation\":\"%016llx\",\"counted\":%s,\"fallback\":%s}",
+                 a->of->declared->hash, a->step, (unsigned long long)a->subject,
+                 (unsigned long long)a->conversation, a->counted ? "true" : "false",
+                 a->fell_back ? "true" : "false");
 }
 
 static void put_sampling(srn_buf *b, const srn__job_spec *spec) {
@@ -141,6 +166,7 @@ void srn__record_put_head(srn_buf *b, const srn__record *r, const srn__record_wo
     put_who(b, r);
     put_model(b, r, w ? w->model : NULL);
     put_prompt(b, r);
+    put_arm(b, r->call);
     if (w && w->spec)
         put_sampling(b, w->spec);
     else
@@ -175,6 +201,7 @@ void srn__record_put_end(srn_buf *b, const srn__record *r, int status, uint64_t 
     srn_buf_addf(b, ",\"status\":%d", status);
     put_text(b, "finish", r->finish);
     put_text(b, "error", r->error);
+    put_rollout(b, r->call);
     put_text(b, "policy", srn_content_policy_name(r->policy));
     if (r->policy == SRN_CONTENT_NONE || !(r->in_ids.len || r->out_ids.len)) {
         srn_buf_addz(b, ",\"hashes\":null}");
@@ -234,7 +261,7 @@ static void put_stops(srn_buf *b, const srn__job_spec *spec) {
 void srn__record_put_request(srn_buf *b, const srn__record *r, const srn__job_spec *spec) {
     srn_buf_addz(b, "{\"request\":");
     srn__put_string(b, srn__call_body(r->call));
-    const char *user = user_of(r->call), *said = srn__call_header(r->call, "x-serin-conversation");
+    const char *user = srn__call_user(r->call), *said = srn__call_header(r->call, "x-serin-conversation");
     if (user) put_text(b, "user", user);
     if (said) {
         srn_buf_addz(b, ",\"headers\":{\"x-serin-conversation\":");

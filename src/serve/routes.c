@@ -4,6 +4,8 @@
 #include "serve/openai.h"
 #include "serve/routes.h"
 
+#define ANSWERS (SRN__ROUTE_MODEL | SRN__ROUTE_RECORD | SRN__ROUTE_ANSWERS)
+
 const srn__route srn__routes[] = {
     {"GET", "/health", srn__handle_live, SRN__ROUTE_OPEN | SRN__ROUTE_INLINE, SRN__OPENAI},
     {"GET", "/health/live", srn__handle_live, SRN__ROUTE_OPEN | SRN__ROUTE_INLINE, SRN__OPENAI},
@@ -12,8 +14,8 @@ const srn__route srn__routes[] = {
     {"GET", "/metrics", srn__handle_metrics, SRN__ROUTE_METRICS | SRN__ROUTE_INLINE, SRN__OPENAI},
     {"POST", "/v1/models/load", srn__handle_load, SRN__ROUTE_ADMIN, SRN__OPENAI},
     {"POST", "/v1/models/unload", srn__handle_unload, SRN__ROUTE_ADMIN, SRN__OPENAI},
-    {"POST", "/v1/chat/completions", srn__openai_chat, SRN__ROUTE_MODEL | SRN__ROUTE_RECORD, SRN__OPENAI},
-    {"POST", "/v1/completions", srn__openai_completions, SRN__ROUTE_MODEL | SRN__ROUTE_RECORD, SRN__OPENAI},
+    {"POST", "/v1/chat/completions", srn__openai_chat, ANSWERS, SRN__OPENAI},
+    {"POST", "/v1/completions", srn__openai_completions, ANSWERS, SRN__OPENAI},
     {"POST", "/v1/embeddings", srn__openai_embeddings, SRN__ROUTE_MODEL | SRN__ROUTE_RECORD, SRN__OPENAI},
     {"GET", "/v1/prompts", srn__handle_prompts_list, SRN__ROUTE_ADMIN, SRN__OPENAI},
     {"POST", "/v1/prompts", srn__handle_prompts_push, SRN__ROUTE_ADMIN, SRN__OPENAI},
@@ -24,8 +26,8 @@ const srn__route srn__routes[] = {
     {"POST", "/tokenize", srn__tokenize, SRN__ROUTE_MODEL, SRN__OPENAI},
     {"POST", "/detokenize", srn__detokenize, SRN__ROUTE_MODEL, SRN__OPENAI},
     {"POST", "/apply-template", srn__apply_template, SRN__ROUTE_MODEL, SRN__OPENAI},
-    {"POST", "/v1/responses", srn__handle_responses, SRN__ROUTE_MODEL | SRN__ROUTE_RECORD, SRN__OPENAI},
-    {"POST", "/v1/messages", srn__handle_messages, SRN__ROUTE_MODEL | SRN__ROUTE_RECORD, SRN__ANTHROPIC},
+    {"POST", "/v1/responses", srn__handle_responses, ANSWERS, SRN__OPENAI},
+    {"POST", "/v1/messages", srn__handle_messages, ANSWERS, SRN__ANTHROPIC},
     {"POST", "/v1/messages/count_tokens", srn__handle_count_tokens, SRN__ROUTE_MODEL, SRN__ANTHROPIC},
     {"GET", "/v1/calls", srn__handle_calls, SRN__ROUTE_ADMIN, SRN__OPENAI},
     {"GET", "/v1/calls/stats", srn__handle_calls_stats, SRN__ROUTE_ADMIN, SRN__OPENAI},

@@ -55,6 +55,9 @@ int srn__models_load_all(srn__models *m, srn_progress_fn *progress, void *progre
  * again. SRN_ENOENT lists what there is; SRN_EBUSY: known, but not loaded now or not to be loaded. */
 int srn__models_get(srn__models *m, const char *name, void (*again)(void *ctx), void *ctx, srn__served **ret,
                     bool *ret_later, srn_err *err);
+/* What the configuration calls the model that a name or alias (NULL or "": the default) stands for; false:
+ * none. */
+bool srn__models_name(srn__models *m, const char *name, char ret[128]);
 void srn__served_put(srn__served *v); /* any thread; the last one closes the engine on a thread of its own */
 /* Loads and unloads at run time; a failed load leaves everything as it was. Blocks; worker threads call it.
  * SRN_EBUSY: another one is under way. */
@@ -82,12 +85,13 @@ typedef struct srn__call srn__call;
 typedef enum srn__dialect { SRN__OPENAI, SRN__ANTHROPIC } srn__dialect;
 
 enum {
-    SRN__ROUTE_OPEN = 1,    /* no key needed, and answered while loading and draining: health */
-    SRN__ROUTE_ADMIN = 2,   /* an admin key; refused where there are no keys */
-    SRN__ROUTE_METRICS = 4, /* open when the config says so */
-    SRN__ROUTE_MODEL = 16,  /* it names a model, which the config's routes may choose */
-    SRN__ROUTE_RECORD = 32, /* its calls leave records */
-    SRN__ROUTE_INLINE = 8   /* the handler is quick and never waits: it runs on the listener's thread */
+    SRN__ROUTE_OPEN = 1,     /* no key needed, and answered while loading and draining: health */
+    SRN__ROUTE_ADMIN = 2,    /* an admin key; refused where there are no keys */
+    SRN__ROUTE_METRICS = 4,  /* open when the config says so */
+    SRN__ROUTE_MODEL = 16,   /* it names a model, which the config's routes may choose */
+    SRN__ROUTE_RECORD = 32,  /* its calls leave records */
+    SRN__ROUTE_ANSWERS = 64, /* it computes an answer: a roll-out may come to it */
+    SRN__ROUTE_INLINE = 8    /* the handler is quick and never waits: it runs on the listener's thread */
 };
 /* A row of the routing table (routes.c); the handler runs on a worker and replies exactly once. A path may
  * end in "/{id}": the rest of the path is the id. */

@@ -6,7 +6,7 @@
 
 #include "serve/http_internal.h"
 #include "serve/metrics.h"
-#include "serve/record.h"
+#include "serve/rollout.h"
 
 struct srn_server {
     srn__http *http;
@@ -15,6 +15,7 @@ struct srn_server {
     srn__metrics *metrics;
     srn_prompts *prompts; /* NULL: there is no ledger */
     srn__recorder *recorder;
+    srn__rollouts *rollouts; /* NULL: there is no ledger */
     srn_server_opts opts;
 };
 
@@ -34,6 +35,10 @@ srn__metrics *srn__call_metrics(const srn__call *c) {
 
 srn__recorder *srn__call_recorder(const srn__call *c) {
     return srn__call_server(c)->recorder;
+}
+
+srn__rollouts *srn__call_rollouts(const srn__call *c) {
+    return srn__call_server(c)->rollouts;
 }
 
 static void count(void *ctx, const srn__call_end *e) {
@@ -96,6 +101,7 @@ static void server_free(srn_server *s, uint32_t grace_ms) {
     srn_scheduler_free(s->scheduler);
     srn__recorder_settle(s->recorder);
     srn__http_free(s->http);
+    srn__rollouts_free(s->rollouts);
     srn_prompts_close(s->prompts);
     srn__recorder_free(s->recorder);
     srn__metrics_free(s->metrics);
@@ -113,6 +119,8 @@ static int start(srn_server *s, const srn_server_opts *o, srn_err *err) {
     if (!code) code = srn__recorder_new(&ro, &s->recorder, err);
     srn_ledger *ledger = code ? NULL : srn__recorder_ledger(s->recorder);
     if (ledger) code = srn_prompts_open(ledger, &s->prompts, err);
+    srn__rollouts_opts xo = {.config = c, .recorder = s->recorder, .log = log_ledger, .log_ctx = &s->opts};
+    if (!code && ledger) code = srn__rollouts_new(&xo, &s->rollouts, err);
     if (code) return code;
     srn__http_opts h = {.config = c,
                         .routes = srn__routes,
@@ -130,6 +138,7 @@ static int start(srn_server *s, const srn_server_opts *o, srn_err *err) {
     if (!code) code = srn_scheduler_new(&so, &s->scheduler, err);
     if (!code) code = srn__models_new(c, s->scheduler, log_model, s, &s->models, err);
     if (!code) code = srn__models_load_all(s->models, o->progress, o->progress_ctx, err);
+    if (!code && s->rollouts) code = srn__rollouts_begin_declared(s->rollouts, err);
     return code;
 }
 
@@ -197,12 +206,29 @@ static int check_routes(const srn_config *c, const srn_keys *keys, srn_err *err)
     return SRN_OK;
 }
 
+static int check_rollouts(const srn_config *c, srn_err *err) {
+    int code = SRN_OK;
+    for (uint32_t i = 0; i < c->n_rollouts && !code; i++) {
+        json_t *o = json_loads(c->rollouts[i].json, 0, NULL);
+        srn_rollout *d = NULL;
+        code = o ? srn_rollout_parse(o, "canary", &d, err) : srn_fail_nomem(err, 4096);
+        if (code) srn_fail_prefix(err, code, "%s:%u", c->file, c->rollouts[i].line);
+        srn_rollout_free(d);
+        json_decref(o);
+    }
+    if (!code && c->n_rollouts && c->ledger.where && strcmp(c->ledger.where, "off") == 0)
+        code = srn_config_fail(c, c->ledger.where, err,
+                               "canary: a roll-out needs the ledger, and there is none (ledger: off)");
+    return code;
+}
+
 int srn_server_check(const srn_config *c, srn_err *err) {
     srn_keys *keys = NULL;
     srn__cert *cert = NULL;
     int code = srn_config_check(c, err);
     if (!code && c->keys_file) code = srn_keys_load(c->keys_file, &keys, err);
     if (!code) code = check_routes(c, keys, err);
+    if (!code) code = check_rollouts(c, err);
     if (!code && c->tls_cert) code = srn__cert_load(c->tls_cert, c->tls_key, &cert, err);
     srn_keys_free(keys);
     srn__cert_free(cert);

@@ -1,0 +1,227 @@
+/* Which arm of a roll-out a call gets: who asks, which conversation it is of, whether it takes part, and
+ * where its keyed hash falls. Decided once, on the call's worker; nothing here waits but for two locks that
+ * are held for microseconds.
+ */
+#include <stdlib.h>
+
+#include "serve/record_internal.h"
+#include "serve/rollout.h"
+
+enum { MAX_TEXT = 16 << 20, WINDOW_US = 60 * 1000000 };
+/* Conversations that began before the roll-out did end within so long. */
+#define SETTLE_US (UINT64_C(3600) * 1000000)
+
+typedef struct asks { /* what a roll-out is matched against */
+    srn__call *call;
+    const srn_config_route *route;
+    const char *model; /* that it would get, as the configuration calls it */
+} asks;
+
+/* ---- who asks ---- */
+
+static void add_json(srn_buf *b, const json_t *v) {
+    char *text = v ? json_dumps(v, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY) : NULL;
+    if (text) srn_buf_add(b, text, strlen(text) + 1);
+    free(text);
+}
+
+static bool is_users(const json_t *message) {
+    const char *role = json_string_value(json_object_get(message, "role"));
+    return role && strcmp(role, "user") == 0;
+}
+
+/* What a conversation begins with, and still begins with at its later turns: all up to the first message of a
+ * user, in any of the APIs' forms. */
+static void add_beginning(srn_buf *b, const json_t *body) {
+    static const char *const lists[] = {"messages", "input"}, *const texts[] = {"system", "instructions",
+                                                                                "prompt"};
+    for (size_t i = 0; i < SRN_LEN(texts); i++) add_json(b, json_object_get(body, texts[i]));
+    for (size_t i = 0; i < SRN_LEN(lists); i++) {
+        const json_t *list = json_object_get(body, lists[i]);
+        if (json_is_string(list)) add_json(b, list);
+        for (size_t k = 0; k < json_array_size(list); k++) {
+            add_json(b, json_array_get(list, k));
+            if (is_users(json_array_get(list, k))) break;
+        }
+    }
+}
+
+/* Whether the request shows answers that were given before it. */
+static bool goes_on(const json_t *body) {
+    const json_t *list = json_object_get(body, "messages");
+    if (!list) list = json_object_get(body, "input");
+    for (size_t k = 0; k < json_array_size(list); k++) {
+        const char *role = json_string_value(json_object_get(json_array_get(list, k), "role"));
+        if (role && strcmp(role, "assistant") == 0) return true;
+    }
+    return false;
+}
+
+/* The texts whose keyed hashes stand for the subject and for the conversation: the header, the user that the
+ * request names, or the tenant and how the conversation begins. */
+static bool add_who(const srn__call *c, srn_buf *subject, srn_buf *conversation) {
+    const char *tenant = c->key ? c->key->tenant : "", *said = srn__call_header(c, "x-serin-subject");
+    const char *who = said && *said ? said : srn__call_user(c), *talk = srn__call_conversation(c);
+    srn_buf_addf(subject, "%s%c%s", who ? "subject" : "beginning", 0, tenant);
+    srn_buf_addc(subject, 0);
+    if (who)
+        srn_buf_addz(subject, who);
+    else
+        add_beginning(subject, c->json);
+    srn_buf_addz(conversation, talk ? "conversation" : "beginning");
+    srn_buf_addc(conversation, 0);
+    srn_buf_add(conversation, subject->data, subject->len);
+    srn_buf_addc(conversation, 0);
+    if (talk)
+        srn_buf_addz(conversation, talk);
+    else if (who)
+        add_beginning(conversation, c->json);
+    return !subject->failed && !conversation->failed;
+}
+
+/* ---- whether it takes part ---- */
+
+static bool is_eligible(const srn_rollout *d, const srn_config_route *route) {
+    if (!d->n_routes) return route && route->risk && strcmp(route->risk, "low") == 0;
+    for (uint32_t i = 0; i < d->n_routes; i++)
+        if (strcmp(d->routes[i], "*") == 0 || (route && strcmp(d->routes[i], route->name) == 0)) return true;
+    return false;
+}
+
+/* A prompt's version that was named by its number is what the client gets. */
+static bool fits(void *ctx, const srn_rollout *d) {
+    const asks *a = ctx;
+    const srn__call_prompt *p = &a->call->facts.prompt;
+    bool prompt =
+        !d->prompt || (strcmp(p->name, d->prompt) == 0 && p->label[0] && p->version == d->baseline_version);
+    return prompt && strcmp(d->baseline, a->model) == 0 && is_eligible(d, a->route);
+}
+
+static bool opted_out(const srn_rollout *d, const srn__call *c) {
+    for (uint32_t i = 0; i < d->n_opt_out && c->key; i++)
+        if (strcmp(d->opt_out[i], c->key->tenant) == 0) return true;
+    return false;
+}
+
+/* ---- which arm; the roll-out's lock is held ---- */
+
+/* Counts the call, and says whether one more of the canary is within the cap of the last minutes. */
+static bool under_cap(srn__rollout *r, uint32_t step, uint64_t now_us) {
+    if (now_us - r->window_us > WINDOW_US) { /* an old minute weighs nine tenths of the next one */
+        double n = SRN_MIN((double)(now_us - r->window_us) / WINDOW_US, 100.0);
+        for (; n >= 1; n--) r->n_calls *= 0.9, r->n_canary *= 0.9;
+        r->window_us = now_us;
+    }
+    r->n_calls++;
+    return r->n_canary < 1 + srn_rollout_cap(r->declared, step) * (r->n_calls - 1);
+}
+
+static srn_pin decide(srn__rollout *r, const srn_rollout_state *s, const srn__call *c, double place,
+                      bool room, srn_why *ret_why) {
+    srn_pin pin = {.arm = SRN_ARM_BASELINE};
+    bool settled = s->is.started_us + SETTLE_US < srn_unix_us();
+    *ret_why = SRN_WHY_HASH;
+    if (opted_out(r->declared, c))
+        *ret_why = SRN_WHY_OPT_OUT;
+    else if (s->phase == SRN_PHASE_PAUSED || s->share <= 0)
+        *ret_why = SRN_WHY_PAUSED;
+    else if (!settled && goes_on(c->json))
+        *ret_why = SRN_WHY_PINNED; /* it began before the roll-out did */
+    else
+        pin.arm = srn_assign_arm(place, s->share);
+    pin.counted = pin.arm != SRN_ARM_BASELINE;
+    if (!pin.counted || room) return pin;
+    *ret_why = SRN_WHY_CAP; /* of the control, too, new ones are no evidence then: the two stay alike */
+    if (pin.arm == SRN_ARM_CANARY) pin.arm = SRN_ARM_BASELINE;
+    pin.counted = false;
+    return pin;
+}
+
+static void assign(srn__assigned *a, const srn_rollout_state *s, const srn__call *c, double place) {
+    srn__rollout *r = a->of;
+    uint64_t now = srn_unix_us();
+    srn_pin pin;
+    pthread_mutex_lock(&r->lock);
+    bool room = under_cap(r, s->is.step, now);
+    if (s->share > 0 && srn_pins_get(r->pins, a->conversation, now, &pin))
+        a->why = SRN_WHY_PINNED;
+    else
+        pin = decide(r, s, c, place, room, &a->why);
+    pin.at_us = now;
+    if (s->share > 0) srn_pins_put(r->pins, a->conversation, &pin);
+    if (pin.arm == SRN_ARM_CANARY) r->n_canary++, r->n_open++;
+    pthread_mutex_unlock(&r->lock);
+    a->arm = pin.arm;
+    a->counted = pin.counted;
+    a->step = s->is.step;
+    if (a->arm == SRN_ARM_BASELINE) return;
+    char space[SRN_ROLLOUT_NAME_MAX + 32];
+    snprintf(space, sizeof space, "%s/%s", r->declared->name, srn_arm_name(a->arm));
+    a->salt = srn_hash(0x61726d73, srn_str_of(space)) | 1;
+}
+
+const srn__assigned *srn__assign(srn__call *c, const char *asked) {
+    srn__rollouts *x = srn__call_rollouts(c);
+    srn_rollout_state s;
+    srn_buf who[2];
+    char name[128];
+    if (c->assigned) return c->assigned;
+    if (!x || !c->route || !(c->route->flags & SRN__ROUTE_ANSWERS)) return NULL;
+    c->assigned = srn_arena_alloc(&c->arena, sizeof *c->assigned);
+    if (!c->assigned) return NULL;
+    *c->assigned = (srn__assigned){0};
+    const srn_config_route *route = srn__call_route(c, c->route->path, asked);
+    asks of = {c, route, name};
+    if (!srn__models_name(srn__call_models(c), route && route->model ? route->model : asked, name))
+        return c->assigned;
+    srn__rollout *r = srn__rollouts_pick(x, fits, &of, &s);
+    if (!r) return c->assigned;
+    for (size_t i = 0; i < 2; i++) srn_buf_init(&who[i], MAX_TEXT);
+    if (add_who(c, &who[0], &who[1])) {
+        srn_str subject = {who[0].data, who[0].len}, talk = {who[1].data, who[1].len};
+        c->assigned->of = r;
+        c->assigned->subject = srn_assign_subject(r->key, r->declared->name, subject);
+        c->assigned->conversation = srn_assign_subject(r->key, r->declared->name, talk);
+        assign(c->assigned, &s, c, srn_assign_place(r->key, r->declared->name, subject));
+    } else {
+        srn__rollout_put(r);
+    }
+    for (size_t i = 0; i < 2; i++) srn_buf_done(&who[i]);
+    return c->assigned;
+}
+
+/* ---- what was decided ---- */
+
+const srn__assigned *srn__assigned_of(const srn__call *c) {
+    return c->assigned;
+}
+
+static bool gets_canary(const srn__assigned *a) {
+    return a && a->of && a->arm == SRN_ARM_CANARY && !a->fell_back;
+}
+
+const char *srn__assigned_model(const srn__assigned *a, const char *model) {
+    return gets_canary(a) ? a->of->declared->canary : model;
+}
+
+uint32_t srn__assigned_version(const srn__assigned *a, const char *prompt, uint32_t version) {
+    if (!gets_canary(a) || !a->of->declared->prompt || strcmp(a->of->declared->prompt, prompt) != 0)
+        return version;
+    return version == a->of->declared->baseline_version ? a->of->declared->canary_version : version;
+}
+
+void srn__assign_fall_back(srn__call *c) {
+    if (!gets_canary(c->assigned)) return;
+    c->assigned->fell_back = true;
+    c->assigned->why = SRN_WHY_FALLBACK;
+}
+
+void srn__assign_done(srn__call *c) {
+    srn__assigned *a = c->assigned;
+    c->assigned = NULL;
+    if (!a || !a->of) return;
+    pthread_mutex_lock(&a->of->lock);
+    if (a->arm == SRN_ARM_CANARY) a->of->n_open--;
+    pthread_mutex_unlock(&a->of->lock);
+    srn__rollout_put(a->of);
+}

@@ -1,0 +1,404 @@
+/* The roll-outs of a server: what the ledger's events add up to. One lock guards the list; whoever asks folds
+ * what is new first. Events are committed before they are in force, but for those that take the canary's
+ * share away: these are in force at once, and are recorded as soon as that can be.
+ */
+#include "serve/rollout.h"
+
+#include <stdlib.h>
+
+enum { PINS = 1 << 17, MOST_ROLLOUTS = 1000 };
+#define PIN_US (UINT64_C(24) * 3600 * 1000000)
+
+typedef struct entry {
+    srn__rollout *r;
+    srn_rollout_state state;
+    bool halted; /* its share is gone, whatever the ledger says so far */
+} entry;
+
+struct srn__rollouts {
+    srn__rollouts_opts o;
+    pthread_mutex_t lock; /* guards everything below */
+    entry *entries;       /* oldest first */
+    uint32_t n;
+    bool frozen;
+    srn_reader *reader;
+    uint64_t next_seq; /* from where on events are not folded yet */
+    srn_err why;       /* of an event that could not be folded for lack of memory */
+};
+
+/* ---- one of them ---- */
+
+void srn__rollout_put(srn__rollout *r) {
+    if (!r || atomic_fetch_sub(&r->refs, 1) != 1) return;
+    srn_rollout_free(r->declared);
+    srn_pins_free(r->pins);
+    pthread_mutex_destroy(&r->lock);
+    free(r);
+}
+
+static void key_of(const srn_ledger_keys *keys, const char *name, uint8_t ret[32]) {
+    char hex[SRN_KEYED_HASH_CHARS + 1];
+    srn_keyed_hash(keys, "rollout places", srn_str_of(name), hex);
+    for (size_t i = 0; i < 32; i++) {
+        char two[3] = {hex[2 * i], hex[2 * i + 1], 0};
+        ret[i] = (uint8_t)strtoul(two, NULL, 16);
+    }
+}
+
+/* Takes the declaration. */
+static int rollout_new(const srn__rollouts *x, srn_rollout *declared, srn__rollout **ret, srn_err *err) {
+    srn__rollout *r = srn_calloc(1, sizeof *r);
+    if (!r) {
+        srn_rollout_free(declared);
+        return srn_fail_nomem(err, sizeof *r);
+    }
+    r->declared = declared;
+    atomic_init(&r->refs, 1);
+    pthread_mutex_init(&r->lock, NULL);
+    key_of(srn__recorder_keys(x->o.recorder), declared->name, r->key);
+    int code = srn_pins_new(PINS, PIN_US, &r->pins, err);
+    if (code)
+        srn__rollout_put(r);
+    else
+        *ret = r;
+    return code;
+}
+
+static entry *find_hash(srn__rollouts *x, const char *hash) {
+    for (uint32_t i = 0; i < x->n; i++)
+        if (hash && strcmp(x->entries[i].r->declared->hash, hash) == 0) return &x->entries[i];
+    return NULL;
+}
+
+static entry *find_name(srn__rollouts *x, const char *name) { /* the newest */
+    for (uint32_t i = x->n; i-- > 0;)
+        if (strcmp(x->entries[i].r->declared->name, name) == 0) return &x->entries[i];
+    return NULL;
+}
+
+static entry *find_running(srn__rollouts *x, const char *name) {
+    entry *e = find_name(x, name);
+    return e && !srn_rollout_is_over(&e->state) ? e : NULL;
+}
+
+/* ---- folding; the lock is held ---- */
+
+/* An entry for a declaration that is new; one that begins again becomes the newest. */
+static int add_entry(srn__rollouts *x, const json_t *declaration, const char *hash, entry **ret,
+                     srn_err *err) {
+    entry *e = find_hash(x, hash);
+    if (e) {
+        entry moved = *e;
+        size_t i = (size_t)(e - x->entries);
+        memmove(e, e + 1, (x->n - i - 1) * sizeof *e);
+        x->entries[x->n - 1] = moved;
+        *ret = &x->entries[x->n - 1];
+        return SRN_OK;
+    }
+    if (x->n == MOST_ROLLOUTS)
+        return srn_fail(err, SRN_ELIMIT, "the ledger knows more than %d roll-outs", MOST_ROLLOUTS);
+    entry *grown = srn_realloc_array(x->entries, x->n + 1, sizeof *grown);
+    if (!grown) return srn_fail_nomem(err, sizeof *grown);
+    x->entries = grown;
+    srn_rollout *declared = NULL;
+    srn__rollout *r = NULL;
+    int code = srn_rollout_parse(declaration, "rollout_started", &declared, err);
+    if (!code) code = rollout_new(x, declared, &r, err);
+    if (code) return code;
+    x->entries[x->n] = (entry){.r = r};
+    *ret = &x->entries[x->n++];
+    return SRN_OK;
+}
+
+/* What does not fit the state was overtaken by an event of another server, and changes nothing. */
+static int fold(srn__rollouts *x, const json_t *body, srn_err *err) {
+    const char *event = json_string_value(json_object_get(body, "event"));
+    const char *hash = json_string_value(json_object_get(body, "hash"));
+    uint64_t at_us = (uint64_t)json_integer_value(json_object_get(body, "at_us"));
+    srn_err late = {0};
+    entry *e = NULL;
+    if (strcmp(event, "rollouts_frozen") == 0 || strcmp(event, "rollouts_thawed") == 0) {
+        x->frozen = strcmp(event, "rollouts_frozen") == 0;
+        return SRN_OK;
+    }
+    if (strcmp(event, "rollout_judged") == 0) return SRN_OK;
+    if (strcmp(event, "rollout_started") == 0) {
+        int code = add_entry(x, json_object_get(body, "declaration"), hash, &e, err);
+        if (code) return code == SRN_ENOMEM ? code : SRN_OK;
+    }
+    if (!e) e = find_hash(x, hash);
+    if (!e || srn_rollout_apply(e->r->declared, &e->state, event, body, at_us, &late)) return SRN_OK;
+    e->halted = false; /* the ledger has caught up */
+    return SRN_OK;
+}
+
+static bool fold_one(void *ctx, const srn_stored *s) {
+    srn__rollouts *x = ctx;
+    static const char mark[] = "\"event\":\"rollout";
+    int code = SRN_OK;
+    if (s->seq < x->next_seq) return true;
+    if (memmem(s->body.ptr, s->body.len, mark, sizeof mark - 1)) {
+        json_t *body = json_loadb(s->body.ptr, s->body.len, 0, NULL);
+        const char *event = json_string_value(json_object_get(body, "event"));
+        if (event && strncmp(event, "rollout", 7) == 0) code = fold(x, body, &x->why);
+        json_decref(body);
+    }
+    if (code) return false;
+    x->next_seq = s->seq + 1;
+    return true;
+}
+
+static int catch_up(srn__rollouts *x, srn_err *err) {
+    x->why = (srn_err){0};
+    int code = srn_reader_records(x->reader, SRN_RECORD_EVENT, x->next_seq, fold_one, x, err);
+    if (!code && x->why.code) {
+        *err = x->why;
+        code = x->why.code;
+    }
+    return code;
+}
+
+int srn__rollouts_catch_up(srn__rollouts *x, srn_err *err) {
+    pthread_mutex_lock(&x->lock);
+    int code = catch_up(x, err);
+    pthread_mutex_unlock(&x->lock);
+    return code;
+}
+
+int srn__rollouts_new(const srn__rollouts_opts *o, srn__rollouts **ret, srn_err *err) {
+    const srn_ledger *l = srn__recorder_ledger(o->recorder);
+    srn__rollouts *x = srn_calloc(1, sizeof *x);
+    if (!x) return srn_fail_nomem(err, sizeof *x);
+    x->o = *o;
+    pthread_mutex_init(&x->lock, NULL);
+    int code = srn_reader_open_with(srn_ledger_where(l), srn_ledger_get_keys(l), &x->reader, err);
+    if (!code) code = catch_up(x, err);
+    if (code)
+        srn__rollouts_free(x);
+    else
+        *ret = x;
+    return code;
+}
+
+void srn__rollouts_free(srn__rollouts *x) {
+    if (!x) return;
+    for (uint32_t i = 0; i < x->n; i++) srn__rollout_put(x->entries[i].r);
+    free(x->entries);
+    srn_reader_close(x->reader);
+    pthread_mutex_destroy(&x->lock);
+    free(x);
+}
+
+/* ---- events ---- */
+
+/* Commits an event; takes the fields. The lock is not held: this waits for the disk. */
+static int commit(srn__rollouts *x, const char *by, const char *event, json_t *fields, srn_err *err) {
+    srn_ledger *l = srn__recorder_ledger(x->o.recorder);
+    json_t *body = json_pack("{s:i, s:s, s:I, s:s}", "v", 1, "event", event, "at_us",
+                             (json_int_t)srn_unix_us(), "by", by);
+    bool whole = body && fields && json_object_update_missing(body, fields) == 0;
+    char *text = whole ? json_dumps(body, JSON_COMPACT) : NULL;
+    srn_entry e = {.kind = SRN_RECORD_EVENT, .body = srn_str_of(text ? text : ""), .durable = true};
+    int code = text ? srn_ledger_commit(l, &e, err) : srn_fail_nomem(err, 4096);
+    if (!code) code = srn__rollouts_catch_up(x, err);
+    free(text);
+    json_decref(body);
+    json_decref(fields);
+    return code;
+}
+
+static bool has_model(const srn_config *c, const char *name) {
+    for (uint32_t i = 0; i < c->n_models; i++)
+        if (strcmp(c->models[i].name, name) == 0) return true;
+    return false;
+}
+
+static int check_routes(const srn_config *c, const srn_rollout *d, srn_err *err) {
+    for (uint32_t i = 0; i < d->n_routes; i++) {
+        bool known = strcmp(d->routes[i], "*") == 0;
+        for (uint32_t k = 0; k < c->n_routes && !known; k++)
+            known = strcmp(d->routes[i], c->routes[k].name) == 0;
+        if (!known)
+            return srn_fail(err, SRN_EINVAL,
+                            "%s: routes: the configuration has no route '%s'; \"*\" stands for every call",
+                            d->name, d->routes[i]);
+    }
+    for (uint32_t k = 0; k < c->n_routes && !d->n_routes; k++)
+        if (c->routes[k].risk && strcmp(c->routes[k].risk, "low") == 0) return SRN_OK;
+    if (d->n_routes) return SRN_OK;
+    return srn_fail(err, SRN_EINVAL,
+                    "%s: no route has 'risk: low', and none is named: give one that risk in serin.yaml, or "
+                    "name them (routes: [...], \"*\" for every call)",
+                    d->name);
+}
+
+static int check(const srn_config *c, const srn_rollout *d, srn_err *err) {
+    const char *missing = !has_model(c, d->baseline) ? d->baseline
+                          : !has_model(c, d->canary) ? d->canary
+                                                     : NULL;
+    if (missing)
+        return srn_fail(err, SRN_EINVAL, "%s: the configuration has no model '%s'", d->name, missing);
+    return check_routes(c, d, err);
+}
+
+int srn__rollouts_begin(srn__rollouts *x, const char *by, const json_t *declaration, srn_err *err) {
+    srn_rollout *d = NULL;
+    srn_rollout_state s = {0};
+    int code = srn_rollout_parse(declaration, "roll-out", &d, err);
+    if (!code) code = check(x->o.config, d, err);
+    if (!code) code = srn__rollouts_catch_up(x, err);
+    json_t *whole = code ? NULL : srn_rollout_json(d);
+    json_t *fields =
+        whole ? json_pack("{s:s, s:s, s:o}", "rollout", d->name, "hash", d->hash, "declaration", whole)
+              : NULL;
+    if (!code && !fields) code = srn_fail_nomem(err, 4096);
+    pthread_mutex_lock(&x->lock);
+    if (!code && x->frozen)
+        code = srn_fail(err, SRN_EBUSY, "roll-outs are frozen; serin canary thaw lets them go on");
+    if (!code && find_running(x, d->name))
+        code = srn_fail(err, SRN_EEXIST, "a roll-out '%s' runs already; serin canary abort %s ends it",
+                        d->name, d->name);
+    const entry *before = code ? NULL : find_hash(x, d->hash);
+    if (before) s = before->state;
+    if (!code) code = srn_rollout_apply(d, &s, "rollout_started", fields, srn_unix_us(), err);
+    pthread_mutex_unlock(&x->lock);
+    if (!code)
+        code = commit(x, by, "rollout_started", fields, err);
+    else
+        json_decref(fields);
+    srn_rollout_free(d);
+    return code;
+}
+
+/* One declaration of the file: it begins unless it ever did; another one of its name makes place. */
+static int begin_declared(srn__rollouts *x, const char *json, srn_err *err) {
+    json_t *o = json_loads(json, 0, NULL);
+    srn_rollout *d = NULL;
+    int code = o ? srn_rollout_parse(o, "canary", &d, err) : srn_fail_nomem(err, strlen(json));
+    pthread_mutex_lock(&x->lock);
+    bool known = !code && find_hash(x, d->hash), other = !code && !known && find_running(x, d->name);
+    pthread_mutex_unlock(&x->lock);
+    if (other)
+        code =
+            srn__rollouts_act(x, "serin.yaml", d->name, "rollout_aborted",
+                              json_pack("{s:s}", "why", "the file declares another one of this name"), err);
+    if (!code && !known) code = srn__rollouts_begin(x, "serin.yaml", o, err);
+    srn_rollout_free(d);
+    json_decref(o);
+    return code;
+}
+
+int srn__rollouts_begin_declared(srn__rollouts *x, srn_err *err) {
+    const srn_config *c = x->o.config;
+    int code = SRN_OK;
+    for (uint32_t i = 0; i < c->n_rollouts && !code; i++) {
+        code = begin_declared(x, c->rollouts[i].json, err);
+        if (code) srn_fail_prefix(err, code, "%s:%u", c->file, c->rollouts[i].line);
+    }
+    return code;
+}
+
+/* Events after which the canary gets no more calls. */
+static bool ends_share(const char *event) {
+    return strcmp(event, "rollout_rolled_back") == 0 || strcmp(event, "rollout_aborted") == 0 ||
+           strcmp(event, "rollout_crashed") == 0;
+}
+
+static bool grows_share(const char *event) {
+    return strcmp(event, "rollout_step") == 0 || strcmp(event, "rollout_promoted") == 0 ||
+           strcmp(event, "rollout_resumed") == 0;
+}
+
+static int unknown(srn__rollouts *x, const char *name, srn_err *err) {
+    srn_buf list;
+    srn_buf_init(&list, 400);
+    for (uint32_t i = 0; i < x->n; i++)
+        srn_buf_addf(&list, "%s%s", i ? ", " : "", x->entries[i].r->declared->name);
+    int code = srn_fail(err, SRN_ENOENT, "there is no roll-out '%.80s'; known are: %s", name,
+                        list.len ? list.data : "none");
+    srn_buf_done(&list);
+    return code;
+}
+
+int srn__rollouts_act(srn__rollouts *x, const char *by, const char *name, const char *event, json_t *fields,
+                      srn_err *err) {
+    json_t *all = fields ? fields : json_object();
+    srn_err late = {0};
+    srn__rollouts_catch_up(x, &late); /* a ledger that cannot be read keeps nobody from a roll-back */
+    pthread_mutex_lock(&x->lock);
+    entry *e = find_name(x, name);
+    int code = !all ? srn_fail_nomem(err, 64) : !e ? unknown(x, name, err) : SRN_OK;
+    if (!code && x->frozen && grows_share(event))
+        code = srn_fail(err, SRN_EBUSY, "roll-outs are frozen; serin canary thaw lets them go on");
+    if (!code && (json_object_set_new(all, "rollout", json_string(name)) ||
+                  json_object_set_new(all, "hash", json_string(e->r->declared->hash))))
+        code = srn_fail_nomem(err, 64);
+    srn_rollout_state s = code ? (srn_rollout_state){0} : e->state;
+    if (!code) code = srn_rollout_apply(e->r->declared, &s, event, all, srn_unix_us(), err);
+    if (!code && ends_share(event)) e->halted = true;
+    pthread_mutex_unlock(&x->lock);
+    if (!code) return commit(x, by, event, all, err);
+    json_decref(all);
+    return code;
+}
+
+int srn__rollouts_freeze(srn__rollouts *x, const char *by, bool on, const char *why, srn_err *err) {
+    return commit(x, by, on ? "rollouts_frozen" : "rollouts_thawed",
+                  why ? json_pack("{s:s}", "why", why) : json_object(), err);
+}
+
+bool srn__rollouts_frozen(srn__rollouts *x) {
+    pthread_mutex_lock(&x->lock);
+    bool frozen = x->frozen;
+    pthread_mutex_unlock(&x->lock);
+    return frozen;
+}
+
+/* ---- who asks ---- */
+
+/* As it stands now, whether or not it is recorded yet. */
+static srn_rollout_state state_of(const entry *e) {
+    srn_rollout_state s = e->state;
+    if (e->halted) s.share = 0;
+    return s;
+}
+
+void srn__rollouts_each(srn__rollouts *x, void (*fn)(void *ctx, srn__rollout *r, const srn_rollout_state *s),
+                        void *ctx) {
+    pthread_mutex_lock(&x->lock);
+    for (uint32_t i = 0; i < x->n; i++) {
+        srn_rollout_state s = state_of(&x->entries[i]);
+        fn(ctx, x->entries[i].r, &s);
+    }
+    pthread_mutex_unlock(&x->lock);
+}
+
+srn__rollout *srn__rollouts_pick(srn__rollouts *x, bool (*fits)(void *ctx, const srn_rollout *r), void *ctx,
+                                 srn_rollout_state *ret_state) {
+    srn__rollout *found = NULL;
+    pthread_mutex_lock(&x->lock);
+    for (uint32_t i = 0; i < x->n && !found; i++) {
+        srn_rollout_state s = state_of(&x->entries[i]);
+        if (srn_rollout_is_over(&s) || x->entries[i].halted || !fits(ctx, x->entries[i].r->declared))
+            continue;
+        found = x->entries[i].r;
+        atomic_fetch_add(&found->refs, 1);
+        *ret_state = s;
+    }
+    pthread_mutex_unlock(&x->lock);
+    return found;
+}
+
+int srn__rollouts_get(srn__rollouts *x, const char *name, srn__rollout **ret, srn_rollout_state *ret_state,
+                      srn_err *err) {
+    pthread_mutex_lock(&x->lock);
+    entry *e = find_name(x, name);
+    int code = e ? SRN_OK : unknown(x, name, err);
+    if (e) {
+        atomic_fetch_add(&e->r->refs, 1);
+        *ret = e->r;
+        *ret_state = state_of(e);
+    }
+    pthread_mutex_unlock(&x->lock);
+    return code;
+}
