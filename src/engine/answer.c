@@ -112,6 +112,14 @@ static void draw_part(void *ctx, uint32_t index) {
     give_scratch(s);
 }
 
+/* The rows of a prompt's chunk that its request keeps. */
+static void keep_rows(const srn__lane *l, const srn__part *p) {
+    srn_request *r = p->r;
+    uint32_t first = r->n_prompt - r->o.n_rows, n = SRN_MIN(p->n_rows, r->n_prompt - r->n_computed);
+    memcpy(r->rows + (size_t)(r->n_computed - first) * l->n_vocab, l->logits + (size_t)p->row * l->n_vocab,
+           (size_t)n * l->n_vocab * sizeof *r->rows);
+}
+
 typedef struct scoring {
     srn__lane *l;
     const srn__part *p;
@@ -133,6 +141,7 @@ void srn__answer_draw(srn__lane *l) {
     d->ops->parallel(d, draw_part, l, l->n_parts);
     for (uint32_t i = 0; i < l->n_parts; i++) {
         const srn__part *p = &l->parts[i];
+        if (!p->code && srn__request_keeps_rows(p->r)) keep_rows(l, p);
         if (p->code || !p->r->o.prompt_logprobs || p->r->n_scored == p->r->n_prompt) continue;
         d->ops->parallel(d, score_prompt_row, &(scoring){l, p}, p->n_rows);
     }

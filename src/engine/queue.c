@@ -4,6 +4,7 @@
  * then those of the tenant that was served least (tokens read and twice the tokens written, as in "virtual
  * token counters", Sheng et al. 2024; a tenant that comes anew starts at the least of the active ones); then
  * the first to come. If the first does not fit, none behind it is let in, so that a large one is not starved.
+ * Work that nobody waits for (SRN_PRIORITY_BACKGROUND) gives its place to whoever wants one.
  * After MOST_OVERTAKEN that were let in before an older one of lower priority it is that one's turn.
  * Whoever wants a prefix that a running one is computing waits for it without keeping others from coming in.
  */
@@ -315,7 +316,8 @@ static bool start(srn__lane *l, srn_request *r) {
     r->seq = seq;
     l->running[l->n_running++] = r;
     if (r->o.no_cache) srn_kv_seq_set_alone(seq);
-    if (takes_cached(r)) r->n_computed = srn_kv_seq_take(seq, r->tokens, r->n_tokens, r->n_tokens - 1);
+    uint32_t most = r->o.n_rows ? r->n_prompt - r->o.n_rows : r->n_tokens - 1; /* what need not be computed */
+    if (takes_cached(r)) r->n_computed = srn_kv_seq_take(seq, r->tokens, r->n_tokens, most);
     if (l->n_running > 1 && !all_fit(l)) {
         give_back(l, r);
         return false;
@@ -337,19 +339,38 @@ static bool start(srn__lane *l, srn_request *r) {
     return true;
 }
 
+/* Whether the least deserving one that runs is work that nobody waits for. */
+static bool has_background(srn__lane *l) {
+    sort_running(l);
+    return l->n_running && l->running[l->n_running - 1]->boost == SRN_PRIORITY_BACKGROUND;
+}
+
+/* Sends such a one back to where it waits, for this round. */
+static void displace(srn__lane *l, uint64_t round) {
+    srn_request *last = l->running[l->n_running - 1];
+    preempt(l, last);
+    last->passed = round;
+}
+
 void srn__queue_admit(srn__lane *l) {
     uint64_t round = ++l->n_rounds;
     uint32_t n_passed = 0;
-    while (l->n_running < l->max_seqs && n_passed < MOST_PASSED) {
-        bool late;
+    while (n_passed < MOST_PASSED) {
+        bool late, full = l->n_running == l->max_seqs;
+        if (full && !has_background(l)) break;
         srn_request *r = first_waiting(l, round, &late);
-        if (!r) break;
+        if (!r || (full && r->o.priority == SRN_PRIORITY_BACKGROUND)) break;
         if (waits_for_twin(l, r)) {
             r->passed = round; /* not again in this round */
             n_passed++;
             continue;
         }
-        if (!start(l, r)) break;
+        if (full) displace(l, round);
+        if (!start(l, r)) {
+            if (r->o.priority == SRN_PRIORITY_BACKGROUND || !has_background(l)) break;
+            displace(l, round);
+            continue;
+        }
         if (r->seq) count_overtaking(l, r, late);
     }
     sort_running(l);

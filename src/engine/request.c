@@ -27,6 +27,7 @@ static void free_request(srn_request *r) {
     free(r->tops);
     free(r->prompt_logprobs);
     free(r->prompt_tops);
+    free(r->rows);
     free(r->embedding);
     free(r->sums);
     free(r);
@@ -52,7 +53,8 @@ static int copy_opts(srn_request *r, const srn_request_opts *from, srn_err *err)
     srn_request_opts *o = &r->o;
     const void *bias = NULL, *breakers = NULL, *stops = NULL;
     *o = *from;
-    if (o->kind == SRN_REQUEST_EMBED) o->prompt_logprobs = o->logprobs = false, o->n_top = o->min_tokens = 0;
+    if (o->kind == SRN_REQUEST_EMBED)
+        o->prompt_logprobs = o->logprobs = false, o->n_top = o->min_tokens = o->n_rows = 0;
     o->prompt = NULL;
     o->constraint = NULL;
     o->stops = NULL;
@@ -79,6 +81,7 @@ static bool alloc_arrays(srn_request *r) {
     if (scored) ok = ok && (r->prompt_logprobs = srn_calloc(scored, sizeof *r->prompt_logprobs));
     if (scored && o->n_top)
         ok = ok && (r->prompt_tops = srn_calloc(scored * o->n_top, sizeof *r->prompt_tops));
+    if (o->n_rows) ok = ok && (r->rows = srn_calloc((size_t)o->n_rows * r->lane->n_vocab, sizeof *r->rows));
     return ok;
 }
 
@@ -201,6 +204,9 @@ static int check_generate(const srn__lane *l, const srn_request_opts *o, srn_err
     if (o->n_top > MAX_TOP)
         return srn_fail(err, SRN_EINVAL, "%u alternatives of each token were asked for; at most %u can be",
                         o->n_top, MAX_TOP);
+    if (o->n_rows > o->n_prompt)
+        return srn_fail(err, SRN_EINVAL, "rows after %u tokens were asked for, and the prompt has %u",
+                        o->n_rows, o->n_prompt);
     if (o->constraint && !o->trie)
         return srn_fail(err, SRN_EINVAL, "a constraint needs the trie of the vocabulary's tokens");
     if (!l->vocab && (!o->ignore_eog || o->constraint || o->n_stops))
@@ -350,6 +356,10 @@ const float *srn_request_prompt_logprobs(const srn_request *r, const srn_top_tok
     bool done = is_done(r);
     if (ret_tops) *ret_tops = done ? r->prompt_tops : NULL;
     return done ? r->prompt_logprobs : NULL;
+}
+
+const float *srn_request_rows(const srn_request *r) {
+    return is_done(r) ? r->rows : NULL;
 }
 
 const float *srn_request_embedding(const srn_request *r) {

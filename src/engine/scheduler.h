@@ -40,6 +40,9 @@ typedef enum srn_request_kind {
     SRN_REQUEST_GENERATE,
     SRN_REQUEST_EMBED /* the pooled hidden state of the prompt */
 } srn_request_kind;
+/* Work that nobody waits for: while others wait for a place it gives its own back and begins anew later, but
+ * in the end has its turn as every overtaken request has. */
+#define SRN_PRIORITY_BACKGROUND INT32_MAX
 typedef enum srn_pooling { SRN_POOL_LAST, SRN_POOL_MEAN, SRN_POOL_CLS } srn_pooling;
 
 /* Everything is copied by submit but the constraint, of which it takes a reference. */
@@ -62,6 +65,7 @@ typedef struct srn_request_opts {
     bool logprobs;              /* of each token */
     uint32_t n_top;             /* and of so many alternatives, at most 20 */
     bool prompt_logprobs;       /* of the prompt's tokens too, from the second on */
+    uint32_t n_rows;            /* the logits after so many of the prompt's last tokens are kept; 0: none */
     srn_constraint *constraint; /* or NULL; needs trie */
     const srn_token_trie *trie; /* the model's; must outlive the request */
     uint32_t speculate;         /* most draft tokens a step from prompt look-up; 0: none */
@@ -69,7 +73,7 @@ typedef struct srn_request_opts {
     bool no_cache;              /* neither takes cached blocks nor leaves any */
     uint64_t tenant;            /* whose turn it is, and salt of the cache */
     uint64_t cache_salt;        /* a further salt of the caller's */
-    int32_t priority;           /* lower goes first */
+    int32_t priority;           /* lower goes first; SRN_PRIORITY_BACKGROUND gives its place back too */
     uint64_t deadline_us;       /* srn_now_us() after which it ends with SRN_ETIMEOUT; 0: none */
     /* Called from the scheduler thread, at most once a step, when there is something new to read; it must not
      * block nor call the scheduler. May be NULL. */
@@ -130,6 +134,8 @@ uint32_t srn_request_read(srn_request *r, uint64_t text_from, srn_buf *text, uin
 /* When done: logprob [n_prompt] (of token 0: 0) and tops [n_prompt, n_top] of the prompt; valid until
  * release. NULL where they were not asked for. */
 const float *srn_request_prompt_logprobs(const srn_request *r, const srn_top_token **ret_tops);
+/* When done: [n_rows, n_vocab], valid until release; NULL where none were asked for. */
+const float *srn_request_rows(const srn_request *r);
 /* When done: [n_embd], not normalised; valid until release. */
 const float *srn_request_embedding(const srn_request *r);
 

@@ -73,6 +73,7 @@ struct srn_request {
     srn_top_token *tops; /* [most_out, n_top] */
     float *prompt_logprobs;
     srn_top_token *prompt_tops;
+    float *rows; /* [n_rows, n_vocab] */
     float *embedding;
 
     pthread_mutex_t lock; /* guards status, n_certain and the stream's text */
@@ -187,6 +188,11 @@ void srn__queue_done(srn__lane *l);
 /* Whether all but its last token is in the cache, and that is one of the answer. */
 static inline bool srn__request_decodes(const srn_request *r) {
     return r->n_tokens > r->n_prompt && r->n_tokens - r->n_computed == 1;
+}
+
+/* Whether the next token that is computed is one of those whose logits are kept. */
+static inline bool srn__request_keeps_rows(const srn_request *r) {
+    return r->o.n_rows && r->n_computed < r->n_prompt && r->n_computed >= r->n_prompt - r->o.n_rows;
 }
 
 /* ---- step.c ---- */

@@ -43,7 +43,14 @@ static void add_part(batch *b, srn_request *r, uint32_t n_known, const int32_t *
 
 static bool wants_every_row(const srn_request *r) {
     if (r->o.kind == SRN_REQUEST_EMBED) return r->o.pooling == SRN_POOL_MEAN;
-    return r->o.prompt_logprobs && r->n_scored < r->n_prompt;
+    return srn__request_keeps_rows(r) || (r->o.prompt_logprobs && r->n_scored < r->n_prompt);
+}
+
+/* How many of a prompt's tokens one step may take: none beyond those whose rows are not kept together with
+ * those whose rows are. */
+static uint32_t next_tokens(const srn_request *r) {
+    uint32_t left = r->n_tokens - r->n_computed, before = r->n_prompt - r->o.n_rows;
+    return r->o.n_rows && r->n_computed < before ? before - r->n_computed : left;
 }
 
 /* Rows that the next n tokens of a prompt give. */
@@ -60,7 +67,7 @@ static double add_prompts(batch *b, srn_request_kind kind, double us) {
     for (uint32_t i = 0; i < l->n_running && b->room; i++) {
         srn_request *r = l->running[i];
         if (r->o.kind != kind || srn__request_decodes(r)) continue;
-        uint32_t most = SRN_MIN(r->n_tokens - r->n_computed, b->room);
+        uint32_t most = SRN_MIN(next_tokens(r), b->room);
         if (wants_every_row(r)) most = SRN_MIN(most, b->extra_rows + 1);
         uint32_t n = srn__policy_chunk(&l->policy, us, taken, r->n_computed, most);
         if (n == 0) break;

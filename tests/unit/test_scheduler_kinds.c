@@ -186,6 +186,43 @@ static void prompts_are_scored_as_by_a_session(void **state) {
     free(rows);
 }
 
+/* Rows of logits that a request keeps are those of a session, whatever the cache holds and whoever runs
+ * beside it. */
+static void rows_of_a_prompt_are_those_of_a_session(void **state) {
+    fixture *f = *state;
+    uint32_t n_vocab = srn_engine_get_info(f->e).n_vocab;
+    float *rows = calloc((size_t)LONG * n_vocab, sizeof *rows);
+    srn_session *s;
+    srn_err err = {0};
+    const uint32_t wanted[] = {1, 70, LONG, 130};
+    if (srn_session_new(f->e, &s, &err) || srn_session_feed_all(s, f->prompt, LONG, rows, &err))
+        fail_msg("%s", err.text);
+    srn_session_free(s);
+    f->s = scheduler_of(NULL, f->e);
+    for (size_t i = 0; i < SRN_LEN(wanted); i++) {
+        srn_request_opts o = opts_of(f, 0, LONG, 2);
+        company others;
+        o.n_rows = wanted[i], o.ignore_eog = true;
+        if (i > 1) come(f, &others);
+        srn_request *r = submit(f->s, f->e, &o);
+        srn_request_status st = wait_done(&f->b, r);
+        if (i > 1) go(f, &others);
+        assert_int_equal(st.code, SRN_OK);
+        assert_true(st.n_cached <= LONG - wanted[i]);
+        if (i == 1 || i == 3) assert_true(st.n_cached > 0);
+        assert_non_null(srn_request_rows(r));
+        assert_memory_equal(srn_request_rows(r), rows + (size_t)(LONG - wanted[i]) * n_vocab,
+                            (size_t)wanted[i] * n_vocab * sizeof *rows);
+        srn_request_release(r);
+    }
+    srn_request_opts o = opts_of(f, 0, 9, 1);
+    srn_request *r;
+    o.n_rows = 10;
+    assert_int_equal(srn_request_submit(f->s, f->e, &o, 1, &r, &err), SRN_EINVAL);
+    srn_scheduler_free(f->s);
+    free(rows);
+}
+
 /* ---- embeddings ---- */
 
 /* [n, N_EMBD] hidden states, computed straight on the device. */
@@ -273,6 +310,7 @@ int main(void) {
         cmocka_unit_test(constraints_hold_alone_in_company_and_with_drafts),
         cmocka_unit_test(a_constraint_that_takes_too_long_is_refused_before_the_queue),
         cmocka_unit_test(prompts_are_scored_as_by_a_session),
+        cmocka_unit_test(rows_of_a_prompt_are_those_of_a_session),
         cmocka_unit_test(embeddings_do_not_depend_on_company),
         cmocka_unit_test(drafts_follow_what_was_written_before),
     };

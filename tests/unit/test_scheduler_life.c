@@ -251,6 +251,38 @@ static void nobody_is_overtaken_without_end(void **state) {
     end(f);
 }
 
+/* It begins anew when nobody else wants its place, and gives the answer that it would have given alone. */
+static void work_that_nobody_waits_for_gives_its_place_back(void **state) {
+    (void)state;
+    fixture *f = begin(&one_by_one, NULL, 0);
+    srn_request_opts o = opts_of(f, 0, 10, 20), urgent = opts_of(f, 1, 10, 2);
+    srn_out_token out[20];
+    answer expected;
+    int32_t order[8];
+    o.priority = SRN_PRIORITY_BACKGROUND, o.no_cache = true;
+    srn_request *r[3] = {submit(f->s, f->e, &o)};
+    gate_wait(&f->g, 1);
+    gate_open(&f->g, 5);
+    gate_wait(&f->g, 6);
+    r[1] = submit(f->s, f->e, &urgent);
+    o.prompt = f->prompts[2];
+    r[2] = submit(f->s, f->e, &o); /* of its kind: it waits its turn */
+    gate_open(&f->g, UINT64_MAX);
+    assert_int_equal(wait_done(&f->b, r[0]).n_preempted, 1);
+    assert_int_equal(wait_done(&f->b, r[1]).n_preempted, 0);
+    assert_int_equal(wait_done(&f->b, r[2]).n_preempted, 0);
+    assert_int_equal(srn_request_read(r[0], 0, NULL, 0, out, NULL, 20, NULL), 20);
+    assert_int_equal(order_of(f, r, 3, order), 4);
+    const int32_t as_it_came[4] = {0, 1, 0, 2};
+    assert_memory_equal(order, as_it_came, sizeof as_it_came);
+    srn_scheduler_free(f->s);
+    f->s = NULL;
+    o.prompt = f->prompts[0];
+    alone(f->e, &o, &expected);
+    for (uint32_t i = 0; i < 20; i++) assert_int_equal(out[i].id, expected.ids[i]);
+    end(f);
+}
+
 /* A clock by which every step is slow, so that a step reads as little of a prompt as it may. */
 static uint64_t slow_clock(void) {
     static atomic_uint_least64_t now;
@@ -800,6 +832,7 @@ int main(void) {
         cmocka_unit_test(priorities_go_first_then_the_first_to_come),
         cmocka_unit_test(nobody_is_overtaken_without_end),
         cmocka_unit_test(a_prompt_is_not_overtaken_without_end),
+        cmocka_unit_test(work_that_nobody_waits_for_gives_its_place_back),
         cmocka_unit_test(an_embedding_does_not_wait_for_answers_nor_they_for_it),
         cmocka_unit_test(a_prompt_of_higher_priority_is_read_first),
         cmocka_unit_test(the_tenant_served_least_goes_first),
