@@ -59,7 +59,7 @@ static int bin_of(const srn_divergence *d) {
     return 1 + SRN_MAX(0, SRN_MIN(BINS - 2, (int)floor(log10(mean)) - FIRST_DECADE));
 }
 
-static void put_divergences(srn_buf *b, const srn__regress *g) {
+static void put_divergences(srn_buf *b, const srn_regress *g) {
     uint64_t counts[BINS] = {0}, most = 1;
     for (size_t i = 0; i < g->n; i++)
         if (g->items[i].has_divergence) counts[bin_of(&g->items[i].divergence)]++;
@@ -83,7 +83,7 @@ static void put_divergences(srn_buf *b, const srn__regress *g) {
 }
 
 /* A bar a prompt: passed both, won, lost, failed both. */
-static void put_flips(srn_buf *b, const srn__regress_sum *sums, size_t n) {
+static void put_flips(srn_buf *b, const srn_regress_sum *sums, size_t n) {
     static const char *const classes[] = {"good", "won", "lost", "bad"};
     static const char *const names[] = {"passed both", "won", "lost", "failed both"};
     size_t shown = SRN_MIN(n, (size_t)20);
@@ -97,7 +97,7 @@ static void put_flips(srn_buf *b, const srn__regress_sum *sums, size_t n) {
                      "x=\"%d\" y=\"11\">%s</text>",
                      classes[k], 4 + k * 90, 18 + k * 90, names[k]);
     for (size_t i = 0; i < shown; i++) {
-        const srn__regress_sum *s = &sums[n - shown + i];
+        const srn_regress_sum *s = &sums[n - shown + i];
         uint64_t stay = s->passed[0] - s->lost;
         const uint64_t parts[] = {stay, s->won, s->lost, s->checked - stay - s->won - s->lost};
         double x = 4, y = 34 + (double)i * 28, all = s->checked ? (double)s->checked : 1;
@@ -125,7 +125,7 @@ static double ms_of(const srn_replay_answer *a) {
 }
 
 /* A point an item, A to the right and B upwards; on the line both are alike. */
-static void put_scatter(srn_buf *b, const srn__regress *g, const char *title,
+static void put_scatter(srn_buf *b, const srn_regress *g, const char *title,
                         double (*value)(const srn_replay_answer *a), const char *unit) {
     double most = 1;
     char x[40], y[40];
@@ -140,13 +140,13 @@ static void put_scatter(srn_buf *b, const srn__regress *g, const char *title,
     srn_buf_addf(b, "<path class=\"axis\" stroke-dasharray=\"3\" d=\"M%d %dL%.1f %.1f\"/>", PAD, PLOT_H - PAD,
                  PAD + w, PLOT_H - PAD - h);
     for (size_t i = 0; i < g->n && shown < SHOWN_POINTS; i++) {
-        const srn__regress_item *it = &g->items[i];
+        const srn_regress_item *it = &g->items[i];
         if (!it->sides[0].ran || !it->sides[1].ran) continue;
         double va = value(&it->sides[0].answer), vb = value(&it->sides[1].answer);
         srn_buf_addf(b, "<circle class=\"%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"3\"><title>",
-                     srn__regress_lost(it)  ? "lost"
-                     : srn__regress_won(it) ? "won"
-                                            : "a",
+                     srn_regress_lost(it)  ? "lost"
+                     : srn_regress_won(it) ? "won"
+                                           : "a",
                      PAD + w * va / most, PLOT_H - PAD - h * vb / most);
         put_text(b, srn_str_of(it->id), 60);
         srn_buf_addf(b, ": %.0f, %.0f</title></circle>", va, vb);
@@ -157,42 +157,42 @@ static void put_scatter(srn_buf *b, const srn__regress *g, const char *title,
 
 /* ---- tables ---- */
 
-static void put_sides(srn_buf *b, const srn__regress *g) {
+static void put_sides(srn_buf *b, const srn_regress *g) {
     srn_buf_addz(b, "<table><tr><th></th><th>model</th><th>prompt</th><th>weights</th><th>quantisation</th>"
                     "<th>engine</th></tr>\n");
     for (int k = 0; k < 2; k++) {
         srn_buf_addf(b, "<tr><th>%c</th><td>", k ? 'B' : 'A');
-        put_z(b, k ? g->to : g->from);
+        put_z(b, g->sides[k].model);
         srn_buf_addz(b, "</td><td>");
-        if (g->from_prompt) {
-            put_z(b, g->refs[k].name);
-            srn_buf_addf(b, "@%u", g->refs[k].version);
+        if (g->sides[0].prompt) {
+            put_z(b, g->sides[k].ref.name);
+            srn_buf_addf(b, "@%u", g->sides[k].ref.version);
         }
         srn_buf_addz(b, "</td><td><code>");
-        put_z(b, g->ids[k].weights);
+        put_z(b, g->sides[k].ids.weights);
         srn_buf_addz(b, "</code></td><td>");
-        put_z(b, g->ids[k].quantisation);
+        put_z(b, g->sides[k].ids.quantisation);
         srn_buf_addz(b, "</td><td>");
-        put_z(b, g->ids[k].engine);
+        put_z(b, g->sides[k].ids.engine);
         srn_buf_addz(b, "</td></tr>\n");
     }
     srn_buf_addf(b, "</table><p>The weights are %s bytes.",
-                 strcmp(g->ids[0].weights, g->ids[1].weights) == 0 ? "the same" : "different");
-    if (g->no_kl) {
+                 strcmp(g->sides[0].ids.weights, g->sides[1].ids.weights) == 0 ? "the same" : "different");
+    if (g->no_divergence_why) {
         srn_buf_addz(b, " There is no divergence: ");
-        put_z(b, g->no_kl);
+        put_z(b, g->no_divergence_why);
         srn_buf_addc(b, '.');
     }
     srn_buf_addz(b, "</p>\n");
 }
 
-static void put_sums(srn_buf *b, const srn__regress_sum *sums, size_t n) {
+static void put_sums(srn_buf *b, const srn_regress_sum *sums, size_t n) {
     srn_buf_addz(b, "<table><tr><th>prompt</th><th>items</th><th>not answered A, B</th><th>with checks</th>"
                     "<th>passed A → B</th><th>lost</th><th>won</th><th>McNemar p</th><th>same answers</th>"
                     "<th>mean nats</th><th>max nats</th><th>same likeliest</th><th>tokens A → B</th>"
                     "<th>first token, ms</th><th>answer, ms</th></tr>\n");
     for (size_t i = 0; i < n; i++) {
-        const srn__regress_sum *s = &sums[i];
+        const srn_regress_sum *s = &sums[i];
         double c = s->compared ? (double)s->compared : 1, k = (double)s->kl_tokens;
         srn_buf_addz(b, "<tr><th>");
         put_z(b, s->name);
@@ -217,7 +217,7 @@ static void put_sums(srn_buf *b, const srn__regress_sum *sums, size_t n) {
     srn_buf_addz(b, "</table>\n");
 }
 
-static void put_answer(srn_buf *b, const srn__regress_side *s, char name) {
+static void put_answer(srn_buf *b, const srn_regress_result *s, char name) {
     srn_buf_addf(b, "<div><b>%c</b><pre>", name);
     if (s->ran)
         put_text(b, (srn_str){s->answer.text, s->answer.n_text}, SHOWN_TEXT);
@@ -226,12 +226,12 @@ static void put_answer(srn_buf *b, const srn__regress_side *s, char name) {
     srn_buf_addz(b, "</pre></div>");
 }
 
-static void put_flipped(srn_buf *b, const srn__regress *g, const char *title, bool lost) {
+static void put_flipped(srn_buf *b, const srn_regress *g, const char *title, bool lost) {
     size_t n = 0, i;
     for (size_t k = 0; k < g->n; k++) {
-        const srn__regress_item *it = &g->items[k];
+        const srn_regress_item *it = &g->items[k];
         json_t *name;
-        if (!(lost ? srn__regress_lost(it) : srn__regress_won(it)) || n++ >= SHOWN_ITEMS) continue;
+        if (!(lost ? srn_regress_lost(it) : srn_regress_won(it)) || n++ >= SHOWN_ITEMS) continue;
         if (n == 1) srn_buf_addf(b, "<h2>%s</h2>\n", title);
         srn_buf_addz(b, "<details><summary>");
         put_z(b, it->id);
@@ -246,17 +246,17 @@ static void put_flipped(srn_buf *b, const srn__regress *g, const char *title, bo
     }
 }
 
-static void put_items(srn_buf *b, const srn__regress *g) {
+static void put_items(srn_buf *b, const srn_regress *g) {
     srn_buf_addz(b, "<h2>Items</h2>\n<table><tr><th>item</th><th>prompt</th><th>verdict</th><th>same</th>"
                     "<th>mean nats</th><th>max nats</th><th>tokens A → B</th></tr>\n");
     for (size_t i = 0; i < g->n && i < SHOWN_ITEMS; i++) {
-        const srn__regress_item *it = &g->items[i];
+        const srn_regress_item *it = &g->items[i];
         srn_buf_addz(b, "<tr><td>");
         put_z(b, it->id);
         srn_buf_addz(b, "</td><td>");
         put_z(b, it->group);
-        srn_buf_addf(b, "</td><td>%s</td><td>%s</td>", srn__regress_verdict(it),
-                     srn__regress_same(it) ? "yes" : "no");
+        srn_buf_addf(b, "</td><td>%s</td><td>%s</td>", srn_regress_verdict(it),
+                     srn_regress_same(it) ? "yes" : "no");
         if (it->has_divergence)
             srn_buf_addf(b, "<td>%.3g</td><td>%.3g</td>", it->divergence.sum / it->divergence.n,
                          it->divergence.max);
@@ -270,7 +270,7 @@ static void put_items(srn_buf *b, const srn__regress *g) {
         srn_buf_addf(b, "<p>And %zu more; <code>--json</code> has them all.</p>\n", g->n - SHOWN_ITEMS);
 }
 
-static void put_page(srn_buf *b, const srn__regress *g, const srn__regress_sum *sums, size_t n) {
+static void put_page(srn_buf *b, const srn_regress *g, const srn_regress_sum *sums, size_t n) {
     srn_buf_addz(
         b,
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
@@ -301,17 +301,18 @@ static void put_page(srn_buf *b, const srn__regress *g, const srn__regress_sum *
     srn_buf_addz(b, "</body></html>\n");
 }
 
-int srn__regress_write_html(const srn__regress *g, const srn__regress_sum *sums, size_t n, srn_err *err) {
+int srn__regress_write_html(const srn_regress *g, const char *file, const srn_regress_sum *sums, size_t n,
+                            srn_err *err) {
     srn_buf b;
     srn_buf_init(&b, MAX_REPORT);
     put_page(&b, g, sums, n);
     int code = b.failed ? srn_fail_nomem(err, b.len) : SRN_OK;
-    FILE *f = code ? NULL : fopen(g->html, "wb");
+    FILE *f = code ? NULL : fopen(file, "wb");
     if (!code && !f)
-        code = srn_fail(err, SRN_EIO, "%s: cannot be opened for writing: %s", g->html, strerror(errno));
+        code = srn_fail(err, SRN_EIO, "%s: cannot be opened for writing: %s", file, strerror(errno));
     bool whole = f && fwrite(b.data, 1, b.len, f) == b.len;
     if (f && fclose(f)) whole = false;
-    if (!code && !whole) code = srn_fail(err, SRN_EIO, "%s: writing failed; is the disk full?", g->html);
+    if (!code && !whole) code = srn_fail(err, SRN_EIO, "%s: writing failed; is the disk full?", file);
     srn_buf_done(&b);
     return code;
 }

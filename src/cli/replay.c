@@ -10,32 +10,22 @@
 #include "cli/cli.h"
 #include "serve/replay.h"
 
-enum { MAX_CALLS = 1000000, WORKERS = 8 };
-
-typedef enum verdict { SAME, DIFFERENT, UNPROVEN, EMPTY } verdict; /* EMPTY: nothing was computed */
-
-typedef struct call {
-    uint8_t id[16];
-    char name[27];
-    json_t *record, *content;
-    verdict verdict;
-    json_t *result; /* NULL where it could not be run: why says it */
-    srn_err why;
-    bool done;
-} call;
+enum { MAX_CALLS = 1000000, WORKERS = 8, USUAL_CTX = 8192 };
 
 typedef struct replay {
-    const char *ledger, *keys, *filter, *weights;
+    const char *ledger, *keys, *filter, *weights, *model;
     int64_t threads, limit;
-    bool json;
+    bool json, no_divergence;
     srn_reader *reader;
     srn_prompts *prompts;
     json_t *paths; /* weights id -> the file that was loaded last with it */
-    call *calls;
+    srn_replay_call *calls;
     size_t n, cap;
     /* of the group that runs */
-    srn_replayer *replayer;
-    pthread_mutex_t lock;
+    srn_replayer *replayer; /* of the recorded weights; with --model NULL where they cannot be had */
+    srn_replayer *other;    /* of --model */
+    srn_err no_was;         /* why there is no replayer, with --model */
+    pthread_mutex_t lock;   /* guards next, n_done */
     size_t *group, n_group, next, n_done;
 } replay;
 
@@ -44,13 +34,13 @@ typedef struct replay {
 static int add_call(replay *p, const uint8_t id[16], srn_err *err) {
     if (p->n == p->cap) {
         size_t cap = p->cap ? 2 * p->cap : 64;
-        call *grown = cap <= MAX_CALLS ? srn_realloc_array(p->calls, cap, sizeof *grown) : NULL;
+        srn_replay_call *grown = cap <= MAX_CALLS ? srn_realloc_array(p->calls, cap, sizeof *grown) : NULL;
         if (!grown) return srn_fail_nomem(err, cap * sizeof *grown);
         p->calls = grown;
         p->cap = cap;
     }
-    call *c = &p->calls[p->n++];
-    *c = (call){.verdict = UNPROVEN};
+    srn_replay_call *c = &p->calls[p->n++];
+    *c = (srn_replay_call){0};
     memcpy(c->id, id, 16);
     return SRN_OK;
 }
@@ -79,56 +69,19 @@ static int find_calls(replay *p, srn_err *err) {
     return code ? code : f.code;
 }
 
-/* ---- one call ---- */
-
-static int read_call(replay *p, call *c, srn_err *err) {
-    srn_buf body, content;
-    srn_stored s;
-    srn_buf_init(&body, 4u << 20);
-    srn_buf_init(&content, (size_t)1 << 30);
-    int code = srn_reader_call(p->reader, c->id, &s, &body, err);
-    if (!code) c->record = json_loadb(body.data, body.len, 0, NULL);
-    const char *id = json_string_value(json_object_get(c->record, "id"));
-    if (id) snprintf(c->name, sizeof c->name, "%s", id);
-    const char *policy = json_string_value(json_object_get(c->record, "policy"));
-    if (!code && s.kind == SRN_RECORD_INTENT) code = srn_fail(err, SRN_EBUSY, "the call is still running");
-    if (!code && json_integer_value(json_object_get(json_object_get(c->record, "tokens"), "output")) == 0) {
-        const char *error = json_string_value(json_object_get(c->record, "error"));
-        c->verdict = EMPTY;
-        code = srn_fail(err, SRN_ENOENT, "it gave out no token (status %d%s%s)",
-                        (int)json_integer_value(json_object_get(c->record, "status")), error ? ", " : "",
-                        error ? error : "");
-    }
-    if (!code && !s.has_content && policy && (!strcmp(policy, "none") || !strcmp(policy, "hash")))
-        code = srn_fail(err, SRN_ENOENT,
-                        "of its content %s kept (policy '%s'), so nothing can be proven; record with "
-                        "--ledger-content full or encrypted",
-                        policy[0] == 'n' ? "nothing was" : "only hashes were", policy);
-    if (!code) code = srn_reader_content(p->reader, c->id, &content, err);
-    if (!code && !(c->content = json_loadb(content.data, content.len, JSON_ALLOW_NUL, NULL)))
-        code = srn_fail(err, SRN_EFORMAT, "its content is no JSON");
-    srn_buf_done(&body);
-    srn_buf_done(&content);
-    return code;
-}
-
 static void *work(void *ctx) {
     replay *p = ctx;
+    srn_answerer *was = p->replayer ? srn_replayer_answerer(p->replayer) : NULL;
     for (;;) {
         pthread_mutex_lock(&p->lock);
         size_t at = p->next < p->n_group ? p->next++ : SIZE_MAX;
         pthread_mutex_unlock(&p->lock);
         if (at == SIZE_MAX) return NULL;
-        call *c = &p->calls[p->group[at]];
-        int code = srn_replayer_run(p->replayer, c->record, c->content, &c->result, &c->why);
-        c->done = true;
-        const bool tokens = json_is_true(json_object_get(c->result, "tokens_same"));
-        if (!code)
-            c->verdict = json_is_true(json_object_get(c->result, "same")) ? SAME
-                         : tokens                                         ? UNPROVEN
-                                                                          : DIFFERENT;
-        json_decref(c->content);
-        c->content = NULL;
+        srn_replay_call *c = &p->calls[p->group[at]];
+        if (p->other)
+            srn_replay_run_other(srn_replayer_answerer(p->other), p->model, was, p->no_was.text, c);
+        else
+            srn_replay_run(p->replayer, c);
         pthread_mutex_lock(&p->lock);
         srn_cli_progress(NULL, "replaying", ++p->n_done, p->n_group);
         pthread_mutex_unlock(&p->lock);
@@ -183,60 +136,69 @@ static const char *text_of(const json_t *o, const char *key) {
 
 /* Tokens of the longest call of the group, and the room that an end token takes. */
 static uint32_t longest(const replay *p) {
-    json_int_t most = 0;
-    for (size_t i = 0; i < p->n_group; i++) {
-        const json_t *t = json_object_get(p->calls[p->group[i]].record, "tokens");
-        json_int_t n = json_integer_value(json_object_get(t, "input")) +
-                       json_integer_value(json_object_get(t, "output"));
-        most = SRN_MAX(most, n);
-    }
-    return (uint32_t)SRN_MIN(most + 64, (json_int_t)1 << 24);
+    uint64_t most = 0;
+    for (size_t i = 0; i < p->n_group; i++) most = SRN_MAX(most, srn_replay_tokens(&p->calls[p->group[i]]));
+    return (uint32_t)SRN_MIN(most + 64, (uint64_t)1 << 24);
 }
 
-static void run_group(replay *p, const call *first) {
+static int open_model(const replay *p, const char *model, const char *kv, uint32_t ctx, srn_replayer **ret,
+                      srn_err *err) {
+    const srn_replayer_opts o = {.model = model,
+                                 .kv = *kv ? kv : NULL,
+                                 .threads = (uint32_t)p->threads,
+                                 .ctx = ctx,
+                                 .parallel = WORKERS,
+                                 .prompts = p->prompts,
+                                 .progress = srn_cli_progress};
+    return srn_replayer_open(&o, ret, err);
+}
+
+/* The models of a group. With --model the recorded weights are there for the divergence only. */
+static int open_group(replay *p, const srn_replay_call *first, srn_err *err) {
     char path[4096];
+    const uint32_t ctx = 2 * longest(p);
+    p->no_was = (srn_err){0};
+    int code = SRN_OK;
+    if (p->model) /* another model may have another template, and longer prompts */
+        code = open_model(p, p->model, srn_replay_kv(first), ctx > USUAL_CTX ? ctx : 0, &p->other, err);
+    if (!code && p->no_divergence) return srn_fail(&p->no_was, SRN_ENOENT, "it was not asked for"), SRN_OK;
+    if (!code) code = locate(p, srn_replay_weights(first), path, sizeof path, err);
+    if (!code) code = open_model(p, path, srn_replay_kv(first), longest(p), &p->replayer, err);
+    if (!code || !p->other) return code;
+    p->no_was = *err;
+    return SRN_OK;
+}
+
+static void run_group(replay *p, const srn_replay_call *first) {
     srn_err err = {0};
     pthread_t threads[WORKERS];
     size_t n = 0;
-    int code = locate(p, text_of(first->record, "weights"), path, sizeof path, &err);
-    srn_replayer_opts o = {.model = path,
-                           .kv = text_of(first->record, "kv"),
-                           .threads = (uint32_t)p->threads,
-                           .ctx = longest(p),
-                           .parallel = WORKERS,
-                           .prompts = p->prompts,
-                           .progress = srn_cli_progress};
-    if (!code) code = srn_replayer_open(&o, &p->replayer, &err);
+    int code = open_group(p, first, &err);
     p->next = p->n_done = 0;
     if (!code) {
         while (n < WORKERS && n < p->n_group && pthread_create(&threads[n], NULL, work, p) == 0) n++;
         if (n == 0) work(p);
         for (size_t i = 0; i < n; i++) pthread_join(threads[i], NULL);
     }
-    for (size_t i = 0; code && i < p->n_group; i++) {
-        p->calls[p->group[i]].done = true;
-        p->calls[p->group[i]].why = err;
-    }
+    for (size_t i = 0; code && i < p->n_group; i++) srn_replay_fail(&p->calls[p->group[i]], &err);
     srn_replayer_close(p->replayer);
-    p->replayer = NULL;
+    srn_replayer_close(p->other);
+    p->replayer = p->other = NULL;
 }
 
 /* Calls of the same weights and cache type run on one model. */
 static int run_all(replay *p, srn_err *err) {
     p->group = srn_calloc(p->n + 1, sizeof *p->group);
     if (!p->group) return srn_fail_nomem(err, p->n * sizeof *p->group);
+    for (size_t i = 0; i < p->n; i++) srn_replay_read(p->reader, &p->calls[i]);
     for (size_t i = 0; i < p->n; i++) {
-        call *c = &p->calls[i];
-        c->done = read_call(p, c, &c->why) != SRN_OK;
-    }
-    for (size_t i = 0; i < p->n; i++) {
-        call *c = &p->calls[i];
+        const srn_replay_call *c = &p->calls[i];
         if (c->done) continue;
         p->n_group = 0;
         for (size_t k = i; k < p->n; k++) {
-            const call *d = &p->calls[k];
-            if (!d->done && strcmp(text_of(d->record, "weights"), text_of(c->record, "weights")) == 0 &&
-                strcmp(text_of(d->record, "kv"), text_of(c->record, "kv")) == 0)
+            const srn_replay_call *d = &p->calls[k];
+            if (!d->done && strcmp(srn_replay_weights(d), srn_replay_weights(c)) == 0 &&
+                strcmp(srn_replay_kv(d), srn_replay_kv(c)) == 0)
                 p->group[p->n_group++] = k;
         }
         run_group(p, c);
@@ -265,20 +227,44 @@ static void print_difference(const json_t *result) {
     }
 }
 
-static void print_call(const call *c) {
+/* What another model made of the call. */
+static void print_other(const srn_replay_call *c) {
+    const json_t *d = json_object_get(c->result, "divergence"), *at = json_object_get(c->result, "parts_at");
+    const json_t *was = json_object_get(c->result, "recorded");
+    printf("%s  ", c->name);
+    if (c->verdict == SRN_REPLAY_SAME)
+        printf("the same answer");
+    else if (json_is_integer(at))
+        printf("another answer: they part at token %d of %d", (int)json_integer_value(at),
+               (int)json_integer_value(json_object_get(was, "tokens")));
+    else
+        printf("another answer");
+    printf(" (weights %.12s, %s)\n", text_of(c->result, "weights"), text_of(c->result, "quantisation"));
+    if (json_is_object(d))
+        printf("  divergence: mean %.3g, max %.3g nats a token, the same likeliest token at %.2f %% of %d\n",
+               json_number_value(json_object_get(d, "mean")), json_number_value(json_object_get(d, "max")),
+               100 * json_number_value(json_object_get(d, "top1")),
+               (int)json_integer_value(json_object_get(d, "tokens")));
+    else
+        printf("  no divergence: %s\n", text_of(c->result, "no_divergence"));
+}
+
+static void print_call(const srn_replay_call *c) {
     if (!c->result) {
-        printf("%s  %s: %s\n", c->name, c->verdict == EMPTY ? "nothing to replay" : "not proven",
-               c->why.text);
+        printf("%s  %s: %s\n", c->name, srn_replay_verdict_name(c->verdict), c->why.text);
         return;
     }
+    if (json_object_get(c->result, "model")) return print_other(c);
     const char *changed = text_of(c->result, "changed");
     int tokens = (int)json_integer_value(json_object_get(c->result, "tokens"));
+    int vectors = (int)json_integer_value(json_object_get(c->result, "vectors"));
+    const char *what = vectors ? "vectors" : "tokens";
     bool tokens_same = json_is_true(json_object_get(c->result, "tokens_same"));
-    if (c->verdict == SAME)
-        printf("%s  the same: %d tokens, every bit (weights %.12s, %s)\n", c->name, tokens,
-               text_of(c->result, "weights"), text_of(c->result, "engine"));
+    if (c->verdict == SRN_REPLAY_SAME)
+        printf("%s  the same: %d %s, every bit (weights %.12s, %s)\n", c->name, vectors ? vectors : tokens,
+               what, text_of(c->result, "weights"), text_of(c->result, "engine"));
     else if (tokens_same)
-        printf("%s  not proven: the tokens are the same, but not the %s\n", c->name, changed);
+        printf("%s  not proven: the %s are the same, but not the %s\n", c->name, what, changed);
     else
         printf("%s  different%s%s\n", c->name, *changed ? "; changed since: " : "", changed);
     print_difference(c->result);
@@ -287,37 +273,23 @@ static void print_call(const call *c) {
                "one); the recorded one was run\n");
 }
 
-static json_t *json_of(const call *c) {
-    static const char *const names[] = {"same", "different", "not proven", "nothing to replay"};
-    json_t *o = c->result ? json_copy(c->result) : json_pack("{s:s, s:b}", "call", c->name, "same", false);
-    json_object_set_new(o, "verdict", json_string(names[c->verdict]));
-    json_object_set_new(o, "error", c->result ? json_null() : json_string(c->why.text));
-    return o;
-}
-
-static verdict print_all(const replay *p) {
+static bool print_all(const replay *p) {
     size_t counts[4] = {0};
-    json_t *list = json_array();
     for (size_t i = 0; i < p->n; i++) {
         counts[p->calls[i].verdict]++;
-        if (p->json)
-            json_array_append_new(list, json_of(&p->calls[i]));
-        else
-            print_call(&p->calls[i]);
+        if (!p->json) print_call(&p->calls[i]);
     }
     if (p->json) {
-        json_t *o = json_pack("{s:O, s:I, s:I, s:I, s:I}", "calls", list, "same", (json_int_t)counts[SAME],
-                              "different", (json_int_t)counts[DIFFERENT], "not_proven",
-                              (json_int_t)counts[UNPROVEN], "nothing_to_replay", (json_int_t)counts[EMPTY]);
+        json_t *o = srn_replay_json(p->calls, p->n);
         json_dumpf(o, stdout, JSON_COMPACT);
         printf("\n");
         json_decref(o);
     } else if (p->n != 1) {
-        printf("%zu calls: %zu the same to the bit, %zu different, %zu not proven, %zu without tokens\n",
-               p->n, counts[SAME], counts[DIFFERENT], counts[UNPROVEN], counts[EMPTY]);
+        printf("%zu calls: %zu the same%s, %zu different, %zu not proven, %zu with nothing to replay\n", p->n,
+               counts[SRN_REPLAY_SAME], p->model ? " answer" : " to the bit", counts[SRN_REPLAY_DIFFERENT],
+               counts[SRN_REPLAY_UNPROVEN], counts[SRN_REPLAY_EMPTY]);
     }
-    json_decref(list);
-    return counts[DIFFERENT] ? DIFFERENT : counts[UNPROVEN] ? UNPROVEN : SAME;
+    return !counts[SRN_REPLAY_DIFFERENT] && !counts[SRN_REPLAY_UNPROVEN];
 }
 
 /* ---- the command ---- */
@@ -341,11 +313,7 @@ static int run(replay *p, const char *const *ids, int n_ids, srn_err *err) {
 }
 
 static void done(replay *p) {
-    for (size_t i = 0; i < p->n; i++) {
-        json_decref(p->calls[i].record);
-        json_decref(p->calls[i].content);
-        json_decref(p->calls[i].result);
-    }
+    for (size_t i = 0; i < p->n; i++) srn_replay_call_done(&p->calls[i]);
     free(p->calls);
     free(p->group);
     json_decref(p->paths);
@@ -359,6 +327,10 @@ int srn__cmd_replay(int argc, char **argv) {
     const srn_opt opts[] = {
         {"calls", 0, SRN_OPT_STR, &p.filter, 0, 0, "FILTER", "the calls that a filter finds, newest first"},
         {"limit", 0, SRN_OPT_INT, &p.limit, 1, MAX_CALLS, "N", "at most so many of them (1000)"},
+        {"model", 0, SRN_OPT_STR, &p.model, 0, 0, "MODEL",
+         "ask another model instead: where the answers part, and how far the models are apart"},
+        {"no-divergence", 0, SRN_OPT_FLAG, &p.no_divergence, 0, 0, NULL,
+         "with --model: leave it out; both models must fit into memory for it"},
         {"weights", 0, SRN_OPT_STR, &p.weights, 0, 0, "MODEL",
          "the model's file, where it is no longer where it was"},
         {"threads", 0, SRN_OPT_INT, &p.threads, 1, 1024, "N", "threads; the result never depends on it"},
@@ -368,10 +340,13 @@ int srn__cmd_replay(int argc, char **argv) {
     };
     const srn_cli_spec spec = {
         .usage = "serin replay CALL... | --calls FILTER",
-        .about = "Runs recorded calls again and compares every token, logit and log-probability to the bit. "
-                 "Ends with 0 when all are the same, with 1 when one is not, or cannot be proven.",
+        .about =
+            "Runs recorded calls again and compares every token, logit and log-probability to the bit. "
+            "Ends with 0 when all are the same, with 1 when one is not, or cannot be proven. With --model "
+            "another model answers.",
         .examples = "  serin replay 01KATV3WJ8Y0N6P3Q9R2S4T5V6\n"
                     "  serin replay --calls 'since=1h model=small' --limit 100\n"
+                    "  serin replay 01KATV3WJ8Y0N6P3Q9R2S4T5V6 --model small.Q4_K_M.gguf\n"
                     "  SERIN_CPU=avx2 serin replay 01KATV3WJ8Y0N6P3Q9R2S4T5V6 --threads 1 --json\n",
         .opts = opts,
         .n_opts = SRN_LEN(opts),
@@ -390,7 +365,7 @@ int srn__cmd_replay(int argc, char **argv) {
     int code = p.ledger ? SRN_OK : srn_ledger_default_dir(&dir, &err);
     if (!p.ledger) p.ledger = dir.data;
     if (!code) code = run(&p, ids, n_ids, &err);
-    int exit_code = code ? srn_cli_error("replay", &err) : print_all(&p) == SAME ? 0 : 1;
+    int exit_code = code ? srn_cli_error("replay", &err) : print_all(&p) ? 0 : 1;
     done(&p);
     srn_buf_done(&dir);
     return exit_code ? exit_code : srn_cli_flush("replay");

@@ -9,7 +9,7 @@
  *
  * All of it is in a fixed order, like the numerics, so that two machines agree to the bit: 16 partial sums,
  * those of g in f32 over chunks of SRN__ROW_CHUNK values and in f64 over the chunks, those of
- * Kullback-Leibler in f64. Pure; any thread. Called by srn_diverge and by the scheduler's judging.
+ * Kullback-Leibler in f64. Pure; any thread. Called by srn_divergence_add and by the scheduler's judging.
  */
 #include "base/num.h"
 #include "engine/sampler_internal.h"

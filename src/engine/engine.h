@@ -105,15 +105,10 @@ typedef struct srn_divergence {
     uint32_t n_same_top;         /* tokens at which both had the same likeliest one */
     double logprob_a, logprob_b; /* of the text, summed */
 } srn_divergence;
-typedef struct srn_divergence_opts {
-    void (*each)(void *ctx, uint32_t i, double kl, bool same_top); /* may be NULL */
-    void *ctx;
-} srn_divergence_opts;
-/* Feeds both sessions the tokens [n] and compares what they expect at each of [first, n); first from 1 on.
- * opts may be NULL. A model compared with itself gives 0 exactly. Errors: those of srn_session_feed, and
- * SRN_EINVAL for vocabularies that differ in size. */
-int srn_diverge(srn_session *a, srn_session *b, const int32_t *tokens, uint32_t n, uint32_t first,
-                const srn_divergence_opts *opts, srn_divergence *ret, srn_err *err);
+/* Adds one token, `next`, before which a and b expected these logits, [n_vocab]. The same rows give 0
+ * exactly.
+ */
+void srn_divergence_add(srn_divergence *d, const float *a, const float *b, uint32_t n_vocab, int32_t next);
 
 /* What a request's logit bias and DRY breakers need besides srn_sampling_check: ids of the vocabulary. */
 int srn_sampling_check_ids(const srn_sampling *p, uint32_t n_vocab, srn_err *err);

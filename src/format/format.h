@@ -142,6 +142,18 @@ int srn_tokenizer_id(const srn_weights *w, char ret_hex[65], srn_err *err);
  * there is none. */
 int srn_chat_template_id(const srn_weights *w, char ret_hex[65], srn_err *err);
 
+/* How a tensor of two models differs. */
+typedef enum srn_difference {
+    SRN_OTHER_BYTES,
+    SRN_OTHER_FORM, /* its type or shape */
+    SRN_ONLY_FIRST, /* the other model has none of that name */
+    SRN_ONLY_SECOND
+} srn_difference;
+/* Calls fn for each tensor that differs, in the order of the first model and then of the second; returns how
+ * many there are. Reads both files whole. */
+uint64_t srn_weights_differ(const srn_weights *a, const srn_weights *b,
+                            void (*fn)(void *ctx, const char *tensor, srn_difference what), void *ctx);
+
 /* ---- identity ---- */
 /* A path in the user's cache folder: $SERIN_CACHE/NAME, else $XDG_CACHE_HOME/serin/NAME, else
  * ~/.cache/serin/NAME; nothing is made. False when there is no home or the path is longer than cap. */

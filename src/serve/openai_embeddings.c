@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "base/num.h"
 #include "serve/openai.h"
 #include "serve/openai_internal.h"
 #include "serve/record.h"
@@ -16,6 +17,7 @@ typedef struct input {
     srn_tokens ids;
     srn_request *request; /* NULL: not submitted, or done */
     float *vector;        /* [n_embd] */
+    char digest[65];      /* of it */
 } input;
 
 typedef struct embeddings {
@@ -31,6 +33,11 @@ typedef struct embeddings {
     pthread_mutex_t lock; /* guards the requests against cancel, which any thread may call */
     bool cancelled;
 } embeddings;
+
+static void put_le(float v, uint8_t ret[4]) {
+    uint32_t bits = srn_bits_f32(v);
+    for (int k = 0; k < 4; k++) ret[k] = (uint8_t)(bits >> 8 * k);
+}
 
 static void wake(void *ctx) {
     srn__call_wake(ctx);
@@ -64,15 +71,28 @@ static int submit_some(embeddings *e, srn_err *err) {
     return code;
 }
 
-/* Length 1; a vector of zeros stays one. */
+int srn__embedding_of(const float *v, uint32_t n, float *ret, char ret_digest[65], srn_err *err) {
+    srn_sha256 *h = srn_sha256_new();
+    if (!h) return srn_fail_nomem(err, 256);
+    uint8_t digest[SRN_SHA256_BYTES];
+    double sum = 0;
+    for (uint32_t i = 0; i < n; i++) sum += (double)v[i] * (double)v[i];
+    double scale = sum > 0 ? 1 / sqrt(sum) : 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint8_t bytes[4];
+        ret[i] = (float)((double)v[i] * scale);
+        put_le(ret[i], bytes);
+        srn_sha256_add(h, bytes, sizeof bytes);
+    }
+    srn_sha256_end(h, digest);
+    srn_hex(digest, sizeof digest, ret_digest);
+    return SRN_OK;
+}
+
 static int keep_vector(embeddings *e, input *in, const float *v, srn_err *err) {
     in->vector = srn_calloc(e->n_embd, sizeof *in->vector);
     if (!in->vector) return srn_fail_nomem(err, e->n_embd * sizeof *in->vector);
-    double sum = 0;
-    for (uint32_t i = 0; i < e->n_embd; i++) sum += (double)v[i] * (double)v[i];
-    double scale = sum > 0 ? 1 / sqrt(sum) : 0;
-    for (uint32_t i = 0; i < e->n_embd; i++) in->vector[i] = (float)((double)v[i] * scale);
-    return SRN_OK;
+    return srn__embedding_of(v, e->n_embd, in->vector, in->digest, err);
 }
 
 /* Takes what is done, in order. */
@@ -114,9 +134,8 @@ static void put_vector(const embeddings *e, const input *in, srn_buf *out) {
         uint8_t bytes[12];
         size_t n = 0;
         for (; n < sizeof bytes && i < e->n_embd; i++) {
-            uint32_t bits;
-            memcpy(&bits, &in->vector[i], sizeof bits);
-            for (int k = 0; k < 4; k++) bytes[n++] = (uint8_t)(bits >> 8 * k); /* little-endian */
+            put_le(in->vector[i], bytes + n);
+            n += 4;
         }
         srn__put_base64(out, bytes, n);
     }
@@ -155,6 +174,8 @@ static void end_record(embeddings *e, const char *finish, const char *error) {
     if (e->recorded) return;
     e->recorded = true;
     for (uint32_t i = 0; i < e->n; i++) {
+        if (!finish)
+            srn__record_choice_end(e->call, &(srn__record_choice){.part = i, .vector = e->inputs[i].digest});
         const srn__record_part p = {.n_input = (uint32_t)e->inputs[i].ids.n,
                                     .queue_us = e->queue_us,
                                     .finish = finish,
@@ -249,7 +270,8 @@ static int read_input(const json_t *j, const srn_vocab *v, srn_tokens *ret, cons
     return SRN_OK;
 }
 
-static int read_inputs(embeddings *e, const json_t *body, const char **ret_param, srn_err *err) {
+int srn__embedding_inputs(const json_t *body, const srn_vocab *v, srn_tokens **ret, uint32_t *ret_n,
+                          const char **ret_param, srn_err *err) {
     const json_t *in = json_object_get(body, "input");
     bool several = json_is_array(in) && !json_is_integer(json_array_get(in, 0));
     size_t n = several ? json_array_size(in) : 1;
@@ -258,14 +280,39 @@ static int read_inputs(embeddings *e, const json_t *body, const char **ret_param
                        "'input' must be a text or an array that is not empty");
     if (n > MAX_INPUTS)
         return invalid("input", ret_param, SRN_ELIMIT, err, "'input' has more than 2048 texts");
-    e->inputs = srn_calloc(n, sizeof *e->inputs);
-    if (!e->inputs) return srn_fail_nomem(err, n * sizeof *e->inputs);
-    e->n = (uint32_t)n;
+    srn_tokens *inputs = srn_calloc(n, sizeof *inputs);
+    if (!inputs) return srn_fail_nomem(err, n * sizeof *inputs);
     int code = SRN_OK;
     for (size_t i = 0; !code && i < n; i++)
-        code = read_input(several ? json_array_get(in, i) : in, e->model->vocab, &e->inputs[i].ids, ret_param,
-                          err);
-    return code;
+        code = read_input(several ? json_array_get(in, i) : in, v, &inputs[i], ret_param, err);
+    if (code) {
+        srn__embedding_inputs_done(inputs, (uint32_t)n);
+        return code;
+    }
+    *ret = inputs;
+    *ret_n = (uint32_t)n;
+    return SRN_OK;
+}
+
+void srn__embedding_inputs_done(srn_tokens *inputs, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) srn_tokens_done(&inputs[i]);
+    free(inputs);
+}
+
+static int read_inputs(embeddings *e, const json_t *body, const char **ret_param, srn_err *err) {
+    srn_tokens *ids;
+    uint32_t n;
+    int code = srn__embedding_inputs(body, e->model->vocab, &ids, &n, ret_param, err);
+    if (code) return code;
+    e->inputs = srn_calloc(n, sizeof *e->inputs);
+    if (!e->inputs) {
+        srn__embedding_inputs_done(ids, n);
+        return srn_fail_nomem(err, n * sizeof *e->inputs);
+    }
+    e->n = n;
+    for (uint32_t i = 0; i < n; i++) e->inputs[i].ids = ids[i];
+    free(ids);
+    return SRN_OK;
 }
 
 static int read_options(embeddings *e, const json_t *body, const char **ret_param, srn_err *err) {

@@ -73,6 +73,7 @@ json_t *srn__openai_keep(srn__openai_request *r, json_t *value);
 /* ---- writing (openai_write.c) ---- */
 
 void srn__put_string(srn_buf *b, srn_str s); /* a JSON string; what is not UTF-8 becomes U+FFFD */
+json_t *srn__text_json(srn_str s);           /* the same as a value */
 void srn__put_base64(srn_buf *b, const uint8_t *p, size_t n);
 void srn__put_logprob(srn_buf *b, float p); /* minus infinity: -9999 */
 /* A token's text as JSON string, and its bytes. */
@@ -95,6 +96,16 @@ void srn__lists_put(srn_buf *b, srn__lists *l); /* writes and empties them */
 void srn__put_prompt_logprobs(srn_buf *b, const srn_vocab *v, const int32_t *ids, const float *logprobs,
                               const srn_top_token *tops, uint32_t n, uint32_t stride, uint32_t n_top);
 void srn__put_usage(srn_buf *b, const srn__job_usage *u);
+
+/* ---- embeddings (openai_embeddings.c) ---- */
+
+/* A request's inputs as token ids, [*ret_n], for srn__embedding_inputs_done. */
+int srn__embedding_inputs(const json_t *body, const srn_vocab *v, srn_tokens **ret, uint32_t *ret_n,
+                          const char **ret_param, srn_err *err);
+void srn__embedding_inputs_done(srn_tokens *inputs, uint32_t n);
+/* What a client gets for a pooled state v: ret [n] of length 1 (a vector of zeros stays one), and the SHA-256
+ * of its bytes, 32-bit floats in little-endian order. */
+int srn__embedding_of(const float *v, uint32_t n, float *ret, char ret_digest[65], srn_err *err);
 
 /* ---- answers (openai_answer.c) ---- */
 

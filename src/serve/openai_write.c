@@ -29,6 +29,22 @@ void srn__put_string(srn_buf *b, srn_str s) {
     srn_buf_addc(b, '"');
 }
 
+json_t *srn__text_json(srn_str s) {
+    srn_buf b;
+    srn_buf_init(&b, 3 * s.len + 16);
+    for (size_t at = 0; at < s.len;) {
+        size_t n = srn_utf8_len(s.ptr + at, s.len - at);
+        if (n)
+            srn_buf_add(&b, s.ptr + at, n);
+        else
+            srn_buf_addz(&b, "\xEF\xBF\xBD");
+        at += n ? n : 1;
+    }
+    json_t *j = json_stringn(b.data ? b.data : "", b.len);
+    srn_buf_done(&b);
+    return j;
+}
+
 void srn__put_base64(srn_buf *out, const uint8_t *p, size_t n) {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     for (size_t i = 0; i < n; i += 3) {

@@ -383,6 +383,7 @@ static void end_choice(srn__record *r, const srn__record_choice *choice) {
     if (r->policy == SRN_CONTENT_NONE) return;
     for (uint32_t i = 0; i < choice->n_tokens; i++) add_ids(&r->out_ids, &choice->tokens[i].id, 1);
     add_ids(&r->out_ids, &(int32_t){-1}, 1); /* between choices */
+    if (choice->vector) srn_buf_addz(&r->out_ids, choice->vector);
     if (keeps_content(r)) srn__record_put_choice(&r->choices, choice);
 }
 

@@ -81,6 +81,7 @@ typedef struct srn__record_choice {
     bool logprobs;
     srn_str text;
     const char *finish;
+    const char *vector; /* of an embedding: the digest of its bytes, and nothing else; else NULL */
 } srn__record_choice;
 typedef struct srn__record_part {
     uint32_t n_input, n_cached, n_output, n_reasoning, n_draft, n_accepted;

@@ -234,6 +234,11 @@ static void put_values(srn_buf *b, const srn__record_choice *c, char member) {
 }
 
 void srn__record_put_choice(srn_buf *b, const srn__record_choice *c) {
+    if (c->vector) {
+        srn_buf_addf(b, "%s{\"part\":%u,\"index\":0,\"vector\":\"%s\"}", b->len ? "," : "", c->part,
+                     c->vector);
+        return;
+    }
     srn_buf_addf(b, "%s{\"part\":%u,\"index\":%u,\"tokens\":", b->len ? "," : "", c->part, c->index);
     put_values(b, c, 't');
     srn_buf_addz(b, ",\"logits\":");

@@ -10,55 +10,7 @@
 #include "base/num.h"
 #include "serve/responses.h"
 
-enum { PARALLEL = 8, MAX_CHOICES = 4096, MAX_IDS = 64 << 20 };
-
-/* ---- life ---- */
-
-int srn_replayer_open(const srn_replayer_opts *o, srn_replayer **ret, srn_err *err) {
-    srn_replayer *r = srn_calloc(1, sizeof *r);
-    bool later = false;
-    if (!r) return srn_fail_nomem(err, sizeof *r);
-    srn_config_init(&r->config);
-    srn_config_limits *l = &r->config.limits; /* what a server let through passes here */
-    l->messages = l->tools = 1000000;
-    l->stops = 64;
-    l->choices = 128;
-    l->json_depth = 256;
-    l->schema_bytes = 16u << 20;
-    r->model = (srn_config_model){.name = o->model,
-                                  .path = o->model,
-                                  .kv_type = o->kv,
-                                  .ctx = o->ctx,
-                                  .threads = o->threads,
-                                  .parallel = o->parallel ? o->parallel : PARALLEL};
-    r->config.models = &r->model;
-    r->config.n_models = 1;
-    r->prompts = o->prompts;
-    int code = srn_scheduler_new(NULL, &r->scheduler, err);
-    if (!code) code = srn__models_new(&r->config, r->scheduler, NULL, NULL, &r->models, err);
-    if (!code) code = srn__models_load_all(r->models, o->progress, o->progress_ctx, err);
-    if (!code) code = srn__models_get(r->models, NULL, NULL, NULL, &r->served, &later, err);
-    if (code) {
-        srn_replayer_close(r);
-        return code;
-    }
-    *ret = r;
-    return SRN_OK;
-}
-
-void srn_replayer_close(srn_replayer *r) {
-    if (!r) return;
-    srn__served_put(r->served);
-    srn__models_free(r->models);
-    srn_scheduler_free(r->scheduler);
-    r->config.models = NULL; /* not the arena's */
-    srn_config_done(&r->config);
-    free(r);
-}
-
-const srn_ids *srn_replayer_ids(const srn_replayer *r) {
-    return &r->served->ids;
-}
+enum { MAX_CHOICES = 4096, MAX_IDS = 64 << 20 };
 
 /* ---- the request ---- */
 
@@ -213,6 +165,15 @@ static int values_of(const json_t *text, const char *what, uint32_t **ret, uint3
     return SRN_OK;
 }
 
+int srn__replay_prompt(const json_t *content, size_t i, srn_tokens *ret, srn_err *err) {
+    uint32_t *ids = NULL, n = 0;
+    int code = values_of(json_array_get(json_object_get(content, "prompt"), i), "prompt", &ids, &n, err);
+    for (uint32_t k = 0; !code && k < n; k++)
+        if (!srn_tokens_push(ret, (int32_t)ids[k])) code = srn_fail_nomem(err, n * sizeof *ids);
+    free(ids);
+    return code;
+}
+
 typedef struct kept {
     uint32_t part, index;
     uint32_t *tokens, *logits, *logprobs; /* [n]; logprobs may be NULL */
@@ -244,31 +205,36 @@ static void kept_done(kept *k) {
     free(k->logprobs);
 }
 
-/* ---- one choice ---- */
-
-void srn__replay_wake(void *waiter) {
-    srn__replay_waiter *w = waiter;
-    pthread_mutex_lock(&w->lock);
-    w->woken = true;
-    pthread_cond_signal(&w->changed);
-    pthread_mutex_unlock(&w->lock);
-}
-
-void srn__replay_wait(srn_request *q, srn__replay_waiter *w, srn_request_status *ret) {
-    for (;;) {
-        srn_request_read(q, 0, NULL, 0, NULL, NULL, 0, ret);
-        if (ret->state == SRN_REQUEST_DONE) return;
-        pthread_mutex_lock(&w->lock);
-        while (!w->woken) pthread_cond_wait(&w->changed, &w->lock);
-        w->woken = false;
-        pthread_mutex_unlock(&w->lock);
+int srn__replay_recorded(const json_t *content, srn_replay_answer *ret, srn_err *err) {
+    const json_t *choice = NULL, *c;
+    srn_tokens prompt = {0};
+    kept k = {0};
+    size_t i;
+    json_array_foreach(json_object_get(content, "choices"), i, c) /* they stand in the order of their ends */
+        if (!json_integer_value(json_object_get(c, "part")) &&
+            !json_integer_value(json_object_get(c, "index"))) choice = c;
+    int code = choice ? kept_of(choice, &k, err) : srn_fail(err, SRN_ENOENT, "the call gave out no answer");
+    if (!code) code = srn__replay_prompt(content, k.part, &prompt, err);
+    const json_t *text = json_object_get(choice, "text");
+    if (!code && !(ret->text = srn_strndup(text_of(choice, "text"), json_string_length(text))))
+        code = srn_fail_nomem(err, json_string_length(text));
+    if (code) {
+        srn_tokens_done(&prompt);
+        kept_done(&k);
+        return code;
     }
+    ret->n_text = json_string_length(text);
+    ret->prompt = prompt.ids;
+    ret->n_prompt = (uint32_t)prompt.n;
+    ret->tokens = (int32_t *)k.tokens;
+    ret->n_tokens = k.n;
+    ret->finish = text_of(choice, "finish");
+    k.tokens = NULL;
+    kept_done(&k);
+    return SRN_OK;
 }
 
-void srn__replay_waiter_done(srn__replay_waiter *w) {
-    pthread_cond_destroy(&w->changed);
-    pthread_mutex_destroy(&w->lock);
-}
+/* ---- one choice ---- */
 
 /* Null for what JSON has no number for: a record is not trusted. */
 static json_t *logit_json(float v) {
@@ -299,35 +265,27 @@ static bool differ(const kept *k, const srn_out_token *t, uint32_t n, bool whole
 /* An answer that came to its own end must come to it again; one that was cut off must begin like this. */
 static int run_choice(srn_replayer *r, const srn_request_opts *opts, const kept *k, json_t *choices,
                       bool *same, srn_err *err) {
-    srn__replay_waiter w = SRN__REPLAY_WAITER;
+    srn__replay_run x;
     srn_request_opts o = *opts;
-    srn_request *q = NULL;
-    srn_request_status s;
     bool whole = strcmp(k->finish, "stop") == 0 || strcmp(k->finish, "tool_calls") == 0;
-    srn_out_token *tokens = srn_calloc((size_t)k->n + 1, sizeof *tokens);
-    if (!tokens) return srn_fail_nomem(err, k->n * sizeof *tokens);
     o.sampling.seed += k->index;
     o.max_tokens = k->n + (whole ? 1 : 0);
     o.logprobs = k->logprobs != NULL;
-    o.notify = srn__replay_wake;
-    o.notify_ctx = &w;
-    int code = o.max_tokens ? srn_request_submit(r->scheduler, r->served->engine, &o, 1, &q, err) : SRN_OK;
-    if (!code && q) {
-        srn__replay_wait(q, &w, &s);
-        code = s.code;
-        if (code) *err = s.err;
-        uint32_t n = srn_request_read(q, 0, NULL, 0, tokens, NULL, k->n + 1, &s);
+    if (!o.max_tokens) return SRN_OK;
+    srn_out_token *tokens = srn_calloc((size_t)k->n + 1, sizeof *tokens);
+    if (!tokens) return srn_fail_nomem(err, k->n * sizeof *tokens);
+    int code = srn__replay_run_request(&x, r, &o, err);
+    if (!code) {
+        uint32_t n = srn_request_read(x.request, 0, NULL, 0, tokens, NULL, k->n + 1, NULL);
         json_t *d = NULL;
-        bool parts = !code && differ(k, tokens, n, whole, s.finish == SRN_FINISH_STOP, &d);
+        bool parts = differ(k, tokens, n, whole, x.status.finish == SRN_FINISH_STOP, &d);
         if (parts) *same = false;
-        if (!code)
-            json_array_append_new(choices,
-                                  json_pack("{s:i, s:i, s:i, s:i, s:b, s:o}", "part", (int)k->part, "index",
-                                            (int)k->index, "recorded", (int)k->n, "replayed", (int)n, "same",
-                                            !parts, "first_difference", d ? d : json_null()));
+        json_array_append_new(choices,
+                              json_pack("{s:i, s:i, s:i, s:i, s:b, s:o}", "part", (int)k->part, "index",
+                                        (int)k->index, "recorded", (int)k->n, "replayed", (int)n, "same",
+                                        !parts, "first_difference", d ? d : json_null()));
     }
-    if (q) srn_request_release(q);
-    srn__replay_waiter_done(&w);
+    srn__replay_run_done(&x);
     free(tokens);
     return code;
 }
@@ -337,7 +295,7 @@ static int run_choice(srn_replayer *r, const srn_request_opts *opts, const kept 
 typedef struct outcome {
     json_t *choices;
     bool same, prompt_same;
-    uint32_t n_tokens;
+    uint32_t n_tokens, n_vectors;
 } outcome;
 
 void srn__replay_take_part(srn__replay_request *q, uint32_t part) {
@@ -357,16 +315,12 @@ static int run_part(srn_replayer *r, srn__replay_request *q, const json_t *conte
     srn_constraint *constraint = NULL;
     srn_tokens now = {0}, then = {0};
     const char *param = NULL;
-    uint32_t *ids = NULL, n = 0;
     size_t i;
     json_t *choice;
     srn__replay_take_part(q, part);
     int code = srn__job_build_prompt(spec, NULL, &now, &reply.in_reasoning, &param, err);
     if (!code) code = srn__job_constraint(spec, &reply, &constraint, &param, err);
-    if (!code)
-        code = values_of(json_array_get(json_object_get(content, "prompt"), part), "prompt", &ids, &n, err);
-    for (uint32_t k = 0; !code && k < n; k++)
-        if (!srn_tokens_push(&then, (int32_t)ids[k])) code = srn_fail_nomem(err, n * sizeof *ids);
+    if (!code) code = srn__replay_prompt(content, part, &then, err);
     if (!code && (now.n != then.n || memcmp(now.ids, then.ids, now.n * sizeof *now.ids) != 0))
         out->prompt_same = false;
     const srn_request_opts o = srn__job_request_opts(spec, &then, &reply, constraint);
@@ -378,7 +332,6 @@ static int run_part(srn_replayer *r, srn__replay_request *q, const json_t *conte
         out->n_tokens += k.n;
         kept_done(&k);
     }
-    free(ids);
     srn_tokens_done(&now);
     srn_tokens_done(&then);
     srn_constraint_free(constraint);
@@ -403,12 +356,21 @@ static json_t *result_json(const srn_replayer *r, const json_t *record, const ou
     const srn_ids *ids = &r->served->ids;
     char changed[80];
     put_changed(r, record, changed, sizeof changed);
-    bool proven = out->same && !*changed && out->n_tokens > 0;
-    return json_pack("{s:s, s:b, s:b, s:s, s:s, s:s, s:s, s:i, s:s, s:b, s:i, s:O}", "call",
+    bool proven = out->same && !*changed && out->n_tokens + out->n_vectors > 0;
+    return json_pack("{s:s, s:b, s:b, s:s, s:s, s:s, s:s, s:i, s:s, s:b, s:i, s:i, s:O}", "call",
                      text_of(record, "id"), "same", proven, "tokens_same", out->same, "changed", changed,
                      "weights_recorded", text_of(record, "weights"), "weights", ids->weights, "engine",
                      ids->engine, "numerics", (int)ids->numerics, "kv", ids->kv, "prompt_same",
-                     out->prompt_same, "tokens", (int)out->n_tokens, "choices", out->choices);
+                     out->prompt_same, "tokens", (int)out->n_tokens, "vectors", (int)out->n_vectors,
+                     "choices", out->choices);
+}
+
+static int run_answers(srn_replayer *r, srn__replay_request *q, const json_t *record, const json_t *content,
+                       size_t parts, outcome *out, srn_err *err) {
+    int code = srn__replay_parse(r, record, NULL, q, err);
+    if (!code) srn__replay_lay_record(record, q->spec);
+    for (uint32_t part = 0; !code && part < parts; part++) code = run_part(r, q, content, part, out, err);
+    return code;
 }
 
 int srn_replayer_run(srn_replayer *r, const json_t *record, const json_t *content, json_t **ret,
@@ -416,6 +378,7 @@ int srn_replayer_run(srn_replayer *r, const json_t *record, const json_t *conten
     const char *body = json_string_value(json_object_get(content, "request"));
     const json_t *choices = json_object_get(content, "choices");
     size_t parts = json_array_size(json_object_get(content, "prompt"));
+    bool embeds = strcmp(text_of(record, "endpoint"), "/v1/embeddings") == 0;
     srn__replay_request q = {0};
     outcome out = {.choices = json_array(), .same = true, .prompt_same = true};
     int code = SRN_OK;
@@ -423,9 +386,11 @@ int srn_replayer_run(srn_replayer *r, const json_t *record, const json_t *conten
         code = srn_fail(err, SRN_ENOENT, "the call gave out nothing that could be compared");
     if (!code && (!body || !(q.body = json_loads(body, JSON_REJECT_DUPLICATES, NULL))))
         code = srn_fail(err, SRN_EFORMAT, "the content of the call: request is no JSON");
-    if (!code) code = srn__replay_parse(r, record, NULL, &q, err);
-    if (!code) srn__replay_lay_record(record, q.spec);
-    for (uint32_t part = 0; !code && part < parts; part++) code = run_part(r, &q, content, part, &out, err);
+    if (!code && embeds)
+        code = srn__replay_embeddings(r, q.body, content, out.choices, &out.same, &out.prompt_same,
+                                      &out.n_vectors, err);
+    else if (!code)
+        code = run_answers(r, &q, record, content, parts, &out, err);
     if (!code && !(*ret = result_json(r, record, &out))) code = srn_fail_nomem(err, 1024);
     srn__replay_request_done(&q);
     json_decref(out.choices);

@@ -10,6 +10,7 @@ enum { MAX_TEXT = 256 << 20 };
 void srn_replay_answer_done(srn_replay_answer *a) {
     free(a->prompt);
     free(a->tokens);
+    free(a->logits);
     free(a->text);
     *a = (srn_replay_answer){0};
 }
@@ -71,13 +72,17 @@ static int take(srn_request *q, const srn_tokens *prompt, srn_buf *text, srn_rep
     srn_request_read(q, 0, text, 0, NULL, NULL, 0, &s);
     srn_out_token *out = srn_calloc((size_t)s.n_output + 1, sizeof *out);
     ret->tokens = srn_calloc((size_t)s.n_output + 1, sizeof *ret->tokens);
+    ret->logits = srn_calloc((size_t)s.n_output + 1, sizeof *ret->logits);
     ret->prompt = srn_calloc(prompt->n + 1, sizeof *ret->prompt);
-    if (!out || !ret->tokens || !ret->prompt || text->failed) {
+    if (!out || !ret->tokens || !ret->logits || !ret->prompt || text->failed) {
         free(out);
         return srn_fail_nomem(err, text->len + prompt->n * sizeof *ret->prompt);
     }
     ret->n_tokens = srn_request_read(q, 0, NULL, 0, out, NULL, s.n_output, &s);
-    for (uint32_t i = 0; i < ret->n_tokens; i++) ret->tokens[i] = out[i].id;
+    for (uint32_t i = 0; i < ret->n_tokens; i++) {
+        ret->tokens[i] = out[i].id;
+        ret->logits[i] = out[i].logit;
+    }
     memcpy(ret->prompt, prompt->ids, prompt->n * sizeof *ret->prompt);
     ret->n_prompt = (uint32_t)prompt->n;
     ret->finish = s.finish == SRN_FINISH_STOP ? "stop" : "length";
@@ -88,42 +93,34 @@ static int take(srn_request *q, const srn_tokens *prompt, srn_buf *text, srn_rep
 }
 
 static int run(srn_replayer *r, const srn__job_spec *spec, srn_replay_answer *ret, srn_err *err) {
-    srn__replay_waiter w = SRN__REPLAY_WAITER;
+    srn__replay_run x;
     srn_reply_opts reply = spec->reply;
     srn_constraint *constraint = NULL;
     srn_tokens prompt = {0};
-    srn_request_status s;
-    srn_request *q = NULL;
     srn_buf text;
     const char *param = NULL;
     srn_buf_init(&text, MAX_TEXT);
     int code = srn__job_build_prompt(spec, NULL, &prompt, &reply.in_reasoning, &param, err);
     if (!code) code = srn__job_constraint(spec, &reply, &constraint, &param, err);
     if (!code) {
-        srn_request_opts o = srn__job_request_opts(spec, &prompt, &reply, constraint);
-        o.notify = srn__replay_wake;
-        o.notify_ctx = &w;
-        code = srn_request_submit(r->scheduler, r->served->engine, &o, 1, &q, err);
+        const srn_request_opts o = srn__job_request_opts(spec, &prompt, &reply, constraint);
+        code = srn__replay_run_request(&x, r, &o, err);
+        if (!code) code = take(x.request, &prompt, &text, ret, err);
+        srn__replay_run_done(&x);
     }
-    if (!code) {
-        srn__replay_wait(q, &w, &s);
-        code = s.code;
-        if (code) *err = s.err;
-    }
-    if (!code) code = take(q, &prompt, &text, ret, err);
     if (!code) code = cut_reasoning(r->served, &reply, &text, err);
     if (!code && !(ret->text = srn_strndup(text.data ? text.data : "", text.len)))
         code = srn_fail_nomem(err, text.len);
     ret->n_text = text.len;
-    if (q) srn_request_release(q);
-    srn__replay_waiter_done(&w);
     srn_constraint_free(constraint);
     srn_tokens_done(&prompt);
     srn_buf_done(&text);
     return code;
 }
 
-int srn_replayer_answer(srn_replayer *r, const srn_replay_ask *ask, srn_replay_answer *ret, srn_err *err) {
+int srn__replay_answer(srn_answerer *answerer, const srn_replay_ask *ask, srn_replay_answer *ret,
+                       srn_err *err) {
+    srn_replayer *r = (srn_replayer *)answerer;
     srn__replay_request q = {0};
     srn_replay_answer a = {0};
     int code = parse(r, ask, &q, err);

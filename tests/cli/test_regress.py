@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 
+import gguf
 import httpx
 import pytest
 
@@ -64,6 +65,7 @@ def test_a_model_against_itself_is_the_same_in_everything(models, tmp_path):
     file = cases(tmp_path / "c.jsonl", requests(temperature=0.9, checks=[{"regex": "e|t"}]) + [{"prompt": "the", "max_tokens": 9}])
     code, out = as_json("--from", models / "a.gguf", "--to", models / "a.gguf", "--prompts", file, "--fail-on", "different", "--max-kl", 0)
     total = out["total"]
+    assert out["weights_differ"] is None and out["differs"] == [] and total["same_bits"] == 7
     assert code == 0 and out["same_weights"] and total["items"] == total["compared"] == total["same_answers"] == 7
     assert total["lost"] == total["won"] == 0 and total["mcnemar_p"] == 1
     d = total["divergence"]
@@ -85,9 +87,15 @@ def test_damaged_weights_diverge(models, tmp_path):
 def test_one_flipped_bit_shows(models, tmp_path):
     file = cases(tmp_path / "c.jsonl", requests(2, temperature=0))
     _, out = as_json("--from", models / "a.gguf", "--to", models / "one.gguf", "--prompts", file)
-    assert not out["same_weights"] and out["from"]["weights"] != out["to"]["weights"]
-    assert "different bytes" in regress("--from", models / "a.gguf", "--to", models / "one.gguf", "--prompts", file,
-                                        "--no-divergence").stdout
+    assert not out["same_weights"] and out["from"]["weights"] != out["to"]["weights"] and out["differs"] == ["weights"]
+    differ, reader = out["weights_differ"], gguf.GGUFReader(models / "a.gguf")
+    at = (models / "a.gguf").stat().st_size - 4 * 1000
+    hit = [t.name for t in reader.tensors if t.data_offset <= at < t.data_offset + t.n_bytes]
+    assert differ["other_bytes"] == hit and len(hit) == differ["differ"] == 1 and differ["of"] == len(reader.tensors)
+    assert differ["other_form"] == differ["only_from"] == differ["only_to"] == []
+    text = regress("--from", models / "a.gguf", "--to", models / "one.gguf", "--prompts", file, "--no-divergence").stdout
+    assert "different bytes" in text and f"the weights differ in 1 of {differ['of']} tensors: {hit[0]}\n" in text
+    assert "A and B differ in: weights\n" in text
 
 
 def test_lost_and_won_are_counted(models, tmp_path):

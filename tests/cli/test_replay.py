@@ -2,17 +2,20 @@
 proven is said to be so. SERIN_TEST_CALLS=1000 records that many calls (./check --full)."""
 import base64
 import ctypes
+import hashlib
 import json
 import os
 import random
 import shutil
 import sqlite3
+import struct
 import subprocess
 import threading
 
 import httpx
 import pytest
 
+import ledger_help
 import server
 
 CALLS = int(os.environ.get("SERIN_TEST_CALLS", "32"))
@@ -130,14 +133,78 @@ def test_one_thread_and_another_instruction_set_give_the_same_bits(recorded):
     assert {c["engine"].rsplit("-", 1)[1] for c in out["calls"] if c["verdict"] == "same"} == {"avx2"}
 
 
-def test_one_flipped_bit_of_the_weights_shows(recorded, tmp_path):
+def flipped(tmp_path):
+    """A copy of the model with one bit of one tensor turned round."""
     copy = tmp_path / "flipped.gguf"
     data = bytearray(server.smol_like().read_bytes())
     data[len(data) // 2] ^= 0x10
     copy.write_bytes(data)
-    code, out = replay("--calls", "since=1d", "--ledger", recorded, "--weights", copy, "--limit", 5)
+    return copy
+
+
+def test_one_flipped_bit_of_the_weights_shows(recorded, tmp_path):
+    code, out = replay("--calls", "since=1d", "--ledger", recorded, "--weights", flipped(tmp_path), "--limit", 5)
     ran = [c for c in out["calls"] if c["verdict"] != "nothing to replay"]
     assert code == 1 and ran and all(c["verdict"] != "same" and "weights" in c["changed"] for c in ran)
+
+
+def test_the_load_of_flipped_weights_shows_in_id_and_event(tmp_path):
+    ids = []
+    for model in (server.smol_like(), flipped(tmp_path)):
+        s = server.Server(model, "--ledger", tmp_path / "ledger", "--ctx", "512")
+        try:
+            ids.append(httpx.post(s.url + "/v1/completions", json={"prompt": "The sky", "max_tokens": 1}, timeout=300).headers["x-serin-model"])
+        finally:
+            s.stop()
+    assert ids[1] == hashlib.sha256((tmp_path / "flipped.gguf").read_bytes()).hexdigest() != ids[0]
+    assert [e["weights"] for e in ledger_help.events(tmp_path / "ledger", "model_loaded")] == ids
+
+
+def test_embeddings_come_again_to_the_bit(tmp_path):
+    folder = tmp_path / "ledger"
+    s = server.Server(server.smol_like(), "--ledger", folder, "--ledger-content", "full", "--ctx", "512")
+    try:
+        texts = ["The sky is", "blue.", "The sky is"]
+        r = httpx.post(s.url + "/v1/embeddings", json={"input": texts}, timeout=300)
+        vectors = [v["embedding"] for v in r.json()["data"]]
+        ids = httpx.post(s.url + "/v1/embeddings", json={"input": [1, 2, 3], "encoding_format": "base64"}, timeout=300)
+        refused = httpx.post(s.url + "/v1/embeddings", json={"input": []}, timeout=300)
+    finally:
+        s.stop()
+    call, bytes_of = r.headers["x-serin-call"], [struct.pack(f"<{len(v)}f", *v) for v in vectors]
+    content = shown(folder, call)["content"]
+    assert [c["vector"] for c in content["choices"]] == [hashlib.sha256(b).hexdigest() for b in bytes_of]
+    for env in ({}, {"SERIN_CPU": "avx2"}):
+        code, out = replay(call, ids.headers["x-serin-call"], "--ledger", folder, "--threads", 1, env=env)
+        assert code == 0 and out["same"] == 2 and [c["vectors"] for c in out["calls"]] == [3, 1], out
+        assert all(c["prompt_same"] for c in out["calls"])
+    code, out = replay(refused.headers["x-serin-call"], "--ledger", folder)
+    assert out["nothing_to_replay"] == 1
+    code, out = replay(call, "--ledger", folder, "--weights", flipped(tmp_path))
+    assert code == 1 and out["calls"][0]["verdict"] != "same" and out["calls"][0]["changed"] == "weights"
+    assert replay(call, "--ledger", folder, "--model", server.smol_like())[1]["calls"][0]["verdict"] == "not proven"
+    content["choices"][1]["vector"] = content["choices"][0]["vector"]  # a record that says something else
+    db = sqlite3.connect(folder / "ledger.db")
+    with db:
+        db.execute("UPDATE contents SET bytes = ? WHERE seq = (SELECT min(seq) FROM contents)",
+                   (b"SRNc\1" + bytes(32) + compressed(json.dumps(content).encode()),))
+    db.close()
+    code, out = replay(call, "--ledger", folder)
+    assert code == 1 and out["calls"][0]["verdict"] == "different"
+    assert [c["same"] for c in out["calls"][0]["choices"]] == [True, False, True]
+
+
+def test_another_model_is_asked_the_same(recorded, tmp_path):
+    code, out = replay("--calls", "since=1d endpoint=/v1/chat/completions status=2xx", "--ledger", recorded, "--limit", 3, "--model", flipped(tmp_path))
+    asked = [c for c in out["calls"] if c["verdict"] in ("same", "different") and c["recorded"]["tokens"]]
+    assert asked and all(c["weights"] != c["weights_recorded"] for c in asked), out
+    assert all(c["divergence"]["tokens"] == c["recorded"]["tokens"] for c in asked)
+    assert all((c["parts_at"] is None) == (c["verdict"] == "same") for c in asked)
+    assert all(0 <= c["divergence"]["mean"] <= c["divergence"]["max"] and 0 <= c["divergence"]["top1"] <= 1 for c in asked)
+    code, out = replay("--calls", "since=1d endpoint=/v1/completions", "--ledger", recorded, "--limit", 2, "--model", server.smol_like())
+    assert code == 0 and out["same"] + out["nothing_to_replay"] == len(out["calls"])
+    assert all(c["divergence"] == {"tokens": c["recorded"]["tokens"], "mean": 0, "max": 0, "max_at": 0, "top1": 1}
+               for c in out["calls"] if c["verdict"] == "same" and c["recorded"]["tokens"])
 
 
 def test_weights_that_are_gone_prove_nothing(tmp_path):

@@ -1,20 +1,32 @@
-/* serin regress: what items add up to, per prompt and in total. Pure. */
+/* regress: what items add up to, per prompt and in total. Pure. */
+#include "serve/regress.h"
+
 #include <stdlib.h>
 
-#include "cli/regress.h"
+#include "base/num.h"
 
-bool srn__regress_lost(const srn__regress_item *it) {
+bool srn_regress_lost(const srn_regress_item *it) {
     return it->n_checks && it->sides[0].ran && it->sides[0].passed && !it->sides[1].passed;
 }
 
-bool srn__regress_won(const srn__regress_item *it) {
+bool srn_regress_won(const srn_regress_item *it) {
     return it->n_checks && it->sides[1].ran && it->sides[1].passed && !it->sides[0].passed;
 }
 
-bool srn__regress_same(const srn__regress_item *it) {
-    const srn__regress_side *a = &it->sides[0], *b = &it->sides[1];
+bool srn_regress_same(const srn_regress_item *it) {
+    const srn_regress_result *a = &it->sides[0], *b = &it->sides[1];
     return a->ran && b->ran && a->answer.n_text == b->answer.n_text &&
            memcmp(a->answer.text, b->answer.text, a->answer.n_text) == 0;
+}
+
+bool srn_regress_same_bits(const srn_regress_item *it, uint32_t *ret_at) {
+    const srn_replay_answer *a = &it->sides[0].answer, *b = &it->sides[1].answer;
+    uint32_t n = SRN_MIN(a->n_tokens, b->n_tokens), i = 0;
+    if (!it->sides[0].ran || !it->sides[1].ran) return false;
+    while (i < n && a->tokens[i] == b->tokens[i] && srn_bits_f32(a->logits[i]) == srn_bits_f32(b->logits[i]))
+        i++;
+    if (ret_at) *ret_at = i;
+    return i == a->n_tokens && i == b->n_tokens;
 }
 
 static int by_value(const void *a, const void *b) {
@@ -30,16 +42,16 @@ static uint64_t median(uint64_t *v, size_t n) {
     return n % 2 ? v[n / 2] : v[n / 2 - 1] + (v[n / 2] - v[n / 2 - 1]) / 2;
 }
 
-static void add(srn__regress_sum *s, const srn__regress_item *it) {
-    const srn__regress_side *a = &it->sides[0], *b = &it->sides[1];
+static void add(srn_regress_sum *s, const srn_regress_item *it) {
+    const srn_regress_result *a = &it->sides[0], *b = &it->sides[1];
     s->items++;
     for (int k = 0; k < 2; k++) s->errors[k] += !it->sides[k].ran;
     if (it->n_checks && (a->ran || b->ran)) {
         s->checked++;
         s->passed[0] += a->passed;
         s->passed[1] += b->passed;
-        s->lost += srn__regress_lost(it);
-        s->won += srn__regress_won(it);
+        s->lost += srn_regress_lost(it);
+        s->won += srn_regress_won(it);
     }
     if (it->has_divergence) {
         const srn_divergence *d = &it->divergence;
@@ -51,20 +63,21 @@ static void add(srn__regress_sum *s, const srn__regress_item *it) {
     }
     if (!a->ran || !b->ran) return;
     s->compared++;
-    s->same += srn__regress_same(it);
+    s->same += srn_regress_same(it);
+    s->same_bits += srn_regress_same_bits(it, NULL);
     s->tokens[0] += a->answer.n_tokens;
     s->tokens[1] += b->answer.n_tokens;
 }
 
 /* name NULL: all items. times: room for n. */
-static void add_up(const srn__regress *g, const char *name, uint64_t *times, srn__regress_sum *ret) {
-    *ret = (srn__regress_sum){.name = name ? name : "total"};
+static void add_up(const srn_regress *g, const char *name, uint64_t *times, srn_regress_sum *ret) {
+    *ret = (srn_regress_sum){.name = name ? name : "total"};
     for (size_t i = 0; i < g->n; i++)
         if (!name || strcmp(g->items[i].group, name) == 0) add(ret, &g->items[i]);
     for (int k = 0; k < 4; k++) {
         size_t n = 0;
         for (size_t i = 0; i < g->n; i++) {
-            const srn__regress_item *it = &g->items[i];
+            const srn_regress_item *it = &g->items[i];
             if ((name && strcmp(it->group, name) != 0) || !it->sides[0].ran || !it->sides[1].ran) continue;
             const srn_replay_answer *a = &it->sides[k % 2].answer;
             times[n++] = k < 2 ? a->ttft_us : a->total_us;
@@ -81,11 +94,11 @@ static int by_name(const void *a, const void *b) {
     return strcmp(x, y);
 }
 
-int srn__regress_add_up(const srn__regress *g, srn__regress_sum **ret, size_t *ret_n, srn_err *err) {
+int srn_regress_add_up(const srn_regress *g, srn_regress_sum **ret, size_t *ret_n, srn_err *err) {
     const char **names = srn_calloc(g->n + 1, sizeof *names);
     uint64_t *times = srn_calloc(g->n + 1, sizeof *times);
     size_t n = 0;
-    srn__regress_sum *sums = NULL;
+    srn_regress_sum *sums = NULL;
     for (size_t i = 0; names && i < g->n; i++) names[i] = g->items[i].group;
     if (names && g->n) {
         qsort(names, g->n, sizeof *names, by_name);

@@ -1,6 +1,6 @@
-/* serin regress: whether answers pass their checks. Checks that are programs run here, without a shell: the
- * answer is a file without a name that the program has as standard input, so that nobody waits for a pipe,
- * and a program that takes longer than its time is killed with its group. Main thread.
+/* serin regress: checks that are programs. They run without a shell: the answer is a file without a name that
+ * the program has as standard input, so that nobody waits for a pipe, and a program that takes longer than
+ * its time is killed with its group. Main thread.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -92,27 +92,4 @@ int srn__regress_ask_program(const char *const *argv, srn_str answer) {
     }
     if (late) return NOT_RUN;
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-
-int srn__regress_judge(srn__regress_item *it, srn__regress_side *side, srn_err *err) {
-    srn_str answer = {side->answer.text, side->answer.n_text};
-    if (!it->n_checks || !side->ran) return SRN_OK;
-    side->checks = json_array();
-    side->failed = json_array();
-    side->passed = true;
-    for (uint32_t k = 0; k < it->n_checks; k++)
-        for (uint32_t i = 0; i < srn_checks_count(it->checks[k]); i++) {
-            const char *const *argv = srn_check_command(it->checks[k], i);
-            const char *name = srn_check_name(it->checks[k], i);
-            int ended = argv ? srn__regress_ask_program(argv, answer) : 0;
-            /* A program that gave no verdict fails, turned round or not. */
-            bool passes = ended != NOT_RUN && srn_check_passes(it->checks[k], i, answer, ended);
-            json_t *o = json_pack("{s:s, s:b}", "name", name, "passes", passes);
-            if (argv && o) json_object_set_new(o, "ended", json_integer(ended));
-            if (json_array_append_new(side->checks, o) ||
-                (!passes && json_array_append_new(side->failed, json_string(name))))
-                return srn_fail_nomem(err, 256);
-            side->passed = side->passed && passes;
-        }
-    return SRN_OK;
 }
