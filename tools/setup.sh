@@ -7,7 +7,7 @@ DEBIAN_BUILD="gcc libc6-dev cmake ninja-build pkg-config libjansson-dev libssl-d
   libedit-dev libsodium-dev libyaml-dev libcurl4-openssl-dev libmicrohttpd-dev libgnutls28-dev
   libsqlite3-dev libpq-dev libzstd-dev libxxhash-dev python3 python3-venv ca-certificates"
 DEBIAN_DEMO="curl"
-DEBIAN_TESTS="ccache openssl clang clang-format libclang-rt-14-dev binutils libcmocka-dev libsimde-dev"
+DEBIAN_TESTS="ccache openssl clang clang-format libclang-rt-14-dev binutils libcmocka-dev libsimde-dev postgresql"
 DEBIAN_ARM64="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
 
 export HOME=${HOME:-$(getent passwd "$(id -u)" | cut -d: -f6)}

@@ -114,6 +114,11 @@ void srn_ulid_new(char ret[SRN_ULID_CHARS + 1]);
 void srn_ulid_format(const uint8_t id[SRN_ULID_BYTES], char ret[SRN_ULID_CHARS + 1]);
 bool srn_ulid_parse(srn_str text, uint8_t ret[SRN_ULID_BYTES]); /* capitals or small letters */
 
+/* ---- addresses ---- */
+/* Of "scheme://user:password@host/db?password=x&port=1" the two secrets are left out; other texts are
+ * appended as they are. */
+void srn_hide_password(const char *address, srn_buf *ret);
+
 /* ---- files ---- */
 /* Reads a whole file (or standard input for "-") of at most max_bytes; *ret_data is malloc'd and
  * NUL-terminated. */

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <openssl/evp.h>
 #include <stdlib.h>
+#include <strings.h>
 #include <sys/random.h>
 #include <time.h>
 
@@ -17,6 +18,31 @@ uint64_t srn_unix_us(void) {
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
     return (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u;
+}
+
+void srn_hide_password(const char *address, srn_buf *ret) {
+    const char *host = strstr(address, "://");
+    if (!host) {
+        srn_buf_addz(ret, address);
+        return;
+    }
+    host += 3;
+    size_t authority = strcspn(host, "/?#");
+    const char *at = NULL, *query = strchr(host, '?'), *end = query ? query : host + strlen(host);
+    for (size_t i = 0; i < authority; i++)
+        if (host[i] == '@') at = host + i;
+    srn_buf_add(ret, address, (size_t)(host - address));
+    if (at) srn_buf_add(ret, host, SRN_MIN(strcspn(host, ":"), (size_t)(at - host)));
+    srn_buf_add(ret, at ? at : host, (size_t)(end - (at ? at : host)));
+    bool first = true;
+    for (const char *p = query, *next; p && *p; p = next) {
+        size_t n = 1 + strcspn(p + 1, "&");
+        next = p + n;
+        if (!strncasecmp(p + 1, "password=", 9) || !strncasecmp(p + 1, "sslpassword=", 12)) continue;
+        srn_buf_addc(ret, first ? '?' : '&');
+        srn_buf_add(ret, p + 1, n - 1);
+        first = false;
+    }
 }
 
 int srn_read_file(const char *path, size_t max_bytes, char **ret_data, size_t *ret_len, srn_err *err) {

@@ -81,30 +81,12 @@ static json_t *limits_json(const srn_config_limits *l) {
     return o;
 }
 
-/* Of "scheme://user:password@host/db?password=x&port=1" the two secrets are gone; other texts are themselves.
- */
 static json_t *address_json(const char *where) {
-    const char *host = where ? strstr(where, "://") : NULL;
-    if (!host) return text_json(where);
-    host += 3;
-    size_t authority = strcspn(host, "/?#");
-    const char *at = NULL, *query = strchr(host, '?'), *end = query ? query : host + strlen(host);
-    for (size_t i = 0; i < authority; i++)
-        if (host[i] == '@') at = host + i;
     srn_buf b;
+    if (!where) return json_null();
     srn_buf_init(&b, 65536);
-    srn_buf_add(&b, where, (size_t)(host - where));
-    if (at) srn_buf_add(&b, host, SRN_MIN(strcspn(host, ":"), (size_t)(at - host)));
-    srn_buf_add(&b, at ? at : host, (size_t)(end - (at ? at : host)));
-    for (const char *p = query, *next; p && *p; p = next) {
-        size_t n = 1 + strcspn(p + 1, "&");
-        next = p + n;
-        if (strncasecmp(p + 1, "password=", 9) && strncasecmp(p + 1, "sslpassword=", 12)) {
-            srn_buf_addc(&b, b.len && memchr(b.data, '?', b.len) ? '&' : '?');
-            srn_buf_add(&b, p + 1, n - 1);
-        }
-    }
-    json_t *o = b.failed ? NULL : json_stringn(b.data, b.len);
+    srn_hide_password(where, &b);
+    json_t *o = b.failed ? NULL : json_stringn(b.data ? b.data : "", b.len);
     srn_buf_done(&b);
     return o;
 }

@@ -18,7 +18,7 @@ enum { PATH_CAP = 4096 };
 #define LINES "checkpoints.jsonl"
 
 static int only_folders(const char *where, srn_err *err) {
-    if (!srn__is_postgres(where)) return SRN_OK;
+    if (!srn_ledger_is_postgres(where)) return SRN_OK;
     return srn_fail(err, SRN_EUNSUP,
                     "a ledger in PostgreSQL is backed up and restored with its own tools (pg_dump)");
 }

@@ -73,7 +73,7 @@ int srn__group_resolve(srn_ledger *l, bool *ret_stored, srn_err *err) {
     if (code) return code;
     bool stored = now.seq == l->unsure.seq && memcmp(now.hash, l->unsure.hash, sizeof now.hash) == 0;
     if (!stored && (now.seq != l->tail.seq || memcmp(now.hash, l->tail.hash, sizeof now.hash) != 0))
-        return srn_fail(err, SRN_EIO, "%s: somebody else has written it", l->where);
+        return srn_fail(err, SRN_EIO, "%s: somebody else has written it", l->at.name);
     if (stored) l->tail = l->unsure;
     *ret_stored = stored;
     return SRN_OK;
@@ -97,9 +97,14 @@ int srn__group_commit(srn_ledger *l, srn__item *first, uint32_t n, const srn__lo
     srn__tail t = l->tail;
     *ret_unknown = false;
     srn_buf_clear(&l->made);
+    srn__item *item = first;
+    for (uint32_t i = 0; i < n && l->store->ops->expect; i++) {
+        if (i) item = item->next;
+        l->store->ops->expect(l->store, &item->row);
+    }
     int code = l->store->ops->begin(l->store, err);
     if (code) return code;
-    srn__item *item = first;
+    item = first;
     for (uint32_t i = 0; i < n && !code; i++) {
         if (i) item = item->next; /* of the last one it is not ours to read */
         bool signs = item->row.kind == SRN_RECORD_CHECKPOINT;

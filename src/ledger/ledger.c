@@ -203,7 +203,7 @@ int srn_ledger_checkpoint(srn_ledger *l, srn_buf *ret, srn_err *err) {
     pthread_mutex_unlock(&l->lock);
     if (!ok) return srn_fail_nomem(err, 0);
     return ret->len ? SRN_OK
-                    : srn_fail(err, SRN_ENOENT, "%s: the ledger has no records to sign yet", l->where);
+                    : srn_fail(err, SRN_ENOENT, "%s: the ledger has no records to sign yet", l->at.name);
 }
 
 int srn_ledger_event(srn_ledger *l, const char *name, const char *by, srn_str fields, srn_err *err) {
@@ -259,7 +259,15 @@ int srn_ledger_announce(srn_ledger *l, const char *address, srn_err *err) {
 }
 
 const char *srn_ledger_where(const srn_ledger *l) {
-    return l->where;
+    return l->at.where;
+}
+
+const char *srn_ledger_name(const srn_ledger *l) {
+    return l->at.name;
+}
+
+const char *srn_ledger_folder(const srn_ledger *l) {
+    return l->at.folder;
 }
 
 srn_ledger_keys *srn_ledger_get_keys(const srn_ledger *l) {
@@ -270,7 +278,7 @@ srn_ledger_keys *srn_ledger_get_keys(const srn_ledger *l) {
 
 static int open_keys(srn_ledger *l, srn_err *err) {
     char path[4096];
-    int code = l->o.keys_dir ? SRN_OK : srn__folder_path(l->where, "keys", path, sizeof path, err);
+    int code = l->o.keys_dir ? SRN_OK : srn__folder_path(l->at.folder, "keys", path, sizeof path, err);
     return code ? code : srn_ledger_keys_open(l->o.keys_dir ? l->o.keys_dir : path, &l->keys, err);
 }
 
@@ -280,29 +288,29 @@ static int load_checkpoint(srn_ledger *l, srn_err *err) {
     srn__row row;
     srn__checkpoint *kept = NULL, newest;
     size_t n = 0;
-    int code = srn__source_open(l->where, &s, err);
+    int code = srn__source_open(&l->at, &s, err);
     if (code) return code;
     code = s->ops->newest(s, SRN_RECORD_CHECKPOINT, &row, &l->checkpoint, err);
     s->ops->close(s);
     if (code) return code == SRN_ENOENT ? SRN_OK : code;
-    if (srn__is_postgres(l->where)) return SRN_OK;
     code = srn__checkpoint_parse(row.body, &newest, err);
-    if (!code) code = srn__checkpoints_read(l->where, &kept, &n, err);
+    if (!code) code = srn__checkpoints_read(l->at.folder, &kept, &n, err);
     if (!code && (!n || kept[n - 1].seq < newest.seq))
-        code = srn__checkpoints_append(l->where, row.body, err);
+        code = srn__checkpoints_append(l->at.folder, row.body, err);
     free(kept);
     return code;
 }
 
 static int open_store(srn_ledger *l, srn_err *err) {
-    if (srn__is_postgres(l->where))
-        return srn_fail(err, SRN_EUNSUP, "%s: this build keeps ledgers in folders only", l->where);
-    int code = srn__folder_make(l->where, err);
-    if (!code) code = srn__folder_lock(l->where, &l->lock_fd, err);
+    int code = srn__home_init(&l->at, l->o.where, l->o.folder, err);
+    if (!code) code = srn__folder_make(l->at.folder, err);
+    if (!code) code = srn__folder_lock(l->at.folder, &l->lock_fd, err);
     if (!code) code = open_keys(l, err);
-    if (!code) code = srn__sqlite_open(l->where, &l->store, err);
+    if (!code)
+        code = srn_ledger_is_postgres(l->at.where) ? srn__postgres_open(&l->at, &l->store, err)
+                                                   : srn__sqlite_open(l->at.where, &l->store, err);
     if (!code) code = l->store->ops->tail(l->store, &l->tail, err);
-    if (!code) code = srn__verify_end(l->where, l->keys, &l->tail.signed_seq, err);
+    if (!code) code = srn__verify_end(&l->at, l->keys, &l->tail.signed_seq, err);
     if (!code) code = load_checkpoint(l, err);
     if (!code) code = srn__retain_open(l, err);
     return code;
@@ -317,7 +325,7 @@ static void done_with(srn_ledger *l) {
     srn_buf_done(&l->checkpoint);
     pthread_cond_destroy(&l->work);
     pthread_mutex_destroy(&l->lock);
-    free(l->where);
+    srn__home_done(&l->at);
     free(l);
 }
 
@@ -338,8 +346,7 @@ int srn_ledger_open(const srn_ledger_opts *o, srn_ledger **ret, srn_err *err) {
     if (!l->o.queue_bytes) l->o.queue_bytes = QUEUE_BYTES;
     if (!l->o.patience_us) l->o.patience_us = PATIENCE_US;
     l->stats.days_left = INFINITY;
-    l->where = srn_strndup(o->where, strlen(o->where));
-    int code = l->where ? open_store(l, err) : srn_fail_nomem(err, 0);
+    int code = open_store(l, err);
     if (!code) code = srn__group_interrupt(l, &l->stats.interrupted, err);
     if (!code) {
         l->has_thread = !pthread_create(&l->thread, NULL, srn__writer_main, l);

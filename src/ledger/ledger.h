@@ -60,7 +60,8 @@ typedef enum srn_ledger_mode {
 
 typedef struct srn_ledger_opts {
     const char *where;    /* a folder, made where it is missing, or "postgresql://..." */
-    const char *keys_dir; /* NULL: "keys" in the folder; required for PostgreSQL */
+    const char *folder;   /* of a ledger in PostgreSQL, as for srn_ledger_local_dir */
+    const char *keys_dir; /* NULL: "keys" in the folder */
     uint32_t queue;       /* entries that may wait to be committed; 0: 10,000 */
     uint64_t queue_bytes; /* and their bytes; 0: 256 MiB */
     uint64_t
@@ -76,7 +77,17 @@ typedef struct srn_ledger_opts {
 int srn_ledger_open(const srn_ledger_opts *o, srn_ledger **ret, srn_err *err);
 /* Commits what waits, signs a checkpoint, gives the lock back. Nobody appends any more. */
 void srn_ledger_close(srn_ledger *l);
+/* As it was given, to open it again: a URL may hold a password, and is never to be shown. */
 const char *srn_ledger_where(const srn_ledger *l);
+/* The same for people, without a password. */
+const char *srn_ledger_name(const srn_ledger *l);
+/* The folder of this machine that belongs to it: its keys, checkpoints.jsonl and lock are there. */
+const char *srn_ledger_folder(const srn_ledger *l);
+/* Whether `where` is a URL of PostgreSQL and no folder. */
+bool srn_ledger_is_postgres(const char *where);
+/* The folder of this machine that belongs to the ledger at `where`: where itself; of one in PostgreSQL
+ * `folder`, and where that is NULL the default one with "-postgresql" at its end. */
+int srn_ledger_local_dir(const char *where, const char *folder, srn_buf *ret, srn_err *err);
 /* "default": $XDG_STATE_HOME/serin/ledger, or that in ~/.local/state. */
 int srn_ledger_default_dir(srn_buf *ret, srn_err *err);
 
@@ -117,13 +128,14 @@ int srn_ledger_event(srn_ledger *l, const char *name, const char *by, srn_str fi
  */
 bool srn_ledger_ready(srn_ledger *l, srn_err *ret_why);
 
+#define SRN_LEDGER_FREE_UNKNOWN UINT64_MAX /* a database server does not tell */
 typedef struct srn_ledger_stats {
     uint64_t appended, committed, failed, lost; /* entries */
     uint64_t commits, commit_us, bytes_written;
     uint32_t queued, waiting; /* in the queue; outside of it */
     uint64_t disk_bytes, free_bytes;
     double days_left; /* at the rate of the last day, until max_bytes or the disk is full; INFINITY: no rate
-                         yet */
+                         yet, or no end */
     uint64_t open_intents, interrupted;
     uint64_t dropped; /* records, by retention, since it was opened */
     bool healthy;
@@ -195,8 +207,12 @@ int srn_ledger_restore(const srn_restore_opts *o, srn_backup_info *ret, srn_err 
 
 /* where as in srn_ledger_opts; never writes, nor checkpoints the log of SQLite. */
 int srn_reader_open(const char *where, const char *keys_dir, srn_reader **ret, srn_err *err);
-/* The same with keys that are open already, and stay so: opening them reads an entry for every subject. */
-int srn_reader_open_with(const char *where, srn_ledger_keys *keys, srn_reader **ret, srn_err *err);
+/* The same; folder as for srn_ledger_local_dir. */
+int srn_reader_open_in(const char *where, const char *folder, const char *keys_dir, srn_reader **ret,
+                       srn_err *err);
+/* Of a ledger that is open here, with its keys, which stay open: opening them reads an entry for every
+ * subject. l outlives it. */
+int srn_reader_open_beside(const srn_ledger *l, srn_reader **ret, srn_err *err);
 void srn_reader_close(srn_reader *r);
 /* A place in a result set that goes on. */
 typedef struct srn_stored {

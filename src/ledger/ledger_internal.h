@@ -13,6 +13,16 @@ enum {
     SRN__CONTENT_BYTES = 256 << 20 /* of one call, sealed */
 };
 
+/* ---- where a ledger is (home.c) ---- */
+
+typedef struct srn__home {
+    char *where;  /* as it was given: a folder, or a URL that may hold a password */
+    char *name;   /* of that, what may be shown */
+    char *folder; /* of this machine: keys, checkpoints.jsonl, lock */
+} srn__home;
+int srn__home_init(srn__home *p, const char *where, const char *folder, srn_err *err);
+void srn__home_done(srn__home *p);
+
 /* ---- records (record.c) ---- */
 
 /* The call that a CALL, INTENT or FEEDBACK belongs to, NULL for other kinds. */
@@ -96,7 +106,10 @@ typedef struct srn__usage {
     uint64_t used_bytes;             /* of disk_bytes: without free pages and the log */
     uint64_t records;                /* that are there */
     uint64_t recent, recent_span_us; /* records of the last day, or of as long as there are some */
+    uint64_t first, last;            /* the oldest record that is no event, and the newest; 0: none */
 } srn__usage;
+/* All but the bytes. */
+int srn__usage_count(srn__db *db, uint64_t now_us, srn__usage *ret, srn_err *err);
 /* Until max_bytes (0: none) or the disk is full; INFINITY where there is no rate yet. */
 double srn__days_left(const srn__usage *u, uint64_t max_bytes);
 typedef bool srn__walk_fn(void *ctx, const srn__row *row, uint64_t content_bytes); /* false: stop */
@@ -104,6 +117,9 @@ typedef struct srn__store_ops {
     /* The end of the chain as it is stored; after a commit of unknown outcome it works only once that is
      * certain. */
     int (*tail)(srn__store *s, srn__tail *ret, srn_err *err);
+    /* A row that the next transaction puts, so that what is to be known of all of them is asked for at once;
+     * the row lives as long. May be NULL. */
+    void (*expect)(srn__store *s, const srn__row *row);
     int (*begin)(srn__store *s, srn_err *err);
     /* One row into the transaction. SRN_EEXIST: a call of that id has its record, or is open (an INTENT), or
      * the document is there: nothing of the row is stored and the transaction goes on. After any other error
@@ -141,6 +157,8 @@ struct srn__store { /* the head of every store */
 
 /* The SQLite store of a folder that exists and is locked; makes the database where there is none. */
 int srn__sqlite_open(const char *dir, srn__store **ret, srn_err *err);
+/* The store of a PostgreSQL database, which no other process writes meanwhile; the place outlives it. */
+int srn__postgres_open(const srn__home *p, srn__store **ret, srn_err *err);
 
 /* ---- a source: where a reader reads ---- */
 
@@ -181,11 +199,12 @@ struct srn__source { /* the head of every source */
     srn__db *db; /* takes questions (query_internal.h) */
 };
 int srn__sqlite_source(const char *dir, srn__source **ret, srn_err *err);
-/* As `where` says. */
-int srn__source_open(const char *where, srn__source **ret, srn_err *err);
+/* The place outlives it. */
+int srn__postgres_source(const srn__home *p, srn__source **ret, srn_err *err);
+int srn__source_open(const srn__home *p, srn__source **ret, srn_err *err);
 
 struct srn_reader {
-    char *where;
+    srn__home at;
     srn__source *source;
     srn_ledger_keys *keys; /* or NULL: there are none here */
     bool borrows_keys;
@@ -195,7 +214,7 @@ struct srn_reader {
 
 /* The end of the chain, from its newest checkpoint on, before it is written on. SRN_EFORMAT names the record
  * that is not as it was written. *ret_signed: the CHECKPOINT record from which it started, 0: none. */
-int srn__verify_end(const char *where, const srn_ledger_keys *k, uint64_t *ret_signed, srn_err *err);
+int srn__verify_end(const srn__home *p, const srn_ledger_keys *k, uint64_t *ret_signed, srn_err *err);
 
 /* ---- the folder (folder.c) ---- */
 
@@ -214,8 +233,5 @@ typedef struct srn__writer_is { /* who writes a folder */
 bool srn__folder_writer(const char *dir, srn__writer_is *ret);
 /* Writes into the lock file who has it; address NULL: none yet. */
 int srn__folder_sign(int fd, const char *address, srn_err *err);
-static inline bool srn__is_postgres(const char *where) {
-    return strncmp(where, "postgresql://", 13) == 0 || strncmp(where, "postgres://", 11) == 0;
-}
 
 #endif

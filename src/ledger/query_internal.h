@@ -94,6 +94,7 @@ int srn__sql_check(const srn__sql *q, srn_err *err);
 typedef struct srn__cell {
     int64_t number;
     srn_str text; /* of texts, which end in a NUL, and bytes; "" else */
+    bool is_null;
 } srn__cell;
 typedef bool srn__cells_fn(void *ctx, const srn__cell *cells); /* false: no more rows */
 /* A connection that takes questions: a store's, or a source's. */

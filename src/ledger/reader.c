@@ -6,31 +6,29 @@
 #include "ledger/keys_internal.h"
 #include "ledger/ledger_internal.h"
 
-int srn__source_open(const char *where, srn__source **ret, srn_err *err) {
-    if (srn__is_postgres(where))
-        return srn_fail(err, SRN_EUNSUP, "%s: this build keeps ledgers in folders only", where);
-    return srn__sqlite_source(where, ret, err);
+int srn__source_open(const srn__home *p, srn__source **ret, srn_err *err) {
+    return srn_ledger_is_postgres(p->where) ? srn__postgres_source(p, ret, err)
+                                            : srn__sqlite_source(p->where, ret, err);
 }
 
 /* Without keys a reader can do all but read content and tell whose signatures they are. */
-static int open_keys(const char *where, const char *keys_dir, srn_ledger_keys **ret, srn_err *err) {
+static int open_keys(const char *folder, const char *keys_dir, srn_ledger_keys **ret, srn_err *err) {
     char path[4096];
     int code = SRN_OK;
-    if (!keys_dir && srn__is_postgres(where)) return SRN_OK;
-    if (!keys_dir) code = srn__folder_path(where, "keys", path, sizeof path, err);
+    if (!keys_dir) code = srn__folder_path(folder, "keys", path, sizeof path, err);
     if (!code) code = srn__keys_read(keys_dir ? keys_dir : path, ret, err);
     return !keys_dir && (code == SRN_ENOENT || code == SRN_EIO) ? SRN_OK : code;
 }
 
-static int open_reader(const char *where, const char *keys_dir, srn_ledger_keys *keys, srn_reader **ret,
-                       srn_err *err) {
+static int open_reader(const char *where, const char *folder, const char *keys_dir, srn_ledger_keys *keys,
+                       srn_reader **ret, srn_err *err) {
     srn_reader *r = srn_calloc(1, sizeof *r);
     if (!r) return srn_fail_nomem(err, sizeof *r);
-    r->where = srn_strndup(where, strlen(where));
     r->keys = keys;
     r->borrows_keys = keys != NULL;
-    int code = r->where ? srn__source_open(where, &r->source, err) : srn_fail_nomem(err, strlen(where));
-    if (!code && !keys) code = open_keys(where, keys_dir, &r->keys, err);
+    int code = srn__home_init(&r->at, where, folder, err);
+    if (!code) code = srn__source_open(&r->at, &r->source, err);
+    if (!code && !keys) code = open_keys(r->at.folder, keys_dir, &r->keys, err);
     if (code)
         srn_reader_close(r);
     else
@@ -39,18 +37,23 @@ static int open_reader(const char *where, const char *keys_dir, srn_ledger_keys 
 }
 
 int srn_reader_open(const char *where, const char *keys_dir, srn_reader **ret, srn_err *err) {
-    return open_reader(where, keys_dir, NULL, ret, err);
+    return open_reader(where, NULL, keys_dir, NULL, ret, err);
 }
 
-int srn_reader_open_with(const char *where, srn_ledger_keys *keys, srn_reader **ret, srn_err *err) {
-    return open_reader(where, NULL, keys, ret, err);
+int srn_reader_open_in(const char *where, const char *folder, const char *keys_dir, srn_reader **ret,
+                       srn_err *err) {
+    return open_reader(where, folder, keys_dir, NULL, ret, err);
+}
+
+int srn_reader_open_beside(const srn_ledger *l, srn_reader **ret, srn_err *err) {
+    return open_reader(srn_ledger_where(l), srn_ledger_folder(l), NULL, srn_ledger_get_keys(l), ret, err);
 }
 
 void srn_reader_close(srn_reader *r) {
     if (!r) return;
     if (r->source) r->source->ops->close(r->source);
     if (!r->borrows_keys) srn_ledger_keys_close(r->keys);
-    free(r->where);
+    srn__home_done(&r->at);
     free(r);
 }
 
@@ -77,7 +80,7 @@ int srn_reader_checkpoint(srn_reader *r, srn_buf *ret, srn_err *err) {
     if (code == SRN_ENOENT)
         code =
             srn_fail(err, code, "%s: nothing is signed yet; a server signs at its stop and every 10 minutes",
-                     r->where);
+                     r->at.name);
     return code;
 }
 
@@ -106,7 +109,7 @@ int srn_reader_get_status(srn_reader *r, srn_reader_status *ret, srn_err *err) {
     s.disk_bytes = u.disk_bytes;
     s.free_bytes = u.free_bytes;
     s.days_left = srn__days_left(&u, 0);
-    s.is_written = !srn__is_postgres(r->where) && srn__folder_writer(r->where, &w);
+    s.is_written = srn__folder_writer(r->at.folder, &w);
     if (s.is_written) {
         s.writer_pid = w.pid;
         memcpy(s.writer_address, w.address, sizeof s.writer_address);

@@ -297,7 +297,7 @@ static int store_open_intents(srn__store *base, int (*fn)(void *ctx, srn_str bod
 }
 
 static int store_usage(srn__store *base, uint64_t now_us, srn__usage *ret, srn_err *err) {
-    return srn__sqlite_usage(((sqlite_store *)base)->db, now_us, ret, err);
+    return srn__sqlite_usage(&((sqlite_store *)base)->asked, now_us, ret, err);
 }
 
 /* Moves the log into the database; readers that still need it are not waited for. */

@@ -51,6 +51,7 @@ static void read_cells(sqlite3_stmt *s, srn__cell *cells, int n) {
             cells[i].text = srn__sqlite_text(s, i);
             break;
         default:
+            cells[i].is_null = true;
             break;
         }
         if (!cells[i].text.ptr) cells[i].text = SRN_STR("");

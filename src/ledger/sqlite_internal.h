@@ -22,7 +22,6 @@ int srn__sqlite_prepare(sqlite3 *db, const char *sql, sqlite3_stmt **ret, srn_er
 /* The one number that a statement without parameters gives; 0 where it gives none. */
 int srn__sqlite_number(sqlite3 *db, const char *sql, uint64_t *ret, srn_err *err);
 int srn__sqlite_tail(sqlite3 *db, srn__tail *ret, srn_err *err);
-int srn__sqlite_usage(sqlite3 *db, uint64_t now_us, srn__usage *ret, srn_err *err);
 /* Text or blob of a column, valid until the statement's next step. */
 srn_str srn__sqlite_text(sqlite3_stmt *s, int column);
 /* Columns seq, epoch, kind, t_us, body, content_sha, hash, from `at` on. */
@@ -38,6 +37,7 @@ typedef struct srn__sqlite_db {
 } srn__sqlite_db;
 void srn__sqlite_db_init(srn__sqlite_db *d, sqlite3 *db);
 void srn__sqlite_db_done(srn__sqlite_db *d); /* before the connection is closed */
+int srn__sqlite_usage(srn__sqlite_db *d, uint64_t now_us, srn__usage *ret, srn_err *err);
 
 #define SRN__ROW_COLUMNS "r.seq, r.epoch, r.kind, r.t_us, r.body, r.content_sha, r.hash"
 

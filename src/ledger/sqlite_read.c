@@ -325,7 +325,7 @@ static int source_docs(srn__source *base, const char *collection, const char *ke
 }
 
 static int source_usage(srn__source *base, uint64_t now_us, srn__usage *ret, srn_err *err) {
-    return srn__sqlite_usage(((sqlite_source *)base)->db, now_us, ret, err);
+    return srn__sqlite_usage(&((sqlite_source *)base)->asked, now_us, ret, err);
 }
 
 static void source_close(srn__source *base) {

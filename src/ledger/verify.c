@@ -362,7 +362,7 @@ int srn_reader_verify(srn_reader *r, const srn_verify_opts *o, srn_verify_result
     }
     if (!code && v.given && memcmp(given.instance, v.instance, sizeof v.instance) != 0)
         code = srn_fail(err, SRN_EINVAL, "the given checkpoint is that of another ledger");
-    if (!code && !srn__is_postgres(r->where)) code = srn__checkpoints_read(r->where, &kept, &v.n_kept, err);
+    if (!code) code = srn__checkpoints_read(r->at.folder, &kept, &v.n_kept, err);
     v.kept = kept;
     if (!code) code = r->source->ops->tail(r->source, &tail, err);
     if (!code) code = scan_on(&v, tail.seq, o ? o->progress : NULL, o ? o->progress_ctx : NULL);
@@ -401,16 +401,16 @@ static int begin_end(verify *v, uint64_t *ret_signed) {
     return code == SRN_ENOENT ? SRN_OK : code;
 }
 
-int srn__verify_end(const char *where, const srn_ledger_keys *k, uint64_t *ret_signed, srn_err *err) {
+int srn__verify_end(const srn__home *p, const srn_ledger_keys *k, uint64_t *ret_signed, srn_err *err) {
     srn_verify_result result = {.ok = true};
     srn__checkpoint *kept = NULL;
     verify v = {.r = &result, .err = err, .key = srn__keys_public(k)};
     *ret_signed = 0;
-    int code = srn__source_open(where, &v.source, err);
+    int code = srn__source_open(p, &v.source, err);
     if (code) return code;
     code = begin(&v, err);
     if (!code) code = begin_end(&v, ret_signed);
-    if (!code && !srn__is_postgres(where)) code = srn__checkpoints_read(where, &kept, &v.n_kept, err);
+    if (!code) code = srn__checkpoints_read(p->folder, &kept, &v.n_kept, err);
     v.kept = kept;
     if (!code && result.ok) code = scan_on(&v, 0, NULL, NULL);
     if (!code && result.ok) check_cut(&v);
@@ -418,6 +418,6 @@ int srn__verify_end(const char *where, const srn_ledger_keys *k, uint64_t *ret_s
     v.source->ops->close(v.source);
     if (!code && !result.ok)
         code = srn_fail(err, SRN_EFORMAT, "%s: the ledger is damaged: %s; `serin ledger verify` tells more",
-                        where, result.what);
+                        p->name, result.what);
     return code;
 }

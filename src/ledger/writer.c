@@ -185,8 +185,7 @@ static void publish(writer *w) {
     srn_err err;
     if (!l->made.len) return;
     w->sign_at_us = srn_now_us() + SIGN_US;
-    if (!srn__is_postgres(l->where) &&
-        srn__checkpoints_append(l->where, (srn_str){l->made.data, l->made.len}, &err))
+    if (srn__checkpoints_append(l->at.folder, (srn_str){l->made.data, l->made.len}, &err))
         say(l, "ledger_checkpoint_unwritten", err.text);
     pthread_mutex_lock(&l->lock);
     srn_buf old = l->checkpoint;

@@ -33,7 +33,7 @@ typedef struct srn__lost {      /* entries that nobody will see again, until an 
 } srn__lost;
 
 struct srn_ledger {
-    char *where;
+    srn__home at;
     srn_ledger_opts o;
     srn_ledger_keys *keys;
     int lock_fd;

@@ -22,7 +22,7 @@ enum {
 
 static int open_reader(const srn__call *c, srn_reader **ret, srn_err *err) {
     const srn_ledger *l = srn__recorder_ledger(srn__call_recorder(c));
-    return srn_reader_open_with(srn_ledger_where(l), srn_ledger_get_keys(l), ret, err);
+    return srn_reader_open_beside(l, ret, err);
 }
 
 /* Until what was appended before is committed, as a client expects who has its answer already; false: it

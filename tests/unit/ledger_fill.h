@@ -32,11 +32,18 @@ static uint64_t fill_time(fill *f, double middle_us, double spread) { /* roughly
     return (uint64_t)(middle_us * exp(spread * x)) + 1;
 }
 
-static int fill_open(fill *f, const char *dir, uint64_t seed, srn_err *err) {
-    *f = (fill){.state = seed};
+/* The store is the fill's then. */
+static int fill_begin(fill *f, srn__store *store, uint64_t seed, srn_err *err) {
+    *f = (fill){.state = seed, .store = store};
     srn_buf_init(&f->body, 1 << 16);
-    int code = srn__sqlite_open(dir, &f->store, err);
-    return code ? code : f->store->ops->tail(f->store, &f->tail, err);
+    return f->store->ops->tail(f->store, &f->tail, err);
+}
+
+static int fill_open(fill *f, const char *dir, uint64_t seed, srn_err *err) {
+    srn__store *store = NULL;
+    *f = (fill){0};
+    int code = srn__sqlite_open(dir, &store, err);
+    return code ? code : fill_begin(f, store, seed, err);
 }
 
 static void fill_close(fill *f) {

@@ -67,7 +67,7 @@ static void a_reader_borrows_keys_that_are_open(void **state) {
     call_id(1, name);
     assert_true(srn_ulid_parse(srn_str_of(name), id));
     for (int i = 0; i < 2; i++) { /* closing the first one leaves them to the second */
-        assert_int_equal(srn_reader_open_with(f.path, keys, &r, &err), SRN_OK);
+        assert_int_equal(srn_reader_open_beside(l, &r, &err), SRN_OK);
         srn_buf_clear(&got);
         assert_int_equal(srn_reader_content(r, id, &got, &err), SRN_OK);
         assert_string_equal(got.data, text);

@@ -1,0 +1,566 @@
+/* PostgreSQL as a store: the one connection that writes it. Used by the ledger's writer thread, and by
+ * srn_ledger_open before that thread runs. A transaction is three round trips: BEGIN with a look at what is
+ * there already, then all rows and COMMIT in one pipeline. A connection that is lost is made again by the
+ * next transaction; one that is lost while its COMMIT was on the way leaves an outcome that is not known
+ * until the lock is had again, which is when the server has ended that connection: then the end of the chain
+ * tells. Refuses what srn__pg_connect refuses.
+ */
+#include <stdlib.h>
+
+#include "ledger/postgres_internal.h"
+
+enum {
+    KNOWN_SLOTS = 4096,
+    EXPECTED = 1024,
+    PART_AHEAD = 2048,
+    ARRAY_HEAD = 20,
+    ARRAY_ITEM = 4 + SRN_ULID_BYTES
+};
+
+typedef enum state { /* bits: what the ledger has of a call */
+                     HAS_CALL = 1,
+                     HAS_OPEN = 2
+} state;
+
+typedef struct known {
+    uint8_t id[SRN_ULID_BYTES];
+    uint8_t bits;
+    bool used;
+} known;
+
+typedef struct pg_store {
+    srn__store head;
+    srn__pg pg;
+    srn__pg_part part; /* the newest */
+    bool ready;        /* statements are prepared on this connection */
+    bool unsure;       /* a commit has no answer yet */
+    uint64_t end_seq;  /* the last record that is committed; UINT64_MAX: not known */
+    uint64_t put_seq;  /* and of the transaction */
+    int64_t opened;    /* INTENTs of the transaction less those that it ended */
+    /* what is known of calls, for one transaction */
+    known slots[KNOWN_SLOTS]; /* open addressing by hash */
+    uint32_t n_known;
+    uint64_t seed;
+    uint8_t expected[EXPECTED][SRN_ULID_BYTES]; /* to be looked for with BEGIN */
+    uint32_t n_expected;
+    char array[ARRAY_HEAD + EXPECTED * ARRAY_ITEM]; /* these, as a parameter */
+} pg_store;
+
+/* ---- statements ---- */
+
+enum { RECORD_PARAMS = 8, CALL_PARAMS = 30, MOST_PARAMS = 30 };
+static const struct {
+    const char *name, *sql;
+} prepared[] = {
+    {"record", "INSERT INTO records(seq, epoch, kind, t_us, call, body, content_sha, hash)"
+               " VALUES($1, $2, $3, $4, $5, $6, $7, $8)"},
+    {"content", "INSERT INTO contents(seq, bytes) VALUES($1, $2)"},
+    {"call",
+     "INSERT INTO calls(seq, id, begun_us, status, finish, error, endpoint, route, key, tenant, conversation,"
+     " model, weights, quantisation, config, prompt, version, prompt_hash, experiment, arm, n_input,"
+     " n_cached, n_output, n_reasoning, queue_us, ttft_us, total_us, itl_us, itl_max_us, streamed)"
+     " VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,"
+     " $22, $23, $24, $25, $26, $27, $28, $29, $30)"},
+    {"intent", "INSERT INTO open(id, seq) VALUES($1, $2)"},
+    {"end_intent", "DELETE FROM open WHERE id = $1"},
+    {"doc", "INSERT INTO docs(collection, key, version, seq, t_us, body) VALUES($1, $2, $3, $4, $5, $6)"},
+    {"look", "SELECT id, 1::bigint FROM calls WHERE id = ANY($1::bytea[])"
+             " UNION ALL SELECT id, 2::bigint FROM open WHERE id = ANY($1::bytea[])"},
+};
+
+typedef struct values { /* of one statement that is sent */
+    const char *list[MOST_PARAMS];
+    int lengths[MOST_PARAMS], formats[MOST_PARAMS];
+    char numbers[MOST_PARAMS][8];
+    int n;
+} values;
+
+static void add_bytes(values *v, const void *p, size_t n) {
+    v->list[v->n] = n ? p : "";
+    v->lengths[v->n] = (int)n;
+    v->formats[v->n++] = 1;
+}
+
+static void add_null(values *v) {
+    v->list[v->n] = NULL;
+    v->formats[v->n++] = 1;
+}
+
+static void add_text(values *v, const char *text) {
+    add_bytes(v, text, strlen(text));
+}
+
+static void add_number(values *v, uint64_t number) {
+    srn__pg_put_u64(number, v->numbers[v->n]);
+    add_bytes(v, v->numbers[v->n], 8);
+}
+
+/* Sends a statement into the pipeline; its answer is read when that is settled. */
+static int send_put(pg_store *s, const char *name, const values *v, srn_err *err) {
+    srn__pg *g = &s->pg;
+    bool ok = g->conn && (g->pipeline || PQenterPipelineMode(g->conn));
+    g->pipeline = g->pipeline || ok;
+    ok = ok && PQsendQueryPrepared(g->conn, name, v->n, v->list, v->lengths, v->formats, 1);
+    return ok ? SRN_OK : srn__pg_fail(err, g, NULL, "writing");
+}
+
+/* ---- what is known of calls ---- */
+
+static known *slot_of(pg_store *s, const uint8_t *id) {
+    uint64_t at = srn_hash(s->seed, (srn_str){(const char *)id, SRN_ULID_BYTES});
+    for (;; at++) {
+        known *k = &s->slots[at % KNOWN_SLOTS];
+        if (!k->used || memcmp(k->id, id, sizeof k->id) == 0) return k;
+    }
+}
+
+static void forget_known(pg_store *s) {
+    if (s->n_known) memset(s->slots, 0, sizeof s->slots);
+    s->n_known = s->n_expected = 0;
+}
+
+/* The slot of an id, which is used then; half of the table stays free. */
+static known *know(pg_store *s, const uint8_t *id) {
+    known *k = slot_of(s, id);
+    if (!k->used && s->n_known >= KNOWN_SLOTS / 2) {
+        memset(s->slots, 0, sizeof s->slots);
+        s->n_known = 0;
+        k = slot_of(s, id);
+    }
+    if (!k->used) {
+        memcpy(k->id, id, sizeof k->id);
+        k->used = true;
+        s->n_known++;
+    }
+    return k;
+}
+
+static bool take_known(void *ctx, const srn__cell *c) {
+    pg_store *s = ctx;
+    if (c[0].text.len != SRN_ULID_BYTES) return true;
+    know(s, (const uint8_t *)c[0].text.ptr)->bits |= (uint8_t)c[1].number;
+    return true;
+}
+
+/* An array of bytea as the protocol has it: dimensions, whether there are NULLs, the type; the one
+ * dimension's length and first index; for each element its length and bytes. */
+static void put_u32(char **at, uint32_t v) {
+    for (int i = 0; i < 4; i++) *(*at)++ = (char)(uint8_t)(v >> (24 - 8 * i));
+}
+
+static size_t make_array(char *to, const uint8_t (*ids)[SRN_ULID_BYTES], uint32_t n) {
+    char *at = to;
+    const uint32_t head[] = {1, 0, SRN__PG_BYTES, n, 1};
+    for (size_t i = 0; i < SRN_LEN(head); i++) put_u32(&at, head[i]);
+    for (uint32_t i = 0; i < n; i++) {
+        put_u32(&at, SRN_ULID_BYTES);
+        memcpy(at, ids[i], SRN_ULID_BYTES);
+        at += SRN_ULID_BYTES;
+    }
+    return (size_t)(at - to);
+}
+
+/* Sends the question for these ids. */
+static int send_look(pg_store *s, const uint8_t (*ids)[SRN_ULID_BYTES], uint32_t n, srn_err *err) {
+    values v = {.n = 0};
+    add_bytes(&v, s->array, make_array(s->array, ids, n));
+    for (uint32_t i = 0; i < n; i++) know(s, ids[i]);
+    return send_put(s, "look", &v, err);
+}
+
+static void store_expect(srn__store *base, const srn__row *row) {
+    pg_store *s = (pg_store *)base;
+    bool of_call = row->kind == SRN_RECORD_CALL || row->kind == SRN_RECORD_INTENT;
+    if (of_call && row->record && s->n_expected < EXPECTED)
+        memcpy(s->expected[s->n_expected++], srn__record_id(row->record), SRN_ULID_BYTES);
+}
+
+/* What is known of a call; looked for now where it was not expected. */
+static int find_known(pg_store *s, const uint8_t *id, known **ret, srn_err *err) {
+    uint8_t one[1][SRN_ULID_BYTES];
+    known *k = slot_of(s, id);
+    int code = SRN_OK;
+    if (!k->used) {
+        code = srn__pg_settle(&s->pg, NULL, NULL, "writing", err);
+        memcpy(one[0], id, sizeof one[0]);
+        if (!code) code = send_look(s, (const uint8_t(*)[SRN_ULID_BYTES])one, 1, err);
+        if (!code) code = srn__pg_settle(&s->pg, take_known, s, "looking for a call", err);
+    }
+    *ret = know(s, id);
+    return code;
+}
+
+/* ---- the connection ---- */
+
+static int prepare_all(pg_store *s, srn_err *err) {
+    srn__pg *g = &s->pg;
+    bool ok = PQenterPipelineMode(g->conn);
+    g->pipeline = ok;
+    for (size_t i = 0; i < SRN_LEN(prepared) && ok; i++)
+        ok = PQsendPrepare(g->conn, prepared[i].name, prepared[i].sql, 0, NULL);
+    return ok ? srn__pg_settle(g, NULL, NULL, "preparing its statements", err)
+              : srn__pg_fail(err, g, NULL, "preparing its statements");
+}
+
+/* After the connection was lost: nobody may have written on, or taken records away, meanwhile. */
+static int check_end(pg_store *s, srn_err *err) {
+    srn__tail now;
+    if (s->unsure || s->end_seq == UINT64_MAX) return SRN_OK;
+    int code = srn__pg_tail(&s->pg, &now, err);
+    if (code || now.seq == s->end_seq) return code;
+    return srn_fail(
+        err, SRN_EIO,
+        "%s: the ledger ends with record %llu, this process had written up to %llu: somebody else has "
+        "written it, or it was restored; start again",
+        s->pg.at->name, (unsigned long long)now.seq, (unsigned long long)s->end_seq);
+}
+
+/* A connection with the lock, tables and statements. */
+static int connect_store(pg_store *s, srn_err *err) {
+    bool is_new = false;
+    s->ready = false;
+    int code = srn__pg_connect(&s->pg, &is_new, err);
+    if (!code && is_new) code = srn__pg_create(&s->pg, err);
+    if (!code) code = prepare_all(s, err);
+    if (!code) code = srn__pg_newest_part(&s->pg, &s->part, err);
+    if (!code) code = srn__pg_number(&s->pg, "SELECT count(*) FROM open", NULL, 0, &s->head.open, err);
+    if (!code) code = check_end(s, err);
+    s->ready = !code;
+    if (code) srn__pg_close(&s->pg);
+    return code;
+}
+
+static int ensure(pg_store *s, srn_err *err) {
+    return s->ready && s->pg.conn ? SRN_OK : connect_store(s, err);
+}
+
+/* Room for records from the next one on. */
+static int ensure_part(pg_store *s, uint64_t seq, uint64_t ahead, srn_err *err) {
+    while (s->part.last < seq + ahead) {
+        int code = srn__pg_add_part(&s->pg, &s->part, seq, &s->part, err);
+        if (code) return code;
+    }
+    return SRN_OK;
+}
+
+/* ---- rows ---- */
+
+static int put_call_columns(pg_store *s, const srn__row *row, srn_err *err) {
+    const srn_call_row *c = srn_record_call(row->record);
+    const char *const texts[] = {c->finish,  c->error,        c->endpoint,     c->route,
+                                 c->key,     c->tenant,       c->conversation, c->model,
+                                 c->weights, c->quantisation, c->config,       c->prompt};
+    const uint64_t numbers[] = {c->n_input, c->n_cached, c->n_output, c->n_reasoning, c->queue_us,
+                                c->ttft_us, c->total_us, c->itl_us,   c->itl_max_us,  c->streamed};
+    values v = {.n = 0};
+    add_number(&v, row->seq);
+    add_bytes(&v, c->id, sizeof c->id);
+    add_number(&v, c->begun_us);
+    add_number(&v, (uint64_t)c->status);
+    for (size_t i = 0; i < SRN_LEN(texts); i++) add_text(&v, texts[i]);
+    add_number(&v, c->version);
+    add_text(&v, c->prompt_hash);
+    add_text(&v, c->experiment);
+    add_text(&v, c->arm);
+    for (size_t i = 0; i < SRN_LEN(numbers); i++) add_number(&v, numbers[i]);
+    return send_put(s, "call", &v, err);
+}
+
+static int is_there(const uint8_t *id, const char *what, srn_err *err) {
+    char text[SRN_ULID_CHARS + 1];
+    srn_ulid_format(id, text);
+    return srn_fail(err, SRN_EEXIST, "the call %s %s already", text, what);
+}
+
+static int put_call(pg_store *s, const srn__row *row, srn_err *err) {
+    const uint8_t *id = srn__record_id(row->record);
+    known *k;
+    int code = find_known(s, id, &k, err);
+    if (code) return code;
+    if (k->bits & HAS_CALL) return is_there(id, "has its record", err);
+    code = put_call_columns(s, row, err);
+    if (!code && k->bits & HAS_OPEN) {
+        values v = {.n = 0};
+        add_bytes(&v, id, SRN_ULID_BYTES);
+        code = send_put(s, "end_intent", &v, err);
+        s->opened--;
+    }
+    k->bits = HAS_CALL;
+    if (code || !row->has_content) return code;
+    values v = {.n = 0};
+    add_number(&v, row->seq);
+    add_bytes(&v, row->content.ptr, row->content.len);
+    return send_put(s, "content", &v, err);
+}
+
+static int put_intent(pg_store *s, const srn__row *row, srn_err *err) {
+    const uint8_t *id = srn__record_id(row->record);
+    known *k;
+    int code = find_known(s, id, &k, err);
+    if (code) return code;
+    if (k->bits) return is_there(id, "is in the ledger", err);
+    values v = {.n = 0};
+    add_bytes(&v, id, SRN_ULID_BYTES);
+    add_number(&v, row->seq);
+    k->bits = HAS_OPEN;
+    s->opened++;
+    return send_put(s, "intent", &v, err);
+}
+
+static bool take_there(void *ctx, const srn__cell *c) {
+    (void)c;
+    *(bool *)ctx = true;
+    return false;
+}
+
+static int put_doc(pg_store *s, const srn__row *row, srn_err *err) {
+    const srn_ledger_doc *d = row->doc;
+    bool there = false;
+    srn__sql q;
+    srn__sql_init(&q);
+    srn_buf_addz(&q.text, "SELECT version FROM docs WHERE collection = ");
+    srn__sql_text(&q, srn_str_of(d->collection));
+    srn_buf_addz(&q.text, " AND key = ");
+    srn__sql_text(&q, srn_str_of(d->key));
+    srn_buf_addz(&q.text, " AND version = ");
+    srn__sql_number(&q, d->version);
+    int code = srn__sql_check(&q, err);
+    if (!code) code = srn__pg_ask(&s->pg.head, &q, take_there, &there, err);
+    srn__sql_done(&q);
+    if (code) return code;
+    if (there)
+        return srn_fail(err, SRN_EEXIST, "%s '%s' has a version %u already", d->collection, d->key,
+                        d->version);
+    values v = {.n = 0};
+    add_text(&v, d->collection);
+    add_text(&v, d->key);
+    add_number(&v, d->version);
+    add_number(&v, row->seq);
+    add_number(&v, row->t_us);
+    add_bytes(&v, d->body.ptr, d->body.len);
+    return send_put(s, "doc", &v, err);
+}
+
+static int store_put(srn__store *base, const srn__row *row, srn_err *err) {
+    pg_store *s = (pg_store *)base;
+    int code = s->part.last < row->seq ? srn__pg_settle(&s->pg, NULL, NULL, "writing", err) : SRN_OK;
+    if (!code) code = ensure_part(s, row->seq, 0, err);
+    if (!code && row->kind == SRN_RECORD_CALL) code = put_call(s, row, err);
+    if (!code && row->kind == SRN_RECORD_INTENT) code = put_intent(s, row, err);
+    if (!code && row->doc) code = put_doc(s, row, err);
+    if (code) return code;
+    s->put_seq = row->seq;
+    const uint8_t *id = srn__record_id(row->record);
+    values v = {.n = 0};
+    add_number(&v, row->seq);
+    add_number(&v, row->epoch);
+    add_number(&v, (uint64_t)row->kind);
+    add_number(&v, row->t_us);
+    if (id)
+        add_bytes(&v, id, SRN_ULID_BYTES);
+    else
+        add_null(&v);
+    add_bytes(&v, row->body.ptr, row->body.len);
+    if (row->has_content)
+        add_bytes(&v, row->content_sha, SRN_SHA256_BYTES);
+    else
+        add_null(&v);
+    add_bytes(&v, row->hash, SRN_SHA256_BYTES);
+    return send_put(s, "record", &v, err);
+}
+
+/* ---- transactions ---- */
+
+static int send_text(pg_store *s, const char *sql, srn_err *err) {
+    srn__pg *g = &s->pg;
+    bool ok = g->conn && (g->pipeline || PQenterPipelineMode(g->conn));
+    g->pipeline = g->pipeline || ok;
+    ok = ok && PQsendQueryParams(g->conn, sql, 0, NULL, NULL, NULL, NULL, 1);
+    return ok ? SRN_OK : srn__pg_fail(err, g, NULL, "writing");
+}
+
+static void store_rollback(srn__store *base) {
+    pg_store *s = (pg_store *)base;
+    forget_known(s);
+    srn__pg_settle(&s->pg, NULL, NULL, "rolling back", NULL);
+    if (s->pg.conn && PQtransactionStatus(s->pg.conn) != PQTRANS_IDLE)
+        srn__pg_run(&s->pg, "ROLLBACK", "rolling back", NULL);
+}
+
+static int begin_once(pg_store *s, srn_err *err) {
+    int code = ensure(s, err);
+    if (!code && s->end_seq != UINT64_MAX) code = ensure_part(s, s->end_seq + 1, PART_AHEAD, err);
+    if (!code) code = send_text(s, "BEGIN", err);
+    if (!code && s->n_expected)
+        code = send_look(s, (const uint8_t(*)[SRN_ULID_BYTES])s->expected, s->n_expected, err);
+    if (!code) code = srn__pg_settle(&s->pg, take_known, s, "beginning to write", err);
+    if (code) store_rollback(&s->head);
+    return code;
+}
+
+/* A connection that the server has closed meanwhile is found out here, where nothing is lost yet. */
+static int store_begin(srn__store *base, srn_err *err) {
+    pg_store *s = (pg_store *)base;
+    bool had = s->ready && s->pg.conn;
+    s->opened = 0;
+    s->put_seq = 0;
+    int code = begin_once(s, err);
+    if (code && had && !s->pg.conn) code = begin_once(s, err);
+    if (code) s->n_expected = 0;
+    return code;
+}
+
+static int store_commit(srn__store *base, bool *ret_unknown, srn_err *err) {
+    pg_store *s = (pg_store *)base;
+    *ret_unknown = false;
+    int code = send_text(s, "COMMIT", err);
+    if (!code) code = srn__pg_settle(&s->pg, NULL, NULL, "committing", err);
+    if (!code) {
+        base->open += (uint64_t)s->opened;
+        if (s->put_seq) s->end_seq = s->put_seq;
+        forget_known(s);
+        return SRN_OK;
+    }
+    *ret_unknown = s->unsure = !s->pg.conn && s->put_seq;
+    store_rollback(base);
+    return code;
+}
+
+/* ---- the rest of a store ---- */
+
+static int store_tail(srn__store *base, srn__tail *ret, srn_err *err) {
+    pg_store *s = (pg_store *)base;
+    int code = ensure(s, err);
+    if (!code) code = srn__pg_tail(&s->pg, ret, err);
+    if (code) return code;
+    s->end_seq = ret->seq;
+    s->unsure = false;
+    return SRN_OK;
+}
+
+typedef struct bodies {
+    int (*fn)(void *ctx, srn_str body);
+    void *ctx;
+    int code;
+} bodies;
+
+static bool give_body(void *ctx, const srn__cell *c) {
+    bodies *b = ctx;
+    b->code = b->fn(b->ctx, c[0].text);
+    return !b->code;
+}
+
+static int store_open_intents(srn__store *base, int (*fn)(void *ctx, srn_str body), void *ctx, srn_err *err) {
+    pg_store *s = (pg_store *)base;
+    bodies b = {fn, ctx, SRN_OK};
+    int code = ensure(s, err);
+    if (!code)
+        code = srn__pg_ask_text(&s->pg,
+                                "SELECT r.body FROM open o JOIN records r ON r.seq = o.seq ORDER BY o.seq",
+                                NULL, 0, give_body, &b, err);
+    return code ? code : b.code;
+}
+
+static int store_oldest_open(srn__store *base, uint64_t *ret_seq, srn_err *err) {
+    pg_store *s = (pg_store *)base;
+    int code = ensure(s, err);
+    return code ? code
+                : srn__pg_number(&s->pg, "SELECT coalesce(min(seq), 0) FROM open", NULL, 0, ret_seq, err);
+}
+
+static int store_usage(srn__store *base, uint64_t now_us, srn__usage *ret, srn_err *err) {
+    pg_store *s = (pg_store *)base;
+    int code = ensure(s, err);
+    return code ? code : srn__pg_usage(&s->pg, now_us, ret, err);
+}
+
+static int store_newest(srn__store *base, srn_record_kind kind, srn_buf *ret_body, srn_err *err) {
+    pg_store *s = (pg_store *)base;
+    srn__row row;
+    int code = ensure(s, err);
+    return code ? code : srn__pg_newest(&s->pg, kind, &row, ret_body, err);
+}
+
+typedef struct walking {
+    srn__walk_fn *fn;
+    void *ctx;
+} walking;
+
+static bool walk_on(void *ctx, const srn__cell *c) {
+    const walking *w = ctx;
+    srn__row row;
+    srn__pg_row(c, &row);
+    return w->fn(w->ctx, &row, (uint64_t)c[SRN__PG_ROW_CELLS].number);
+}
+
+static int store_walk(srn__store *base, uint64_t from, uint32_t limit, srn__walk_fn *fn, void *ctx,
+                      srn_err *err) {
+    static const char sql[] =
+        "SELECT " SRN__PG_ROW_COLUMNS ", (SELECT length(c.bytes)::bigint FROM contents c WHERE c.seq = r.seq)"
+        " FROM (SELECT * FROM records WHERE seq >= $1 ORDER BY seq LIMIT $2) r ORDER BY r.seq";
+    pg_store *s = (pg_store *)base;
+    walking w = {fn, ctx};
+    const int64_t numbers[] = {(int64_t)from, limit};
+    int code = ensure(s, err);
+    return code ? code : srn__pg_ask_text(&s->pg, sql, numbers, 2, walk_on, &w, err);
+}
+
+static int store_drop(srn__store *base, uint64_t from, uint64_t to, uint32_t n, uint64_t *ret_next,
+                      uint64_t *ret_dropped, srn_err *err) {
+    pg_store *s = (pg_store *)base;
+    int code = ensure(s, err);
+    return code ? code : srn__pg_drop(&s->pg, from, to, n, ret_next, ret_dropped, err);
+}
+
+/* What parts held is given back with them; the server's own upkeep sees to the rest. */
+static int store_shrink(srn__store *base, uint32_t n, uint64_t keep, bool *ret_more, srn_err *err) {
+    (void)base, (void)n, (void)keep, (void)err;
+    *ret_more = false;
+    return SRN_OK;
+}
+
+static void store_idle(srn__store *base) {
+    (void)base;
+}
+
+static void store_close(srn__store *base) {
+    pg_store *s = (pg_store *)base;
+    if (!s) return;
+    srn__pg_close(&s->pg);
+    free(s);
+}
+
+static const srn__store_ops postgres_ops = {
+    .tail = store_tail,
+    .expect = store_expect,
+    .begin = store_begin,
+    .put = store_put,
+    .commit = store_commit,
+    .rollback = store_rollback,
+    .open_intents = store_open_intents,
+    .oldest_open = store_oldest_open,
+    .usage = store_usage,
+    .newest = store_newest,
+    .walk = store_walk,
+    .drop = store_drop,
+    .shrink = store_shrink,
+    .idle = store_idle,
+    .close = store_close,
+};
+
+int srn__postgres_open(const srn__home *p, srn__store **ret, srn_err *err) {
+    pg_store *s = srn_calloc(1, sizeof *s);
+    if (!s) return srn_fail_nomem(err, sizeof *s);
+    s->head.ops = &postgres_ops;
+    s->end_seq = UINT64_MAX;
+    s->seed = srn_hash_seed();
+    srn__pg_init(&s->pg, p, true);
+    int code = connect_store(s, err);
+    if (code) {
+        store_close(&s->head);
+        return code;
+    }
+    s->head.db = &s->pg.head;
+    *ret = &s->head;
+    return SRN_OK;
+}

@@ -1,0 +1,234 @@
+/* Connections to PostgreSQL: made within a stated time, with settings under which a hanging server, a dead
+ * peer or a forgotten transaction ends by itself. A writer's connection holds the advisory lock that lets one
+ * process write a database; a lock that is held means that the connection before it has ended with all that
+ * it began, so that what is read then is certain. Refuses databases in which a commit would not be durable,
+ * that are not in UTF-8, that can only be read, or that hold a ledger of a newer Serin. Sentences never hold
+ * the password.
+ */
+#include <inttypes.h>
+#include <poll.h>
+#include <stdlib.h>
+
+#include "ledger/postgres_internal.h"
+
+enum { CONNECT_US = 10 * 1000 * 1000, OLDEST_SERVER = 140000 };
+
+void srn__pg_init(srn__pg *g, const srn__home *at, bool writes) {
+    *g = (srn__pg){.at = at, .writes = writes};
+}
+
+void srn__pg_close(srn__pg *g) {
+    PQfinish(g->conn);
+    g->conn = NULL;
+    g->asking = g->pipeline = false;
+}
+
+/* ---- the connection itself ---- */
+
+/* What libpq says of a URL that it cannot take may quote a piece of the password, and is not shown. */
+static int check_url(const srn__pg *g, srn_err *err) {
+    char *why = NULL;
+    PQconninfoOption *options = PQconninfoParse(g->at->where, &why);
+    const char *host = strstr(g->at->where, "://") + 3, *at = memchr(host, '@', strcspn(host, "/?#"));
+    bool ok = options && !(at && memchr(at + 1, '@', strcspn(at + 1, "/?#")));
+    PQconninfoFree(options);
+    PQfreemem(why);
+    if (ok) return SRN_OK;
+    return srn_fail(
+        err, SRN_EINVAL,
+        "the address of the ledger is no URL of PostgreSQL: postgresql://USER:PASSWORD@HOST/DATABASE, "
+        "where characters such as @ / %% in a password are written %%40 %%2F %%25");
+}
+
+static int begin_connection(srn__pg *g, srn_err *err) {
+    /* the URL's own settings take the place of those before it */
+    static const char *const names[] = {
+        "fallback_application_name", "keepalives_idle", "keepalives_interval", "keepalives_count",
+        "tcp_user_timeout",          "dbname",          "client_encoding",     NULL};
+    const char *const values[] = {"serin", "10", "5", "3", "15000", g->at->where, "UTF8", NULL};
+    int code = check_url(g, err);
+    if (code) return code;
+    g->conn = PQconnectStartParams(names, values, 1);
+    if (!g->conn) return srn_fail_nomem(err, 0);
+    if (PQstatus(g->conn) == CONNECTION_BAD) return srn__pg_fail(err, g, NULL, "connecting");
+    return SRN_OK;
+}
+
+static int make_connection(srn__pg *g, srn_err *err) {
+    uint64_t end_us = srn_now_us() + CONNECT_US;
+    PostgresPollingStatusType status = PGRES_POLLING_WRITING;
+    int code = begin_connection(g, err);
+    while (!code && status != PGRES_POLLING_OK) {
+        uint64_t now_us = srn_now_us();
+        struct pollfd p = {.fd = PQsocket(g->conn),
+                           .events = status == PGRES_POLLING_READING ? POLLIN : POLLOUT};
+        int n = now_us < end_us ? poll(&p, 1, (int)((end_us - now_us) / 1000) + 1) : 0;
+        if (!n)
+            return srn_fail(err, SRN_EIO, "%s: connecting: no answer within %d s", g->at->name,
+                            CONNECT_US / 1000000);
+        if (n > 0) status = PQconnectPoll(g->conn);
+        if (status == PGRES_POLLING_FAILED) code = srn__pg_fail(err, g, NULL, "connecting");
+    }
+    if (!code && PQsetnonblocking(g->conn, 1)) code = srn__pg_fail(err, g, NULL, "connecting");
+    return code;
+}
+
+/* ---- whether the database is fit ---- */
+
+typedef struct facts {
+    int64_t version;
+    bool utf8, recovering, read_only, tables;
+    char commit[24], fsync[8];
+} facts;
+
+static bool take_facts(void *ctx, const srn__cell *c) {
+    facts *f = ctx;
+    f->version = c[0].number;
+    f->utf8 = srn_str_eqz(c[1].text, "UTF8");
+    snprintf(f->commit, sizeof f->commit, "%s", c[2].text.ptr);
+    snprintf(f->fsync, sizeof f->fsync, "%s", c[3].text.ptr);
+    f->recovering = c[4].number != 0;
+    f->read_only = srn_str_eqz(c[5].text, "on");
+    f->tables = c[6].number != 0;
+    return false;
+}
+
+static int check_durable(const srn__pg *g, const facts *f, srn_err *err) {
+    const char *user = PQuser(g->conn);
+    if (f->recovering || f->read_only)
+        return srn_fail(err, SRN_EIO, "%s: %s; the ledger needs a database that it can write", g->at->name,
+                        f->recovering ? "this server is a standby" : "this database can only be read");
+    if (strcmp(f->commit, "off") == 0 || strcmp(f->commit, "local") == 0)
+        return srn_fail(
+            err, SRN_EUNSUP,
+            "%s: with synchronous_commit = %s a commit is told before it is durable; set it, as in "
+            "ALTER ROLE \"%s\" SET synchronous_commit = on",
+            g->at->name, f->commit, user ? user : "");
+    if (strcmp(f->fsync, "on") != 0)
+        return srn_fail(err, SRN_EUNSUP,
+                        "%s: with fsync = %s a power cut loses what was committed; set fsync = on in "
+                        "postgresql.conf",
+                        g->at->name, f->fsync);
+    return SRN_OK;
+}
+
+static int check_database(srn__pg *g, facts *f, srn_err *err) {
+    static const char sql[] =
+        "SELECT current_setting('server_version_num')::bigint, current_setting('server_encoding'),"
+        " current_setting('synchronous_commit'), current_setting('fsync'), pg_is_in_recovery(),"
+        " current_setting('transaction_read_only'), to_regclass('serin.meta') IS NOT NULL";
+    int code = srn__pg_ask_text(g, sql, NULL, 0, take_facts, f, err);
+    if (code) return code;
+    if (f->version < OLDEST_SERVER)
+        return srn_fail(err, SRN_EUNSUP, "%s: this is PostgreSQL %d; the ledger needs 14 or newer",
+                        g->at->name, (int)(f->version / 10000));
+    if (!f->utf8)
+        return srn_fail(err, SRN_EUNSUP,
+                        "%s: the database is not in UTF-8; make one with "
+                        "CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0",
+                        g->at->name);
+    return g->writes ? check_durable(g, f, err) : SRN_OK;
+}
+
+static int check_format(srn__pg *g, srn_err *err) {
+    uint64_t format = 0;
+    int code = srn__pg_number(g, "SELECT format FROM meta", NULL, 0, &format, err);
+    if (!code && !format) code = srn_fail(err, SRN_EFORMAT, "%s: is not a ledger of Serin's", g->at->name);
+    if (!code && format > SRN__PG_FORMAT)
+        code = srn_fail(err, SRN_EFORMAT,
+                        "%s: was written by a newer Serin (format %u, this one knows %d); use that one",
+                        g->at->name, (unsigned)format, SRN__PG_FORMAT);
+    return code;
+}
+
+/* ---- the lock ---- */
+
+typedef struct holder {
+    int64_t pid;
+    char started[64], from[128];
+    bool waits; /* for a standby to have what it committed */
+} holder;
+
+static bool take_holder(void *ctx, const srn__cell *c) {
+    holder *h = ctx;
+    h->pid = c[0].number;
+    snprintf(h->started, sizeof h->started, "%s", c[1].text.ptr);
+    snprintf(h->from, sizeof h->from, "%s", c[2].text.ptr);
+    h->waits = c[3].number != 0;
+    return false;
+}
+
+/* Another writer's, or that of this one's connection before, which the server has not noticed to be gone:
+ * that one is ended, unless it waits for a standby. */
+static int lock_is_held(srn__pg *g, srn_err *err) {
+    static const char sql[] =
+        "SELECT l.pid, coalesce(a.backend_start::text, ''),"
+        " coalesce(a.application_name, '') || coalesce(' at ' || host(a.client_addr), ''),"
+        " coalesce(a.wait_event = 'SyncRep', false) FROM pg_locks l"
+        " LEFT JOIN pg_stat_activity a ON a.pid = l.pid WHERE l.locktype = 'advisory' AND l.granted"
+        " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        " AND l.classid::bigint = $1 AND l.objid::bigint = 1";
+    holder h = {0};
+    int64_t class = SRN__PG_LOCK_CLASS, pid;
+    uint64_t ended = 0;
+    int code = srn__pg_ask_text(g, sql, &class, 1, take_holder, &h, err);
+    if (code) return code;
+    pid = h.pid;
+    bool ours = pid && pid == g->pid && strcmp(h.started, g->started) == 0;
+    if (ours && !h.waits)
+        code = srn__pg_number(g, "SELECT pg_terminate_backend($1::integer)::integer", &pid, 1, &ended, err);
+    if (code) return code;
+    if (ours || !pid)
+        return srn_fail(err, SRN_EIO, "%s: the server still ends the connection before this one",
+                        g->at->name);
+    return srn_fail(err, SRN_EBUSY,
+                    "%s: another process writes this ledger (%.100s, server process %" PRId64
+                    "); stop it, or give another database with --ledger",
+                    g->at->name, h.from, pid);
+}
+
+static bool take_self(void *ctx, const srn__cell *c) {
+    srn__pg *g = ctx;
+    g->pid = c[0].number;
+    snprintf(g->started, sizeof g->started, "%s", c[1].text.ptr);
+    return false;
+}
+
+static int take_lock(srn__pg *g, srn_err *err) {
+    uint64_t got = 0;
+    int64_t class = SRN__PG_LOCK_CLASS;
+    int code =
+        srn__pg_number(g, "SELECT pg_try_advisory_lock($1::integer, 1)::integer", &class, 1, &got, err);
+    if (!code && !got) code = lock_is_held(g, err);
+    if (code) return code;
+    return srn__pg_ask_text(
+        g, "SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()", NULL, 0,
+        take_self, g, err);
+}
+
+/* ---- all of it ---- */
+
+int srn__pg_connect(srn__pg *g, bool *ret_new, srn_err *err) {
+    static const char writer[] =
+        "SET search_path = serin; SET statement_timeout = 0; SET lock_timeout = 2000;"
+        "SET idle_in_transaction_session_timeout = 60000; SET client_connection_check_interval = 5000";
+    static const char reader[] =
+        "SET search_path = serin; SET statement_timeout = 110000; SET lock_timeout = 10000;"
+        "SET default_transaction_read_only = on; SET idle_in_transaction_session_timeout = 600000;"
+        "SET enable_partitionwise_join = on; SET client_connection_check_interval = 5000; SET jit = off";
+    facts f = {0};
+    srn__pg_close(g);
+    int code = make_connection(g, err);
+    if (!code) g->head = (srn__db){.ask = srn__pg_ask, .snapshot = g->head.snapshot};
+    if (!code) code = srn__pg_run(g, g->writes ? writer : reader, "setting it up", err);
+    if (!code) code = check_database(g, &f, err);
+    if (!code && g->writes) code = take_lock(g, err);
+    if (!code && f.tables) code = check_format(g, err);
+    if (!code && !f.tables && !g->writes)
+        code =
+            srn_fail(err, SRN_ENOENT,
+                     "%s: there is no ledger here; `serin serve MODEL --ledger URL` makes one", g->at->name);
+    *ret_new = !f.tables;
+    if (code) srn__pg_close(g);
+    return code;
+}

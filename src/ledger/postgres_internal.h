@@ -1,0 +1,92 @@
+/* ledger, inside: what the PostgreSQL files share. A connection belongs to one thread at a time; every wait
+ * on it ends within a stated time, whatever the server does.
+ */
+#ifndef SRN_LEDGER_POSTGRES_INTERNAL_H
+#define SRN_LEDGER_POSTGRES_INTERNAL_H
+
+#include <libpq-fe.h>
+
+#include "ledger/query_internal.h"
+
+enum {
+    SRN__PG_FORMAT = 1,              /* meta.format */
+    SRN__PG_LOCK_CLASS = 0x53524E4C, /* of the advisory lock that the one writer holds: "SRNL", 1 */
+    SRN__PG_MAX_CELLS = 48
+};
+
+/* Types of parameters and cells, as the server numbers them. */
+enum { SRN__PG_BOOL = 16, SRN__PG_BYTES = 17, SRN__PG_INT8 = 20, SRN__PG_INT4 = 23, SRN__PG_TEXT = 25 };
+
+typedef struct srn__pg {
+    srn__db head; /* takes questions: srn__pg_ask */
+    const srn__home *at;
+    PGconn *conn; /* NULL: there is none now */
+    bool writes;
+    bool asking;   /* rows of an answer are being read */
+    bool pipeline; /* statements were sent whose answers nobody has read yet */
+    /* of a writer's last connection, by which its end can be waited for */
+    int64_t pid;
+    char started[64];
+} srn__pg;
+
+/* ---- postgres_connect.c ---- */
+
+void srn__pg_init(srn__pg *g, const srn__home *at, bool writes);
+/* A new connection, its settings, and whether the database is fit for a ledger; a writer gets the lock.
+ * *ret_new: there are no tables yet (writers only; readers get SRN_ENOENT). Errors: SRN_EBUSY another process
+ * writes it, SRN_EIO, SRN_EFORMAT, SRN_EUNSUP settings under which a commit is not durable. */
+int srn__pg_connect(srn__pg *g, bool *ret_new, srn_err *err);
+void srn__pg_close(srn__pg *g);
+
+/* ---- postgres_ask.c ---- */
+
+/* Sends what is queued and reads one answer; *ret NULL: the statement has no more. The result is the
+ * caller's. After SRN_EIO because of the connection there is none any more. */
+int srn__pg_answer(srn__pg *g, PGresult **ret, srn_err *err);
+/* One statement, or several without parameters, whose rows nobody wants. */
+int srn__pg_run(srn__pg *g, const char *sql, const char *what, srn_err *err);
+/* The sentence for a failed result, or for the connection where r is NULL; a code of ours. Never with a
+ * password. */
+int srn__pg_fail(srn_err *err, const srn__pg *g, const PGresult *r, const char *what);
+/* As srn__db's ask. */
+int srn__pg_ask(srn__db *db, const srn__sql *q, srn__cells_fn *fn, void *ctx, srn_err *err);
+/* The same for a text with up to two numbers, $1 and $2. */
+int srn__pg_ask_text(srn__pg *g, const char *sql, const int64_t *numbers, uint32_t n, srn__cells_fn *fn,
+                     void *ctx, srn_err *err);
+/* The one number that such a statement gives; 0 where it gives none. */
+int srn__pg_number(srn__pg *g, const char *sql, const int64_t *numbers, uint32_t n, uint64_t *ret,
+                   srn_err *err);
+/* Reads the answers of all that was sent in a pipeline, and ends it. The first failure is the result; fn (may
+ * be NULL) sees each row. Where the connection was lost there is none any more. */
+int srn__pg_settle(srn__pg *g, srn__cells_fn *fn, void *ctx, const char *what, srn_err *err);
+/* A number as parameters have them. */
+static inline void srn__pg_put_u64(uint64_t v, char ret[8]) {
+    for (int i = 0; i < 8; i++) ret[i] = (char)(uint8_t)(v >> (56 - 8 * i));
+}
+
+/* ---- postgres_tables.c: on the writer's connection ---- */
+
+typedef struct srn__pg_part { /* records first to last lie in tables of their own */
+    uint64_t first, last, made_us;
+} srn__pg_part;
+/* Makes schema and tables of a new ledger, in one transaction. */
+int srn__pg_create(srn__pg *g, srn_err *err);
+/* The newest part; first 0: there is none. */
+int srn__pg_newest_part(srn__pg *g, srn__pg_part *ret, srn_err *err);
+/* The part after `newest`, from record seq on, for about a day at the rate of the newest one. */
+int srn__pg_add_part(srn__pg *g, const srn__pg_part *newest, uint64_t seq, srn__pg_part *ret, srn_err *err);
+/* As the store's operation. */
+int srn__pg_drop(srn__pg *g, uint64_t from, uint64_t to, uint32_t n, uint64_t *ret_next,
+                 uint64_t *ret_dropped, srn_err *err);
+
+/* ---- postgres_read.c ---- */
+
+int srn__pg_tail(srn__pg *g, srn__tail *ret, srn_err *err);
+int srn__pg_usage(srn__pg *g, uint64_t now_us, srn__usage *ret, srn_err *err);
+int srn__pg_newest(srn__pg *g, srn_record_kind kind, srn__row *ret_row, srn_buf *ret_body, srn_err *err);
+/* Columns seq, epoch, kind, t_us, body, content_sha, hash. */
+void srn__pg_row(const srn__cell *cells, srn__row *ret);
+#define SRN__PG_ROW_COLUMNS "r.seq, r.epoch, r.kind, r.t_us, r.body, r.content_sha, r.hash"
+enum { SRN__PG_ROW_CELLS = 7 };
+
+#endif
