@@ -171,7 +171,7 @@ int srn__rollouts_new(const srn__rollouts_opts *o, srn__rollouts **ret, srn_err 
     if (!x) return srn_fail_nomem(err, sizeof *x);
     x->o = *o;
     pthread_mutex_init(&x->lock, NULL);
-    int code = srn_reader_open_with(srn_ledger_where(l), srn_ledger_get_keys(l), &x->reader, err);
+    int code = srn_reader_open_beside(l, &x->reader, err);
     if (!code) code = catch_up(x, err);
     if (code)
         srn__rollouts_free(x);
