@@ -30,6 +30,7 @@ int srn__cmd_calls(int argc, char **argv);
 int srn__cmd_ps(int argc, char **argv);
 int srn__cmd_cancel(int argc, char **argv);
 int srn__cmd_drain(int argc, char **argv);
+int srn__cmd_reload(int argc, char **argv);
 int srn__cmd_prompts(int argc, char **argv);
 int srn__cmd_ledger(int argc, char **argv);
 

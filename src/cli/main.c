@@ -12,6 +12,7 @@ static const srn_command commands[] = {
     {"ps", srn__cmd_ps, "what a server is answering now"},
     {"cancel", srn__cmd_cancel, "end a call that runs"},
     {"drain", srn__cmd_drain, "take a server out of service, and back"},
+    {"reload", srn__cmd_reload, "have a server read its configuration again"},
     {"calls", srn__cmd_calls, "what the ledger has of the calls that were answered"},
     {"info", srn__cmd_info, "what a model file holds, its weights id, the memory it needs"},
     {"tokenize", srn__cmd_tokenize, "text to token ids"},

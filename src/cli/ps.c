@@ -1,5 +1,6 @@
-/* cli: `serin ps`, `serin cancel`, `serin drain`: what an operator does with a running server when something
- * is wrong: sees what it does, ends a call, takes it out of service and back. Main thread.
+/* cli: `serin ps`, `serin cancel`, `serin drain`, `serin reload`: what an operator does with a running server
+ * when something is wrong: sees what it does, ends a call, takes it out of service and back, gives it another
+ * configuration. Main thread.
  */
 #include "cli/calls.h"
 #include "cli/server_client.h"
@@ -9,6 +10,7 @@
 #include <time.h>
 
 #define POLL_US 250000
+#define LOAD_MS (30 * 60000) /* new models are loaded before the answer comes */
 
 /* Parses, finds the server. -1 to go on, or the exit code. */
 static int begin(const srn_cli_spec *spec, int argc, char **argv, const srn__server_opts *o,
@@ -181,4 +183,55 @@ int srn__cmd_drain(int argc, char **argv) {
     json_decref(answer);
     srn__server_done(&server);
     return code ? srn_cli_error("drain", &err) : srn_cli_flush("drain");
+}
+
+/* ---- reload ---- */
+
+static void print_names(FILE *f, const char *what, const json_t *names) {
+    size_t i;
+    json_t *name;
+    if (!json_array_size(names)) return;
+    fprintf(f, "%s:", what);
+    json_array_foreach((json_t *)(uintptr_t)names, i, name)
+        fprintf(f, "%s %s", i ? "," : "", json_string_value(name));
+    fprintf(f, "\n");
+}
+
+static void print_reload(const json_t *answer) {
+    const json_t *changed = json_object_get(answer, "changed");
+    printf("configuration %.12s is in force\n", text_of(answer, "config"));
+    print_names(stdout, "changed", changed);
+    if (!json_array_size(changed)) printf("nothing changed\n");
+    fflush(stdout);
+    print_names(stderr, "needs a restart, and stays as it was", json_object_get(answer, "needs_restart"));
+}
+
+int srn__cmd_reload(int argc, char **argv) {
+    srn__server_opts o = {0};
+    bool json = false;
+    const srn_opt opts[] = {SRN__SERVER_OPTIONS(&o),
+                            {"json", 0, SRN_OPT_FLAG, &json, 0, 0, NULL, "print JSON"}};
+    const srn_cli_spec spec = {
+        .usage = "serin reload [--server URL --key KEY] [--json]",
+        .about = "Has a server read its configuration, keys and certificate again. What is wrong changes\n"
+                 "nothing; calls that run keep the configuration that they began with. Says what changed,\n"
+                 "and what needs a restart.",
+        .examples = "  serin serve --config serin.yaml --check-config && serin reload\n"
+                    "  serin reload --server http://gpu1:8080 --key \"$ADMIN_KEY\" --json\n",
+        .opts = opts,
+        .n_opts = SRN_LEN(opts)};
+    srn__server server;
+    srn_err err = {0};
+    json_t *answer = NULL;
+    int n, code = begin(&spec, argc, argv, &o, NULL, &n, &server);
+    if (code >= 0) return code;
+    server.timeout_ms = LOAD_MS;
+    code = srn__server_json(&server, "/v1/reload", json_object(), &answer, &err);
+    if (!code && json)
+        code = print_json(answer, &err);
+    else if (!code)
+        print_reload(answer);
+    json_decref(answer);
+    srn__server_done(&server);
+    return code ? srn_cli_error("reload", &err) : srn_cli_flush("reload");
 }

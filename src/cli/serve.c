@@ -1,6 +1,6 @@
 /* serin serve: the server as a command. Flags are laid over serin.yaml, then everything is checked before a
  * model is loaded. The main thread starts the server and waits for its end; a second one takes the signals:
- * SIGHUP reads keys and certificate again, SIGTERM and SIGINT stop with grace, a second one ends the grace.
+ * SIGHUP reads the configuration again, SIGTERM and SIGINT stop with grace, a second one ends the grace.
  */
 #include "cli/serve.h"
 
@@ -62,8 +62,7 @@ static void on_reload_signal(serve *s) {
     pthread_mutex_lock(&s->lock);
     if (s->server && !s->stopping) {
         srn__notify_reloading();
-        srn_server_reload(s->server);
-        srn__notify("READY=1");
+        srn_server_reload(s->server); /* reloaded tells of its end */
     }
     pthread_mutex_unlock(&s->lock);
 }
@@ -100,6 +99,28 @@ static int take_signals(serve *s, srn_err *err) {
     return e ? srn_fail(err, SRN_ENOMEM, "cannot start a thread: %s", strerror(e)) : SRN_OK;
 }
 
+/* ---- the configuration ---- */
+
+static int configure(void *ctx, srn_config **ret, srn_err *err) {
+    const serve *s = ctx;
+    srn_config *c = srn_calloc(1, sizeof *c);
+    if (!c) return srn_fail_nomem(err, sizeof *c);
+    srn_config_init(c);
+    int code = srn__serve_configure(&s->flags, c, err);
+    if (code) {
+        srn_config_done(c);
+        free(c);
+        return code;
+    }
+    *ret = c;
+    return SRN_OK;
+}
+
+static void reloaded(void *ctx) {
+    (void)ctx;
+    srn__notify("READY=1");
+}
+
 /* ---- the run ---- */
 
 /* A connection is a descriptor; the usual soft limit of 1,024 is no decision of the operator's. */
@@ -130,7 +151,12 @@ static int print_ready(const serve *s) {
 }
 
 static int run(serve *s, srn_err *err) {
-    srn_server_opts o = {.config = &s->config, .log = log_line, .progress = srn_cli_progress};
+    srn_server_opts o = {.config = &s->config,
+                         .log = log_line,
+                         .progress = srn_cli_progress,
+                         .configure = configure,
+                         .reloaded = reloaded,
+                         .configure_ctx = s};
     srn_server *server = NULL;
     raise_descriptors();
     int code = srn_server_start(&o, &server, err);
@@ -144,7 +170,7 @@ static int run(serve *s, srn_err *err) {
         while (sem_wait(&s->stop) != 0 && errno == EINTR) continue;
     }
     srn__notify("STOPPING=1");
-    srn_server_drain(server, s->config.grace_ms);
+    srn_server_drain(server, srn_server_grace_ms(server));
     pthread_mutex_lock(&s->lock);
     s->server = NULL;
     pthread_mutex_unlock(&s->lock);

@@ -8,7 +8,10 @@
 #include "cli/cli.h"
 #include "serve/serve.h"
 
+enum { SRN__SERVE_MODELS = 64 };
 typedef struct srn__serve_flags {
+    const char *operands[SRN__SERVE_MODELS];
+    int n_operands;
     const char *listen, *config, *keys, *tls_cert, *tls_key, *kv, *speculate, *default_model, *ledger,
         *ledger_keys, *ledger_mode, *ledger_content;
     int64_t ctx, parallel, threads, cache_tokens, grace;
@@ -20,6 +23,8 @@ typedef struct srn__serve_flags {
  * errors are printed. */
 enum { SRN__SERVE_GO = -1 };
 int srn__serve_parse(int argc, char **argv, srn__serve_flags *f, srn_config *c, srn_err *err);
+/* The same flags over the file as it is now; errors are the caller's to print. */
+int srn__serve_configure(const srn__serve_flags *f, srn_config *c, srn_err *err);
 void srn__serve_flags_done(srn__serve_flags *f);
 
 /* Tells the service manager, where there is one ($NOTIFY_SOCKET). */

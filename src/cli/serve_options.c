@@ -7,7 +7,7 @@
 #include "cli/serve.h"
 #include "format/format.h"
 
-enum { DRAFT_TOKENS = 4, DRAFT_MOST = 16, MOST_MODELS = 64 };
+enum { DRAFT_TOKENS = 4, DRAFT_MOST = 16 };
 
 static const char examples[] =
     "  serin serve smollm2\n"
@@ -19,8 +19,7 @@ static const char examples[] =
     "  curl http://127.0.0.1:8080/v1/chat/completions \\\n"
     "    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello!\"}]}'\n";
 
-/* models: [MOST_MODELS] */
-static int parse_flags(int argc, char **argv, srn__serve_flags *f, const char **models, int *ret_n) {
+static int parse_flags(int argc, char **argv, srn__serve_flags *f) {
     const srn_opt opts[] = {
         {"listen", 'l', SRN_OPT_STR, &f->listen, 0, 0, "ADDRESS", "HOST:PORT or unix:PATH (127.0.0.1:8080)"},
         {"config", 'C', SRN_OPT_STR, &f->config, 0, 0, "FILE", "serin.yaml: models, routes, limits"},
@@ -82,15 +81,15 @@ static int parse_flags(int argc, char **argv, srn__serve_flags *f, const char **
         .usage = "serin serve [MODEL...] [--config FILE] [--listen ADDRESS] ...",
         .about =
             "Serves models over HTTP with the APIs of OpenAI and Anthropic. Prints its address when it is\n"
-            "ready; the log goes to standard error, one JSON line a request. SIGHUP reads keys and\n"
-            "certificate again; SIGTERM lets running answers finish.",
+            "ready; the log goes to standard error, one JSON line a request. SIGHUP reads configuration,\n"
+            "keys and certificate again; SIGTERM lets running answers finish.",
         .examples = examples,
         .opts = opts,
         .n_opts = SRN_LEN(opts),
-        .max_operands = MOST_MODELS,
+        .max_operands = SRN__SERVE_MODELS,
     };
     f->ctx = f->parallel = f->threads = f->cache_tokens = f->grace = -1;
-    return srn_cli_parse(&spec, argc, argv, models, ret_n);
+    return srn_cli_parse(&spec, argc, argv, f->operands, &f->n_operands);
 }
 
 void srn__serve_flags_done(srn__serve_flags *f) {
@@ -169,9 +168,9 @@ static int add_models(const srn__serve_flags *f, srn_config *c, const char *cons
                       size_t n_operands, srn_err *err) {
     size_t n = n_operands + f->models.n;
     srn_config_model *all = srn_arena_alloc(&c->arena, (c->n_models + n) * sizeof *all);
-    if (n > MOST_MODELS)
+    if (n > SRN__SERVE_MODELS)
         return srn_fail(err, SRN_EUSAGE, "%zu models are named; at most %d can be, and more in a file", n,
-                        MOST_MODELS);
+                        SRN__SERVE_MODELS);
     if (!all) return srn_fail_nomem(err, (c->n_models + n) * sizeof *all);
     memset(all, 0, n * sizeof *all);
     int code = SRN_OK;
@@ -218,8 +217,7 @@ static int check_paths(const srn_config *c, srn_err *err) {
     return SRN_OK;
 }
 
-static int lay_flags(const srn__serve_flags *f, srn_config *c, const char *const *models, size_t n_models,
-                     srn_err *err) {
+int srn__serve_configure(const srn__serve_flags *f, srn_config *c, srn_err *err) {
     int code = f->config ? srn_config_load(c, f->config, err) : SRN_OK;
     if (code) return code;
     if (f->listen) c->listen = f->listen;
@@ -237,14 +235,13 @@ static int lay_flags(const srn__serve_flags *f, srn_config *c, const char *const
     c->metrics_open = c->metrics_open || f->metrics_open;
     if (f->grace >= 0) c->grace_ms = (uint32_t)f->grace * 1000;
     for (size_t i = 0; i < f->limits.n && !code; i++) code = lay_limit(c, f->limits.items[i], err);
-    if (!code) code = lay_models(f, c, models, n_models, err);
+    if (!code) code = lay_models(f, c, f->operands, (size_t)f->n_operands, err);
     return code ? code : check_paths(c, err);
 }
 
 int srn__serve_parse(int argc, char **argv, srn__serve_flags *f, srn_config *c, srn_err *err) {
-    const char *models[MOST_MODELS];
-    int n = 0, code = parse_flags(argc, argv, f, models, &n);
+    int code = parse_flags(argc, argv, f);
     if (code >= 0) return code;
-    code = lay_flags(f, c, models, (size_t)n, err);
+    code = srn__serve_configure(f, c, err);
     return code ? srn_cli_error("serve", err) : SRN__SERVE_GO;
 }

@@ -87,7 +87,8 @@ int srn__server_json(const srn__server *s, const char *path, json_t *body, json_
     char *text = body ? json_dumps(body, JSON_COMPACT) : NULL, *answer = NULL;
     size_t n = 0;
     int status = 0;
-    srn_request_to r = {.base = s->base, .path = path, .bearer = s->token, .insecure = s->local};
+    srn_request_to r = {
+        .base = s->base, .path = path, .bearer = s->token, .insecure = s->local, .timeout_ms = s->timeout_ms};
     if (body && !text) {
         json_decref(body);
         return srn_fail_nomem(err, 0);

@@ -22,8 +22,9 @@ typedef struct srn__server_opts {
     }
 
 typedef struct srn__server {
-    char *base, *token; /* token: NULL where there is none */
-    bool local;         /* by server.json */
+    char *base, *token;  /* token: NULL where there is none */
+    bool local;          /* by server.json */
+    uint32_t timeout_ms; /* of one request; 0: a minute */
 } srn__server;
 /* SRN_ENOENT: no server writes that ledger; the sentence says what to do. */
 int srn__server_find(const srn__server_opts *o, srn__server *ret, srn_err *err);

@@ -117,6 +117,15 @@ int srn_config_fail(const srn_config *c, const char *text, srn_err *err, const c
 /* The id of what is in force: the SHA-256, as hex, of a canonical JSON text of all of it without secrets,
  * which is added to ret_json (may be NULL). */
 int srn_config_identity(const srn_config *c, srn_buf *ret_json, char ret_id[65], srn_err *err);
+/* Which keys differ, as the file names them: "limits.body", "models.small.ctx", "models.big (added)",
+ * "routes (order)"; never values. */
+typedef void srn_config_change_fn(void *ctx, const char *key);
+int srn_config_changes(const srn_config *from, const srn_config *to, srn_config_change_fn *fn, void *ctx,
+                       srn_err *err);
+/* Lays over *next what a server that runs with another configuration reads at its start alone: the address,
+ * the place of the ledger and its queue, limits that memory was taken for, roll-outs. running's own such
+ * texts are those of the first configuration, which outlives *next. */
+int srn_config_keep(srn_config *next, const srn_config *running, srn_err *err);
 /* The route of a request, or NULL. */
 typedef struct srn_route_query {
     const char *endpoint, *key, *alias, *prompt;
@@ -139,6 +148,8 @@ typedef struct srn_keys srn_keys; /* immutable */
 int srn_keys_parse(srn_str text, const char *name, srn_keys **ret, srn_err *err);
 int srn_keys_load(const char *path, srn_keys **ret, srn_err *err);
 void srn_keys_free(srn_keys *k);
+/* Which keys came, went or differ, by name: "keys.NAME (added)"; either may be NULL. */
+void srn_keys_changes(const srn_keys *from, const srn_keys *to, srn_config_change_fn *fn, void *ctx);
 bool srn_keys_has_name(const srn_keys *k, const char *name);
 /* The key that is equal to the secret, or NULL. Looks at every key, in a time that does not depend on how
  * much of one is right. */

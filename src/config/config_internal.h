@@ -1,4 +1,4 @@
-/* config, inside: YAML as a tree of nodes with their places. */
+/* config, inside: YAML as a tree of nodes with their places; a configuration as JSON. */
 #ifndef SRN_CONFIG_CONFIG_INTERNAL_H
 #define SRN_CONFIG_CONFIG_INTERNAL_H
 
@@ -26,5 +26,7 @@ int srn__yaml_parse(srn_arena *a, srn_str text, const char *name, uint32_t max_d
                     srn_err *err);
 /* A new reference to what the node stands for; NULL: out of memory (yaml_json.c). */
 json_t *srn__yaml_value(const srn__node *n);
+/* All that is in force as JSON, without secrets; NULL: out of memory (identity.c). */
+json_t *srn__config_json(const srn_config *c);
 
 #endif

@@ -3,11 +3,10 @@
  * never are in it: of keys and certificates it has the files' names, of a database's address all but the
  * password, of headers that carry credentials the name.
  */
-#include <jansson.h>
 #include <stdlib.h>
 #include <strings.h>
 
-#include "config/config.h"
+#include "config/config_internal.h"
 
 /* Values that are 0 or NULL stand for "not set": null. jansson drops nothing here; a NULL from lack of memory
  * shows in the text at the end. */
@@ -99,7 +98,7 @@ static json_t *ledger_json(const srn_config_ledger *l) {
                      "keep_weights", l->keep_weights);
 }
 
-static json_t *config_json(const srn_config *c) {
+json_t *srn__config_json(const srn_config *c) {
     json_t *models = json_array(), *routes = json_array(), *rollouts = json_array();
     for (uint32_t i = 0; i < c->n_models; i++) json_array_append_new(models, model_json(&c->models[i]));
     for (uint32_t i = 0; i < c->n_routes; i++) json_array_append_new(routes, route_json(&c->routes[i]));
@@ -116,7 +115,7 @@ static json_t *config_json(const srn_config *c) {
 
 int srn_config_identity(const srn_config *c, srn_buf *ret_json, char ret_id[65], srn_err *err) {
     uint8_t digest[SRN_SHA256_BYTES];
-    json_t *o = config_json(c);
+    json_t *o = srn__config_json(c);
     char *text = o ? json_dumps(o, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENSURE_ASCII) : NULL;
     srn_sha256 *h = text ? srn_sha256_new() : NULL;
     json_decref(o);

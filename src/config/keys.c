@@ -49,6 +49,33 @@ const srn_key *srn_keys_find(const srn_keys *k, srn_str secret) {
     return secret.len ? found : NULL;
 }
 
+static const slot *slot_of(const srn_keys *k, const char *name) {
+    for (size_t i = 0; k && i < k->n; i++)
+        if (strcmp(k->slots[i].key.name, name) == 0) return &k->slots[i];
+    return NULL;
+}
+
+static bool same_slot(const slot *a, const slot *b) {
+    return sodium_memcmp(a->digest, b->digest, sizeof a->digest) == 0 &&
+           strcmp(a->key.tenant, b->key.tenant) == 0 && a->key.admin == b->key.admin &&
+           a->key.priority == b->key.priority;
+}
+
+void srn_keys_changes(const srn_keys *from, const srn_keys *to, srn_config_change_fn *fn, void *ctx) {
+    char text[128];
+    for (size_t i = 0; from && i < from->n; i++) {
+        const slot *now = slot_of(to, from->slots[i].key.name);
+        if (now && same_slot(&from->slots[i], now)) continue;
+        snprintf(text, sizeof text, "keys.%s (%s)", from->slots[i].key.name, now ? "changed" : "removed");
+        fn(ctx, text);
+    }
+    for (size_t i = 0; to && i < to->n; i++) {
+        if (slot_of(from, to->slots[i].key.name)) continue;
+        snprintf(text, sizeof text, "keys.%s (added)", to->slots[i].key.name);
+        fn(ctx, text);
+    }
+}
+
 /* ---- parsing ---- */
 
 typedef struct parser {

@@ -258,6 +258,11 @@ int srn_ledger_announce(srn_ledger *l, const char *address, srn_err *err) {
     return l->lock_fd < 0 ? SRN_OK : srn__folder_sign(l->lock_fd, address, err);
 }
 
+void srn_ledger_retain(srn_ledger *l, uint64_t retention_us, uint64_t max_bytes) {
+    atomic_store(&l->retention_us, retention_us);
+    atomic_store(&l->max_bytes, max_bytes);
+}
+
 const char *srn_ledger_where(const srn_ledger *l) {
     return l->at.where;
 }
@@ -342,6 +347,7 @@ int srn_ledger_open(const srn_ledger_opts *o, srn_ledger **ret, srn_err *err) {
     srn_buf_init(&l->checkpoint, SRN__BODY_BYTES);
     l->lock_fd = -1;
     l->o = *o;
+    srn_ledger_retain(l, o->retention_us, o->max_bytes);
     if (!l->o.queue) l->o.queue = QUEUE_ENTRIES;
     if (!l->o.queue_bytes) l->o.queue_bytes = QUEUE_BYTES;
     if (!l->o.patience_us) l->o.patience_us = PATIENCE_US;

@@ -77,6 +77,8 @@ typedef struct srn_ledger_opts {
 int srn_ledger_open(const srn_ledger_opts *o, srn_ledger **ret, srn_err *err);
 /* Commits what waits, signs a checkpoint, gives the lock back. Nobody appends any more. */
 void srn_ledger_close(srn_ledger *l);
+/* Other limits than those of the opening, from within a minute on; 0: everything is kept. Any thread. */
+void srn_ledger_retain(srn_ledger *l, uint64_t retention_us, uint64_t max_bytes);
 /* As it was given, to open it again: a URL may hold a password, and is never to be shown. */
 const char *srn_ledger_where(const srn_ledger *l);
 /* The same for people, without a password. */

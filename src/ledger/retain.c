@@ -119,7 +119,7 @@ static int find_end(srn_ledger *l, uint64_t *ret, srn_err *err) {
 
 /* Whole hours where a retention has many, since statistics are kept by the hour. */
 static uint64_t age_limit(const srn_ledger *l, uint64_t first_us) {
-    uint64_t keep = l->o.retention_us, now = srn_unix_us();
+    uint64_t keep = atomic_load(&l->retention_us), now = srn_unix_us();
     if (!keep || now <= keep) return 0;
     uint64_t until = now - keep, segment = SRN_MIN(DAY_US, keep / SEGMENTS);
     if (keep >= DAY_US) until -= until % HOUR_US;
@@ -130,7 +130,7 @@ static uint64_t age_limit(const srn_ledger *l, uint64_t first_us) {
 static int look(srn_ledger *l, srn_err *err) {
     srn__retain *r = l->retain;
     srn__usage u;
-    uint64_t first_us = UINT64_MAX - DAY_US, max = l->o.max_bytes;
+    uint64_t first_us = UINT64_MAX - DAY_US, max = atomic_load(&l->max_bytes);
     int code = l->store->ops->walk(l->store, r->floor.to + 1, 1, first_time, &first_us, err);
     if (!code) code = l->store->ops->usage(l->store, srn_unix_us(), &u, err);
     if (code) return code;
@@ -256,7 +256,8 @@ uint64_t srn__retain_step(srn_ledger *l, uint64_t now_us) {
     srn_err err;
     int code = SRN_OK;
     if (r->stopped || r->doing == SRN__RETAIN_SIGN) return UINT64_MAX;
-    if (r->doing == SRN__RETAIN_REST && !l->o.retention_us && !l->o.max_bytes) return UINT64_MAX;
+    bool limited = atomic_load(&l->retention_us) || atomic_load(&l->max_bytes);
+    if (r->doing == SRN__RETAIN_REST && !limited) return UINT64_MAX;
     if (now_us < r->check_at_us) return r->check_at_us;
     switch (r->doing) {
     case SRN__RETAIN_REST:

@@ -325,7 +325,7 @@ static void take_stock(writer *w) {
     pthread_mutex_lock(&l->lock);
     l->stats.disk_bytes = u.disk_bytes;
     l->stats.free_bytes = u.free_bytes;
-    l->stats.days_left = srn__days_left(&u, l->o.max_bytes);
+    l->stats.days_left = srn__days_left(&u, atomic_load(&l->max_bytes));
     pthread_mutex_unlock(&l->lock);
 }
 

@@ -5,6 +5,7 @@
 #define SRN_LEDGER_WRITER_INTERNAL_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "ledger/ledger_internal.h"
 
@@ -35,6 +36,7 @@ typedef struct srn__lost {      /* entries that nobody will see again, until an 
 struct srn_ledger {
     srn__home at;
     srn_ledger_opts o;
+    _Atomic uint64_t retention_us, max_bytes; /* in the place of those of o */
     srn_ledger_keys *keys;
     int lock_fd;
 

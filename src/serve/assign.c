@@ -172,7 +172,8 @@ const srn__assigned *srn__assign(srn__call *c, const char *asked) {
     *c->assigned = (srn__assigned){0};
     const srn_config_route *route = srn__call_route(c, c->route->path, asked);
     asks of = {c, route, name};
-    if (!srn__models_name(srn__call_models(c), route && route->model ? route->model : asked, name))
+    if (!srn__models_name(srn__call_models(c), srn__call_config(c),
+                          route && route->model ? route->model : asked, name))
         return c->assigned;
     srn__rollout *r = srn__rollouts_pick(x, fits, &of, &s);
     if (!r) return c->assigned;

@@ -14,6 +14,11 @@ enum { N_WORKERS = 4, LAST_WORDS_MS = 3000, LEAST_QUEUE = 64 };
 static int load_access(srn__http *h, srn_err *err) {
     const srn_config *c = h->o.config;
     int code = srn__settings_new(c, NULL, &h->settings, err);
+    if (!code) {
+        h->settings->on_unused = h->o.on_unused;
+        h->settings->unused_ctx = h->o.end_ctx;
+        h->latest = srn__settings_hold(h->settings);
+    }
     if (!code && (c->tls_cert || c->tls_key)) {
         if (!c->tls_cert || !c->tls_key)
             return srn_fail(err, SRN_EINVAL,
@@ -23,13 +28,13 @@ static int load_access(srn__http *h, srn_err *err) {
     return code;
 }
 
-static int check_open(const srn__http *h, srn_err *err) {
-    if (h->address.loopback || h->settings->keys || h->o.config->allow_open) return 0;
+int srn__http_may(const srn__http *h, const srn__settings *s, srn_err *err) {
+    if (h->address.loopback || s->keys || s->config->allow_open) return 0;
     return srn_fail(
         err, SRN_EINVAL,
         "listening on %s without keys would let everyone who reaches it use the models: give --keys "
         "FILE, or --allow-open if that is meant",
-        h->o.config->listen);
+        s->config->listen);
 }
 
 static int start(srn__http *h, srn_err *err) {
@@ -37,7 +42,7 @@ static int start(srn__http *h, srn_err *err) {
     if (!code)
         code =
             srn__address_listen(h->o.config->listen, h->tls.current != NULL, &h->listen_fd, &h->address, err);
-    if (!code) code = check_open(h, err);
+    if (!code) code = srn__http_may(h, h->settings, err);
     if (code) return code;
     sigset_t all, before;
     sigfillset(&all);
@@ -131,22 +136,18 @@ bool srn__http_cancel(srn__http *h, const char *id) {
     return true;
 }
 
-int srn__http_reload(srn__http *h, srn_err *err) {
-    srn_err first = {0}, second = {0};
-    srn__settings *s = NULL;
-    srn__cert *cert = NULL;
-    const srn_config *c = h->o.config;
-    if (c->keys_file && srn__settings_new(c, NULL, &s, &first))
-        srn__http_log_event(h, "keys_kept", first.text);
-    if (c->tls_cert && srn__cert_load(c->tls_cert, c->tls_key, &cert, &second))
-        srn__http_log_event(h, "certificate_kept", second.text);
-    if (s) srn__settings_put(atomic_exchange(&h->new_settings, s));
+srn__settings *srn__http_settings(srn__http *h) {
+    return srn__settings_hold(h->latest);
+}
+
+void srn__http_adopt(srn__http *h, srn__settings *s, srn__cert *cert) {
+    s->on_unused = h->o.on_unused;
+    s->unused_ctx = h->o.end_ctx;
+    srn__settings_put(h->latest);
+    h->latest = srn__settings_hold(s);
+    srn__settings_put(atomic_exchange(&h->new_settings, s));
     if (cert) srn__cert_free(atomic_exchange(&h->new_cert, cert));
-    if (s) srn__http_log_event(h, "keys_loaded", c->keys_file);
-    if (cert) srn__http_log_event(h, "certificate_loaded", c->tls_cert);
     srn__listener_wake(h);
-    const srn_err *bad = first.code ? &first : &second;
-    return bad->code ? srn_fail(err, bad->code, "%s", bad->text) : 0;
 }
 
 /* Until no exchange runs, the time is over, or, with or_hurry, somebody is in a hurry. */
@@ -194,6 +195,7 @@ void srn__http_free(srn__http *h) {
         srn__call_drop(c);
     }
     if (h->event_fd >= 0) close(h->event_fd);
+    srn__settings_put(h->latest);
     srn__settings_put(h->settings);
     srn__settings_put(atomic_exchange(&h->new_settings, NULL));
     srn__cert_free(atomic_exchange(&h->new_cert, NULL));

@@ -47,6 +47,8 @@ typedef struct srn__http_opts {
     /* Nobody holds the call any more but who is asked here, and lets go of it now or soon, before the core is
      * freed. Any thread; may be NULL. */
     void (*on_last)(void *ctx, srn__call *c);
+    /* No call holds a configuration any more, and none will. Any thread; may be NULL. */
+    void (*on_unused)(void *ctx, const srn_config *c);
     void *end_ctx;
 } srn__http_opts;
 
@@ -68,8 +70,14 @@ void srn__http_each_live(srn__http *h, void (*fn)(void *ctx, srn__call *c), void
 bool srn__http_cancel(srn__http *h, const char *id);
 /* Why no requests are taken now ("loading", "draining"), or NULL. Any thread. */
 const char *srn__http_unready(const srn__http *h);
-/* Reads keys and certificate again; on failure the old ones stay, and an event is logged. Any thread. */
-int srn__http_reload(srn__http *h, srn_err *err);
+/* A hold on the settings that new calls get. Before other threads adopt any, or on the one that does. */
+struct srn__settings *srn__http_settings(srn__http *h);
+/* Whether these settings may be adopted; SRN_EINVAL: the address is open to others, and they have no keys. */
+int srn__http_may(const srn__http *h, const struct srn__settings *s, srn_err *err);
+/* New calls get other settings, which are taken, and new connections another certificate, taken too; NULL:
+ * they keep the one that there is. One thread at a time. */
+struct srn__cert;
+void srn__http_adopt(srn__http *h, struct srn__settings *s, struct srn__cert *cert);
 /* Refuses new requests, lets running ones end within grace_ms, then ends them, then joins all threads. One
  * thread, once. srn__http_hurry ends the grace time at once, from any thread. */
 void srn__http_stop(srn__http *h, uint32_t grace_ms);
@@ -103,13 +111,16 @@ int srn__address_listen(const char *listen, bool tls, int *ret_fd, srn__address 
 
 /* What is in force, as one piece: a configuration, its id and the keys of its file. Immutable; each call
  * holds the one that it began with, so that what it is served by never changes on the way. */
-typedef struct srn__settings {
+typedef struct srn__settings srn__settings;
+struct srn__settings {
     atomic_uint refs;
     const srn_config *config;
-    srn_config *own; /* the same, where it is freed with the last hold */
-    char id[65];     /* srn_config_identity */
-    srn_keys *keys;  /* NULL: none are needed */
-} srn__settings;
+    srn_config *own;                                   /* the same, where it is freed with the last hold */
+    char id[65];                                       /* srn_config_identity */
+    srn_keys *keys;                                    /* NULL: none are needed */
+    void (*on_unused)(void *ctx, const srn_config *c); /* the last hold is gone; any thread, may be NULL */
+    void *unused_ctx;
+};
 /* Reads the keys. own (NULL: c outlives all holds) is taken on success: on the heap, and c points to it. */
 int srn__settings_new(const srn_config *c, srn_config *own, srn__settings **ret, srn_err *err);
 srn__settings *srn__settings_hold(srn__settings *s);
@@ -315,6 +326,7 @@ struct srn__http {
     srn_key local_key; /* what the local token stands for */
 
     /* Handed over to the listener thread by exchange; NULL: nothing new. */
+    srn__settings *latest; /* held; of the thread that adopts */
     _Atomic(srn__settings *) new_settings;
     _Atomic(srn__cert *) new_cert;
 

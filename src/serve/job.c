@@ -316,7 +316,7 @@ static srn_request_opts request_opts(srn__job *j, const srn__job_spec *spec, con
     uint32_t timeout = least(spec->timeout_ms, limits->request_timeout_ms);
     srn_request_opts o = srn__job_request_opts(spec, &j->prompt, reply, constraint);
     o.max_tokens = least(o.max_tokens, limits->max_tokens);
-    o.speculate = j->model->config->speculate;
+    o.speculate = srn__served_config(j->model, srn__call_config(j->call))->speculate;
     o.tenant = key ? key->tenant_id : 0;
     const srn__assigned *a = srn__assigned_of(j->call);
     if (a && a->salt) o.cache_salt = srn_hash(a->salt, (srn_str){(const char *)&o.cache_salt, 8}) | 1;

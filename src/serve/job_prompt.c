@@ -26,7 +26,7 @@ static void again(void *ctx) {
 static int get_model(srn__call *c, const char *name, srn__served **ret, bool *ret_later, srn_err *err) {
     srn__call_hold(c); /* until again */
     srn__call_may_wait(c, true);
-    int code = srn__models_get(srn__call_models(c), name, again, c, ret, ret_later, err);
+    int code = srn__models_get(srn__call_models(c), srn__call_config(c), name, again, c, ret, ret_later, err);
     if (*ret_later) return code;
     srn__call_may_wait(c, false);
     srn__call_drop(c);
@@ -93,7 +93,8 @@ int srn__job_apply_route(const srn__call *c, srn__job_spec *spec, const srn_conf
     }
     if (spec->prompt) {
         *ret_param = "model";
-        int code = srn__prompt_check_model(spec->prompt, spec->model->config, spec->model->ids.weights, err);
+        int code = srn__prompt_check_model(spec->prompt, srn__served_config(spec->model, srn__call_config(c)),
+                                           spec->model->ids.weights, err);
         if (code) return code;
         *ret_param = NULL;
     }

@@ -43,7 +43,7 @@ static bool link_part(srn__recorder *r, const char *path, const char *dir) {
 void srn__recorder_keep(srn__recorder *r, const srn__served *v) {
     const srn_weights *w = srn_engine_weights(v->engine);
     char dir[4300];
-    if (!r->config->ledger.keep_weights || !is_folder(r)) return;
+    if (!atomic_load(&r->keep_weights) || !is_folder(r)) return;
     snprintf(dir, sizeof dir, "%s/weights", srn_ledger_where(r->ledger));
     if (mkdir(dir, 0700) && errno != EEXIST)
         return say(r, "weights_not_kept", "%s: %s", dir, strerror(errno));

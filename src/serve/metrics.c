@@ -94,7 +94,8 @@ struct srn__metrics {
     route_counts *routes[MAX_ROUTES];
     prompt_counts *prompts[MAX_PROMPTS];
     uint32_t n_models, n_routes, n_prompts;
-    uint64_t gone;
+    uint64_t gone, reloads, reloads_refused;
+    int64_t reloaded_unix; /* the configuration in force is of then */
     int64_t started_unix;
 };
 
@@ -102,7 +103,7 @@ int srn__metrics_new(srn__metrics **ret, srn_err *err) {
     srn__metrics *m = srn_calloc(1, sizeof *m);
     if (!m) return srn_fail_nomem(err, sizeof *m);
     pthread_mutex_init(&m->lock, NULL);
-    m->started_unix = (int64_t)time(NULL);
+    m->started_unix = m->reloaded_unix = (int64_t)time(NULL);
     *ret = m;
     return SRN_OK;
 }
@@ -197,6 +198,15 @@ void srn__metrics_gaps(srn__metrics *m, const char *model, const srn_out_token *
     pthread_mutex_unlock(&m->lock);
 }
 
+void srn__metrics_reload(srn__metrics *m, bool done) {
+    pthread_mutex_lock(&m->lock);
+    if (done)
+        m->reloads++, m->reloaded_unix = (int64_t)time(NULL);
+    else
+        m->reloads_refused++;
+    pthread_mutex_unlock(&m->lock);
+}
+
 void srn__metrics_gone(srn__metrics *m) {
     pthread_mutex_lock(&m->lock);
     m->gone++;
@@ -240,6 +250,12 @@ static void requests_text(const srn__metrics *m, srn_buf *out) {
         }
     head(out, "serin_clients_gone_total", "counter", "Clients that left before their answer was complete.");
     srn_buf_addf(out, "serin_clients_gone_total %llu\n", (unsigned long long)m->gone);
+    head(out, "serin_config_reloads_total", "counter", "Reloads of the configuration.");
+    srn_buf_addf(out, "serin_config_reloads_total{result=\"done\"} %llu\n", (unsigned long long)m->reloads);
+    srn_buf_addf(out, "serin_config_reloads_total{result=\"refused\"} %llu\n",
+                 (unsigned long long)m->reloads_refused);
+    head(out, "serin_config_in_force_since_seconds", "gauge", "When the configuration in force was read.");
+    srn_buf_addf(out, "serin_config_in_force_since_seconds %lld\n", (long long)m->reloaded_unix);
     head(out, "vllm:request_success_total", "counter", "Answers by the reason they ended.");
     for (uint32_t i = 0; i < m->n_models; i++)
         for (size_t k = 0; k < SRN_LEN(finishes); k++) {

@@ -20,6 +20,9 @@ void srn__metrics_gaps(srn__metrics *m, const char *model, const srn_out_token *
 /* A client left before its answer was complete. */
 void srn__metrics_gone(srn__metrics *m);
 
+/* A reload of the configuration has ended. */
+void srn__metrics_reload(srn__metrics *m, bool done);
+
 /* Everything, as the text format 0.0.4. models and scheduler give the gauges; open_connections is the
  * listener's. */
 void srn__metrics_text(srn__metrics *m, srn__models *models, srn_scheduler *s, uint32_t open_connections,

@@ -32,8 +32,13 @@ srn_ledger *srn__recorder_ledger(const srn__recorder *r); /* NULL: off */
 const srn_ledger_keys *srn__recorder_keys(const srn__recorder *r);
 /* Whether the records that had ended when it was first asked, with *target 0, are made. */
 bool srn__recorder_made(srn__recorder *r, uint64_t *target);
-/* An event by the server; takes the fields (NULL: none). */
+/* An event by the server, or by whom is said; takes the fields (NULL: none). */
 void srn__recorder_event(srn__recorder *r, const char *name, json_t *fields);
+void srn__recorder_event_by(srn__recorder *r, const char *name, const char *by, json_t *fields);
+/* The event of a configuration that is in force now. */
+void srn__recorder_config(srn__recorder *r, const srn_config *c);
+/* Takes over what of another configuration is the ledger's: retention, size, whether weights are kept. */
+void srn__recorder_adopt(srn__recorder *r, const srn_config *c);
 void srn__recorder_model(srn__recorder *r, const srn__served *v); /* it was loaded */
 /* The token of the commands of this machine, or NULL. */
 const char *srn__recorder_token(const srn__recorder *r);

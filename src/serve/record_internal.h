@@ -10,7 +10,8 @@
 #include "serve/record.h"
 
 struct srn__recorder {
-    const srn_config *config;
+    const srn_config *config; /* that the server was started with */
+    atomic_bool keep_weights;
     void (*log)(void *ctx, const char *event, const char *detail);
     void *log_ctx;
     srn_ledger *ledger;        /* NULL: off */

@@ -129,6 +129,7 @@ int srn__recorder_new(const srn__recorder_opts *o, srn__recorder **ret, srn_err 
     r->config = o->config;
     r->log = o->log;
     r->log_ctx = o->log_ctx;
+    atomic_init(&r->keep_weights, o->config->ledger.keep_weights);
     atomic_init(&r->cpu_ns, 0);
     atomic_init(&r->wait_us, 0);
     pthread_mutex_init(&r->lock, NULL);
@@ -147,16 +148,20 @@ int srn__recorder_new(const srn__recorder_opts *o, srn__recorder **ret, srn_err 
 
 /* ---- events ---- */
 
-void srn__recorder_event(srn__recorder *r, const char *name, json_t *fields) {
+void srn__recorder_event_by(srn__recorder *r, const char *name, const char *by, json_t *fields) {
     char *text = fields ? json_dumps(fields, JSON_COMPACT) : srn_strndup("{}", 2);
     srn_err err = {0};
     int code = SRN_OK;
     if (r && r->ledger)
-        code = text ? srn_ledger_event(r->ledger, name, "server", srn_str_of(text), &err)
-                    : srn_fail_nomem(&err, 64);
+        code =
+            text ? srn_ledger_event(r->ledger, name, by, srn_str_of(text), &err) : srn_fail_nomem(&err, 64);
     if (code) srn__recorder_lost(r, name, &err);
     free(text);
     json_decref(fields);
+}
+
+void srn__recorder_event(srn__recorder *r, const char *name, json_t *fields) {
+    srn__recorder_event_by(r, name, "server", fields);
 }
 
 void srn__recorder_model(srn__recorder *r, const srn__served *v) {
@@ -169,18 +174,24 @@ void srn__recorder_model(srn__recorder *r, const srn__served *v) {
     srn__recorder_keep(r, v);
 }
 
-static void config_event(srn__recorder *r) {
+void srn__recorder_config(srn__recorder *r, const srn_config *c) {
     srn_buf text;
     srn_err err = {0};
     char id[65];
     srn_buf_init(&text, 16u << 20);
-    if (srn_config_identity(r->config, &text, id, &err))
+    if (srn_config_identity(c, &text, id, &err))
         srn__recorder_lost(r, "config", &err);
     else
         srn__recorder_event(
             r, "config",
             json_pack("{s:s, s:o}", "id", id, "config", json_loadb(text.data, text.len, 0, NULL)));
     srn_buf_done(&text);
+}
+
+void srn__recorder_adopt(srn__recorder *r, const srn_config *c) {
+    const srn_config_ledger *l = &c->ledger;
+    atomic_store(&r->keep_weights, l->keep_weights);
+    if (r->ledger) srn_ledger_retain(r->ledger, l->retention_ms * 1000, l->max_bytes);
 }
 
 const char *srn__recorder_token(const srn__recorder *r) {
@@ -201,7 +212,7 @@ int srn__recorder_start(srn__recorder *r, const char *address, srn_err *err) {
                                   "version", srn_version(), "numerics", SRN_NUMERICS_ID, "config",
                                   r->config_id));
     srn__recorder_remember(r);
-    config_event(r);
+    srn__recorder_config(r, r->config);
     return SRN_OK;
 }
 

@@ -192,7 +192,7 @@ int srn_replayer_open(const srn_replayer_opts *o, srn_replayer **ret, srn_err *e
     code = srn_scheduler_new(NULL, &r->scheduler, err);
     if (!code) code = srn__models_new(&r->config, r->scheduler, NULL, NULL, &r->models, err);
     if (!code) code = srn__models_load_all(r->models, o->progress, o->progress_ctx, err);
-    if (!code) code = srn__models_get(r->models, NULL, NULL, NULL, &v, &later, err);
+    if (!code) code = srn__models_get(r->models, NULL, NULL, NULL, NULL, &v, &later, err);
     if (code) {
         srn_replayer_close(r);
         return code;

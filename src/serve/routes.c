@@ -35,6 +35,7 @@ const srn__route srn__routes[] = {
     {"GET", "/v1/calls/{id}", srn__handle_call, 0, SRN__OPENAI},
     {"POST", "/v1/calls/{id}/cancel", srn__handle_cancel, SRN__ROUTE_ADMIN, SRN__OPENAI},
     {"GET", "/v1/ps", srn__handle_ps, SRN__ROUTE_ADMIN, SRN__OPENAI},
+    {"POST", "/v1/reload", srn__handle_reload, SRN__ROUTE_ADMIN, SRN__OPENAI},
     {"POST", "/v1/drain", srn__handle_drain, SRN__ROUTE_ADMIN, SRN__OPENAI},
     {"POST", "/v1/ledger/forget", srn__handle_forget, SRN__ROUTE_ADMIN, SRN__OPENAI},
     {"POST", "/v1/feedback", srn__handle_feedback, 0, SRN__OPENAI},

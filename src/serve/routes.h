@@ -30,6 +30,8 @@ void srn__handle_drain(srn__call *c);
 void srn__handle_call(srn__call *c);
 void srn__handle_feedback(srn__call *c);
 void srn__handle_forget(srn__call *c);
+/* reload.c */
+void srn__handle_reload(srn__call *c);
 /* admin.c */
 void srn__handle_load(srn__call *c);
 void srn__handle_unload(srn__call *c);

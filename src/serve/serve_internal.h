@@ -33,11 +33,13 @@ typedef struct srn__served {
     srn_pooling pooling;
     srn_ids ids;
     int64_t loaded_unix;
-    const srn_config_model *config;
+    const srn_config_model *config; /* as it was loaded, without aliases; srn__served_config has them */
     atomic_uint refs;
     atomic_bool leaving; /* being unloaded */
     atomic_int verified; /* srn__verified */
     struct srn__models *models;
+    struct srn__slot *slot;
+    bool removed; /* from the scheduler */
 } srn__served;
 
 typedef struct srn__models srn__models;
@@ -49,20 +51,33 @@ int srn__models_new(const srn_config *c, srn_scheduler *s, srn__models_tell *tel
 void srn__models_free(srn__models *m);
 /* Loads every model of the config that is not lazy. */
 int srn__models_load_all(srn__models *m, srn_progress_fn *progress, void *progress_ctx, srn_err *err);
-/* A hold on a model by name or alias; NULL or "" is the default one. A lazy one is loaded on the caller's
- * thread where it is not there. While another load is under way nothing comes of it: *ret_later is true with
- * SRN_OK, and again(ctx) is called on another thread, perhaps before this returns, when it is time to ask
- * again. SRN_ENOENT lists what there is; SRN_EBUSY: known, but not loaded now or not to be loaded. */
-int srn__models_get(srn__models *m, const char *name, void (*again)(void *ctx), void *ctx, srn__served **ret,
-                    bool *ret_later, srn_err *err);
-/* What the configuration calls the model that a name or alias (NULL or "": the default) stands for; false:
+/* A hold on a model by name or alias as a configuration that is in use knows them (NULL: the newest one);
+ * name NULL or "" is the default one. A lazy one is loaded on the caller's thread where it is not there.
+ * While another load is under way nothing comes of it: *ret_later is true with SRN_OK, and again(ctx) is
+ * called on another thread, perhaps before this returns, when it is time to ask again. SRN_ENOENT lists what
+ * there is; SRN_EBUSY: known, but not loaded now or not to be loaded. */
+int srn__models_get(srn__models *m, const srn_config *c, const char *name, void (*again)(void *ctx),
+                    void *ctx, srn__served **ret, bool *ret_later, srn_err *err);
+/* What that configuration calls the model that a name or alias (NULL or "": the default) stands for; false:
  * none. */
-bool srn__models_name(srn__models *m, const char *name, char ret[128]);
+bool srn__models_name(srn__models *m, const srn_config *c, const char *name, char ret[128]);
 void srn__served_put(srn__served *v); /* any thread; the last one closes the engine on a thread of its own */
+/* What a configuration says of a loaded model, or, where it does not know it, as what it was loaded. */
+const srn_config_model *srn__served_config(const srn__served *v, const srn_config *c);
 /* Loads and unloads at run time; a failed load leaves everything as it was. Blocks; worker threads call it.
  * SRN_EBUSY: another one is under way. */
 int srn__models_load(srn__models *m, const char *name, const char *path, srn_err *err);
 int srn__models_unload(srn__models *m, const char *name, uint64_t grace_us, srn_err *err);
+/* From one configuration to the next, while requests go on. Prepare loads what the next one has new, or
+ * describes otherwise, beside what runs; nothing changes until the commit, and abort takes it back. No other
+ * load or unload runs meanwhile: prepare waits for one that does, and SRN_EBUSY says that a model is being
+ * unloaded. What is not named any more stays for calls of configurations that name it: srn__models_let_go
+ * says that nobody uses one any more. */
+typedef struct srn__view srn__view;
+int srn__models_prepare(srn__models *m, const srn_config *next, srn__view **ret, srn_err *err);
+void srn__models_commit(srn__models *m, srn__view *v);
+void srn__models_abort(srn__models *m, srn__view *v);
+void srn__models_let_go(srn__models *m, const srn_config *c);
 /* For /v1/models and metrics: calls fn for each known model; v is NULL where it is not loaded. */
 void srn__models_each(srn__models *m, void (*fn)(void *ctx, const srn_config_model *c, srn__served *v),
                       void *ctx);

@@ -4,20 +4,7 @@
  */
 #include <stdlib.h>
 
-#include "serve/http_internal.h"
-#include "serve/metrics.h"
-#include "serve/rollout.h"
-
-struct srn_server {
-    srn__http *http;
-    srn_scheduler *scheduler;
-    srn__models *models;
-    srn__metrics *metrics;
-    srn_prompts *prompts; /* NULL: there is no ledger */
-    srn__recorder *recorder;
-    srn__rollouts *rollouts; /* NULL: there is no ledger */
-    srn_server_opts opts;
-};
+#include "serve/server_internal.h"
 
 /* Set before srn__http_ready lets the first handler run that asks for them. */
 srn__models *srn__call_models(const srn__call *c) {
@@ -94,10 +81,27 @@ static void log_model(void *ctx, const char *name, const srn__served *v, const s
     srn__http_log_event(s->http, "cache_too_small", text);
 }
 
+/* Models that only its calls could ask for may go. */
+static void unused(void *ctx, const srn_config *c) {
+    srn_server *s = ctx;
+    pthread_mutex_lock(&s->unused_lock);
+    if (s->models) srn__models_let_go(s->models, c);
+    pthread_mutex_unlock(&s->unused_lock);
+}
+
+/* Under the lock to its end: until then no configuration that a model is known by goes. */
+static void free_models(srn_server *s) {
+    pthread_mutex_lock(&s->unused_lock);
+    srn__models_free(s->models);
+    s->models = NULL;
+    pthread_mutex_unlock(&s->unused_lock);
+}
+
 static void server_free(srn_server *s, uint32_t grace_ms) {
+    srn__server_reload_stop(s);
     if (s->http) srn__http_stop(s->http, grace_ms);
     srn__recorder_stop(s->recorder);
-    srn__models_free(s->models);
+    free_models(s);
     srn_scheduler_free(s->scheduler);
     srn__recorder_settle(s->recorder);
     srn__http_free(s->http);
@@ -105,6 +109,10 @@ static void server_free(srn_server *s, uint32_t grace_ms) {
     srn_prompts_close(s->prompts);
     srn__recorder_free(s->recorder);
     srn__metrics_free(s->metrics);
+    pthread_mutex_destroy(&s->unused_lock);
+    pthread_mutex_destroy(&s->reload_lock);
+    pthread_mutex_destroy(&s->asked_lock);
+    pthread_cond_destroy(&s->asked_more);
     free(s);
 }
 
@@ -131,6 +139,7 @@ static int start(srn_server *s, const srn_server_opts *o, srn_err *err) {
                         .log_ctx = o->log_ctx,
                         .on_end = count,
                         .on_last = last,
+                        .on_unused = unused,
                         .end_ctx = s};
     code = srn__http_new(&h, &s->http, err);
     if (!code) code = srn__recorder_start(s->recorder, srn__http_address(s->http), err);
@@ -146,6 +155,11 @@ int srn_server_start(const srn_server_opts *o, srn_server **ret, srn_err *err) {
     srn_server *s = srn_calloc(1, sizeof *s);
     if (!s) return srn_fail_nomem(err, sizeof *s);
     s->opts = *o;
+    atomic_init(&s->grace_ms, o->config->grace_ms);
+    pthread_mutex_init(&s->unused_lock, NULL);
+    pthread_mutex_init(&s->reload_lock, NULL);
+    pthread_mutex_init(&s->asked_lock, NULL);
+    pthread_cond_init(&s->asked_more, NULL);
     json_object_seed(0); /* nobody outside can choose names that collide */
     int code = start(s, o, err);
     if (code) {
@@ -161,11 +175,8 @@ const char *srn_server_address(const srn_server *s) {
     return srn__http_address(s->http);
 }
 
-void srn_server_reload(srn_server *s) {
-    srn_err err; /* logged already */
-    const char *keys = s->opts.config->keys_file;
-    if (srn__http_reload(s->http, &err) == SRN_OK && keys)
-        srn__recorder_event(s->recorder, "keys_reloaded", json_pack("{s:s}", "file", keys));
+uint32_t srn_server_grace_ms(const srn_server *s) {
+    return atomic_load(&s->grace_ms);
 }
 
 void srn_server_hurry(srn_server *s) {

@@ -30,6 +30,7 @@ srn__settings *srn__settings_hold(srn__settings *s) {
 void srn__settings_put(srn__settings *s) {
     if (!s || atomic_fetch_sub(&s->refs, 1) != 1) return;
     srn_keys_free(s->keys);
+    if (s->on_unused) s->on_unused(s->unused_ctx, s->config);
     if (s->own) srn_config_done(s->own);
     free(s->own);
     free(s);

@@ -507,11 +507,13 @@ def test_the_token_of_the_folder_is_an_admins(tmp_path, keys_file, keys):
     assert names[0] == "start" and names[-1] == "stop" and names.count("model_loaded") == names.count("model_unloaded") == 2
 
 
-def test_a_reload_of_the_keys_is_an_event(tiny):
+def test_a_reload_by_a_signal_is_an_event(tiny):
     s = tiny()
     s.server.process.send_signal(signal.SIGHUP)
-    s.server.wait_log(event="keys_loaded")
-    assert s.server.stop() == 0 and len(events(s.folder, "keys_reloaded")) == 1
+    s.server.wait_log(event="reload")
+    assert s.server.stop() == 0
+    (reload,) = events(s.folder, "reload")
+    assert reload["by"] == "signal" and reload["from"] == reload["to"] and reload["changed"] == reload["needs_restart"] == []
 
 
 # ---- folders ----

@@ -307,6 +307,19 @@ static inline void site_start(site *s) {
     s->port = (uint16_t)strtoul(colon + 1, NULL, 10);
 }
 
+/* The same configuration with its files as they are now. */
+static inline int site_reload(site *s, srn_err *err) {
+    srn__settings *settings = NULL;
+    srn__cert *cert = NULL;
+    int code = srn__settings_new(&s->config, NULL, &settings, err);
+    if (!code && s->config.tls_cert) code = srn__cert_load(s->config.tls_cert, s->config.tls_key, &cert, err);
+    if (code)
+        srn__settings_put(settings);
+    else
+        srn__http_adopt(s->http, settings, cert);
+    return code;
+}
+
 static inline void site_stop(site *s) {
     srn__http_free(s->http);
     feed_done(&s->feed);

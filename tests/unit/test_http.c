@@ -255,15 +255,12 @@ static void reloaded_keys_replace_the_old_ones_unless_they_are_broken(void **sta
     site_start(&s);
     check(ask(&s, old), 200, NULL);
     write_keys(&s, "bob secret-of-bob-0123456789012\n");
-    assert_int_equal(srn__http_reload(s.http, &err), 0);
+    assert_int_equal(site_reload(&s, &err), 0);
     check(ask(&s, fresh), 200, NULL);
     check(ask(&s, old), 401, NULL);
     write_keys(&s, "carol\n");
-    assert_int_not_equal(srn__http_reload(s.http, &err), 0);
+    assert_int_not_equal(site_reload(&s, &err), 0);
     check(ask(&s, fresh), 200, NULL);
-    pthread_mutex_lock(&s.feed.lock);
-    assert_non_null(strstr(s.feed.log.data, "\"event\":\"keys_kept\""));
-    pthread_mutex_unlock(&s.feed.lock);
     site_stop(&s);
 }
 

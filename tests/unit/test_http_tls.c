@@ -199,7 +199,7 @@ static void a_new_certificate_is_shown_to_new_clients(void **state) {
     client_sees(&old, "first");
     for (int i = 0; i < 3; i++) { /* several in the life of one connection */
         make_cert(&p, "second");
-        assert_int_equal(srn__http_reload(s.http, &err), 0);
+        assert_int_equal(site_reload(&s, &err), 0);
     }
     /* The listener takes it up before it serves what comes after the reload. */
     client_say(&old, "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -209,7 +209,7 @@ static void a_new_certificate_is_shown_to_new_clients(void **state) {
     client_say(&fresh, "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n");
     client_hear(&fresh, "world");
     write_pem(p.cert, &(gnutls_datum_t){(unsigned char *)"nonsense", 8});
-    assert_int_equal(srn__http_reload(s.http, &err), SRN_EFORMAT);
+    assert_int_equal(site_reload(&s, &err), SRN_EFORMAT);
     client_vanish(&fresh);
     client_open(&fresh, s.port);
     client_sees(&fresh, "second");

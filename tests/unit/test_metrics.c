@@ -15,14 +15,13 @@ typedef struct figures {
     srn__metrics *m;
 } figures;
 
-static figures begin(void) {
-    figures f = {0};
+static void begin(figures *f) {
     srn_err err = {0};
-    srn_config_init(&f.config);
-    assert_int_equal(srn_scheduler_new(NULL, &f.scheduler, &err), 0);
-    assert_int_equal(srn__models_new(&f.config, f.scheduler, NULL, NULL, &f.models, &err), 0);
-    assert_int_equal(srn__metrics_new(&f.m, &err), 0);
-    return f;
+    *f = (figures){0};
+    srn_config_init(&f->config);
+    assert_int_equal(srn_scheduler_new(NULL, &f->scheduler, &err), 0);
+    assert_int_equal(srn__models_new(&f->config, f->scheduler, NULL, NULL, &f->models, &err), 0);
+    assert_int_equal(srn__metrics_new(&f->m, &err), 0);
 }
 
 static void end(figures *f) {
@@ -59,7 +58,8 @@ static double figure(figures *f, const char *series) {
 static void answers_are_counted_by_how_they_ended(void **state) {
     (void)state;
     static const char *const ends[] = {"stop", "length", "tool_calls", "abort", "error"};
-    figures f = begin();
+    figures f;
+    begin(&f);
     for (uint32_t i = 0; i < SRN_LEN(ends); i++)
         for (uint32_t k = 0; k <= i; k++) answered(&f, "m", ends[i], i);
     answered(&f, "m", "", 0); /* nothing was computed */
@@ -81,7 +81,8 @@ static void answers_are_counted_by_how_they_ended(void **state) {
 
 static void models_beyond_the_table_are_counted_together(void **state) {
     (void)state;
-    figures f = begin();
+    figures f;
+    begin(&f);
     for (int round = 0; round < 2; round++)
         for (int i = 0; i < 70; i++) {
             char name[32];
@@ -103,7 +104,8 @@ static void models_beyond_the_table_are_counted_together(void **state) {
 
 static void labels_are_escaped(void **state) {
     (void)state;
-    figures f = begin();
+    figures f;
+    begin(&f);
     answered(&f, "a\"b\\c\nd", "stop", 1);
     assert_int_equal((int)figure(&f, "vllm:request_generation_tokens_count{model_name=\"a\\\"b\\\\c\\nd\"}"),
                      1);
@@ -112,7 +114,8 @@ static void labels_are_escaped(void **state) {
 
 static void answers_are_counted_by_their_prompt(void **state) {
     (void)state;
-    figures f = begin();
+    figures f;
+    begin(&f);
     srn__call_facts facts = {
         .prompt_tokens = 10, .output_tokens = 3, .ttft_us = 2000, .model = "m", .finish = "stop"};
     srn__metrics_call(f.m, NULL, 200, &facts, 5000);
