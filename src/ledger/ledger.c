@@ -10,7 +10,7 @@
 #include "ledger/retain_internal.h"
 #include "ledger/writer_internal.h"
 
-enum { QUEUE_ENTRIES = 10000, PATIENCE_US = 30 * 1000000 };
+enum { QUEUE_ENTRIES = 10000, PATIENCE_US = 30 * 1000000, ANSWER_US = 15 * 1000000 };
 #define QUEUE_BYTES ((uint64_t)256 << 20)
 
 /* ---- entries ---- */
@@ -312,8 +312,10 @@ static int open_store(srn_ledger *l, srn_err *err) {
     if (!code) code = srn__folder_lock(l->at.folder, &l->lock_fd, err);
     if (!code) code = open_keys(l, err);
     if (!code)
-        code = srn_ledger_is_postgres(l->at.where) ? srn__postgres_open(&l->at, &l->store, err)
-                                                   : srn__sqlite_open(l->at.where, &l->store, err);
+        code =
+            srn_ledger_is_postgres(l->at.where)
+                ? srn__postgres_open(&l->at, SRN_MIN(l->o.patience_us, (uint64_t)ANSWER_US), &l->store, err)
+                : srn__sqlite_open(l->at.where, &l->store, err);
     if (!code) code = l->store->ops->tail(l->store, &l->tail, err);
     if (!code) code = srn__verify_end(&l->at, l->keys, &l->tail.signed_seq, err);
     if (!code) code = load_checkpoint(l, err);

@@ -157,8 +157,9 @@ struct srn__store { /* the head of every store */
 
 /* The SQLite store of a folder that exists and is locked; makes the database where there is none. */
 int srn__sqlite_open(const char *dir, srn__store **ret, srn_err *err);
-/* The store of a PostgreSQL database, which no other process writes meanwhile; the place outlives it. */
-int srn__postgres_open(const srn__home *p, srn__store **ret, srn_err *err);
+/* The store of a PostgreSQL database, which no other process writes meanwhile; the place outlives it. No wait
+ * for the server is longer than answer_us. */
+int srn__postgres_open(const srn__home *p, uint64_t answer_us, srn__store **ret, srn_err *err);
 
 /* ---- a source: where a reader reads ---- */
 

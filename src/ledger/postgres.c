@@ -548,13 +548,13 @@ static const srn__store_ops postgres_ops = {
     .close = store_close,
 };
 
-int srn__postgres_open(const srn__home *p, srn__store **ret, srn_err *err) {
+int srn__postgres_open(const srn__home *p, uint64_t answer_us, srn__store **ret, srn_err *err) {
     pg_store *s = srn_calloc(1, sizeof *s);
     if (!s) return srn_fail_nomem(err, sizeof *s);
     s->head.ops = &postgres_ops;
     s->end_seq = UINT64_MAX;
     s->seed = srn_hash_seed();
-    srn__pg_init(&s->pg, p, true);
+    srn__pg_init(&s->pg, p, true, answer_us);
     int code = connect_store(s, err);
     if (code) {
         store_close(&s->head);

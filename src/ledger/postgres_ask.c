@@ -8,8 +8,6 @@
 
 #include "ledger/postgres_internal.h"
 
-enum { WRITER_US = 15 * 1000 * 1000, READER_US = 120 * 1000 * 1000 };
-
 /* ---- sentences ---- */
 
 /* Replaces what stands of the secret in a text. */
@@ -54,13 +52,12 @@ static int wait_io(srn__pg *g, uint64_t end_us, srn_err *err) {
     int n = now_us < end_us ? poll(&p, 1, (int)((end_us - now_us) / 1000) + 1) : 0;
     if (n < 0 && errno == EINTR) return SRN_OK;
     if (n <= 0)
-        return srn_fail(err, SRN_EIO, "%s: no answer within %d s", g->at->name,
-                        (g->writes ? WRITER_US : READER_US) / 1000000);
+        return srn_fail(err, SRN_EIO, "%s: no answer within %.1f s", g->at->name, (double)g->answer_us / 1e6);
     return PQconsumeInput(g->conn) ? SRN_OK : srn__pg_fail(err, g, NULL, "the connection is lost");
 }
 
 int srn__pg_answer(srn__pg *g, PGresult **ret, srn_err *err) {
-    uint64_t end_us = srn_now_us() + (uint64_t)(g->writes ? WRITER_US : READER_US);
+    uint64_t end_us = srn_now_us() + g->answer_us;
     int code = SRN_OK, unsent = g->conn ? PQflush(g->conn) : -1;
     *ret = NULL;
     if (unsent < 0) code = srn__pg_fail(err, g, NULL, "sending");
@@ -103,11 +100,22 @@ static int connect_again(srn__pg *g, srn_err *err) {
     return srn__pg_connect(g, &is_new, err);
 }
 
-int srn__pg_run(srn__pg *g, const char *sql, const char *what, srn_err *err) {
+/* Whether a connection that is lost now can be made again without anybody knowing. */
+static bool can_repeat(const srn__pg *g) {
+    return !g->writes && g->conn && PQtransactionStatus(g->conn) == PQTRANS_IDLE;
+}
+
+static int run_once(srn__pg *g, const char *sql, const char *what, srn_err *err) {
     int code = connect_again(g, err);
     if (code) return code;
     if (!g->conn || !PQsendQuery(g->conn, sql)) return srn__pg_fail(err, g, NULL, what);
     return finish(g, SRN_OK, what, err);
+}
+
+int srn__pg_run(srn__pg *g, const char *sql, const char *what, srn_err *err) {
+    bool again = can_repeat(g) && g->ready;
+    int code = run_once(g, sql, what, err);
+    return code && again && !g->conn ? run_once(g, sql, what, err) : code;
 }
 
 /* ---- cells ---- */
@@ -188,36 +196,62 @@ static void set_parameters(parameters *p, const srn__param *from, uint32_t n) {
     }
 }
 
-static int ask(srn__pg *g, const char *sql, const srn__param *params, uint32_t n, srn__cells_fn *fn,
-               void *ctx, srn_err *err) {
-    static const char what[] = "asking it";
-    srn__cell cells[SRN__PG_MAX_CELLS];
-    PGresult *r = NULL;
-    if (g->asking) return srn_fail(err, SRN_EBUSY, "%s: an answer is being read", g->at->name);
-    int code = connect_again(g, err);
-    if (!code) code = srn__pg_settle(g, NULL, NULL, what, err);
-    if (code) return code;
+typedef struct question {
+    const char *sql;
+    const srn__param *params;
+    uint32_t n;
+    srn__cells_fn *fn;
+    void *ctx;
+    uint32_t rows; /* that fn saw */
+} question;
+
+static const char asking[] = "asking it";
+
+static int send_question(srn__pg *g, const question *q, srn_err *err) {
     parameters *p = srn_calloc(1, sizeof *p);
     if (!p) return srn_fail_nomem(err, sizeof *p);
-    set_parameters(p, params, n);
-    bool sent = g->conn &&
-                PQsendQueryParams(g->conn, sql, (int)n, p->types, p->values, p->lengths, p->formats, 1) &&
-                PQsetSingleRowMode(g->conn);
+    set_parameters(p, q->params, q->n);
+    bool sent =
+        g->conn &&
+        PQsendQueryParams(g->conn, q->sql, (int)q->n, p->types, p->values, p->lengths, p->formats, 1) &&
+        PQsetSingleRowMode(g->conn);
     free(p);
-    if (!sent) return srn__pg_fail(err, g, NULL, what);
+    if (sent) return SRN_OK;
+    srn__pg_fail(err, g, NULL, asking);
+    if (g->conn && PQstatus(g->conn) == CONNECTION_BAD) srn__pg_close(g);
+    return SRN_EIO;
+}
+
+static int ask_once(srn__pg *g, question *q, srn_err *err) {
+    srn__cell cells[SRN__PG_MAX_CELLS];
+    PGresult *r = NULL;
+    int code = connect_again(g, err);
+    if (!code) code = srn__pg_settle(g, NULL, NULL, asking, err);
+    if (!code) code = send_question(g, q, err);
+    if (code) return code;
     g->asking = true;
-    bool more = true;
+    bool more = q->fn != NULL;
     while (!(code = srn__pg_answer(g, &r, err)) && r) {
-        if (!is_good(r)) code = srn__pg_fail(err, g, r, what);
-        if (!code && fn && more && PQntuples(r)) {
+        if (!is_good(r)) code = srn__pg_fail(err, g, r, asking);
+        if (!code && more && PQntuples(r)) {
             read_cells(r, 0, cells, SRN_MIN(PQnfields(r), (int)SRN__PG_MAX_CELLS));
-            more = fn(ctx, cells);
+            q->rows++;
+            more = q->fn(q->ctx, cells);
         }
         PQclear(r);
-        if (code) return finish(g, code, what, err);
+        if (code) return finish(g, code, asking, err);
     }
     g->asking = false;
     return code;
+}
+
+static int ask(srn__pg *g, const char *sql, const srn__param *params, uint32_t n, srn__cells_fn *fn,
+               void *ctx, srn_err *err) {
+    question q = {sql, params, n, fn, ctx, 0};
+    if (g->asking) return srn_fail(err, SRN_EBUSY, "%s: an answer is being read", g->at->name);
+    bool again = can_repeat(g) && g->ready;
+    int code = ask_once(g, &q, err);
+    return code && again && !g->conn && !q.rows ? ask_once(g, &q, err) : code;
 }
 
 int srn__pg_ask(srn__db *db, const srn__sql *q, srn__cells_fn *fn, void *ctx, srn_err *err) {

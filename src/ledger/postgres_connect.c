@@ -13,14 +13,14 @@
 
 enum { CONNECT_US = 10 * 1000 * 1000, OLDEST_SERVER = 140000 };
 
-void srn__pg_init(srn__pg *g, const srn__home *at, bool writes) {
-    *g = (srn__pg){.at = at, .writes = writes};
+void srn__pg_init(srn__pg *g, const srn__home *at, bool writes, uint64_t answer_us) {
+    *g = (srn__pg){.at = at, .writes = writes, .answer_us = answer_us};
 }
 
 void srn__pg_close(srn__pg *g) {
     PQfinish(g->conn);
     g->conn = NULL;
-    g->asking = g->pipeline = false;
+    g->asking = g->pipeline = g->ready = false;
 }
 
 /* ---- the connection itself ---- */
@@ -55,7 +55,7 @@ static int begin_connection(srn__pg *g, srn_err *err) {
 }
 
 static int make_connection(srn__pg *g, srn_err *err) {
-    uint64_t end_us = srn_now_us() + CONNECT_US;
+    uint64_t most_us = SRN_MIN(g->answer_us, (uint64_t)CONNECT_US), end_us = srn_now_us() + most_us;
     PostgresPollingStatusType status = PGRES_POLLING_WRITING;
     int code = begin_connection(g, err);
     while (!code && status != PGRES_POLLING_OK) {
@@ -64,8 +64,8 @@ static int make_connection(srn__pg *g, srn_err *err) {
                            .events = status == PGRES_POLLING_READING ? POLLIN : POLLOUT};
         int n = now_us < end_us ? poll(&p, 1, (int)((end_us - now_us) / 1000) + 1) : 0;
         if (!n)
-            return srn_fail(err, SRN_EIO, "%s: connecting: no answer within %d s", g->at->name,
-                            CONNECT_US / 1000000);
+            return srn_fail(err, SRN_EIO, "%s: connecting: no answer within %.1f s", g->at->name,
+                            (double)most_us / 1e6);
         if (n > 0) status = PQconnectPoll(g->conn);
         if (status == PGRES_POLLING_FAILED) code = srn__pg_fail(err, g, NULL, "connecting");
     }
@@ -229,6 +229,7 @@ int srn__pg_connect(srn__pg *g, bool *ret_new, srn_err *err) {
             srn_fail(err, SRN_ENOENT,
                      "%s: there is no ledger here; `serin serve MODEL --ledger URL` makes one", g->at->name);
     *ret_new = !f.tables;
+    g->ready = !code;
     if (code) srn__pg_close(g);
     return code;
 }

@@ -22,8 +22,10 @@ typedef struct srn__pg {
     const srn__home *at;
     PGconn *conn; /* NULL: there is none now */
     bool writes;
-    bool asking;   /* rows of an answer are being read */
-    bool pipeline; /* statements were sent whose answers nobody has read yet */
+    bool ready;         /* all of srn__pg_connect is done */
+    uint64_t answer_us; /* the longest wait for the server's next bytes */
+    bool asking;        /* rows of an answer are being read */
+    bool pipeline;      /* statements were sent whose answers nobody has read yet */
     /* of a writer's last connection, by which its end can be waited for */
     int64_t pid;
     char started[64];
@@ -31,7 +33,8 @@ typedef struct srn__pg {
 
 /* ---- postgres_connect.c ---- */
 
-void srn__pg_init(srn__pg *g, const srn__home *at, bool writes);
+enum { SRN__PG_READER_US = 120 * 1000 * 1000 };
+void srn__pg_init(srn__pg *g, const srn__home *at, bool writes, uint64_t answer_us);
 /* A new connection, its settings, and whether the database is fit for a ledger; a writer gets the lock.
  * *ret_new: there are no tables yet (writers only; readers get SRN_ENOENT). Errors: SRN_EBUSY another process
  * writes it, SRN_EIO, SRN_EFORMAT, SRN_EUNSUP settings under which a commit is not durable. */

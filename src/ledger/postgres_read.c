@@ -399,7 +399,7 @@ int srn__postgres_source(const srn__home *p, srn__source **ret, srn_err *err) {
     pg_source *s = srn_calloc(1, sizeof *s);
     if (!s) return srn_fail_nomem(err, sizeof *s);
     s->head.ops = &postgres_ops;
-    srn__pg_init(&s->pg, p, false);
+    srn__pg_init(&s->pg, p, false, SRN__PG_READER_US);
     int code = srn__pg_connect(&s->pg, &is_new, err);
     if (code) {
         source_close(&s->head);

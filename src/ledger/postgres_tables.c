@@ -16,7 +16,7 @@ enum { LEAST_RECORDS = 8192, MOST_RECORDS = 1 << 20, FIRST_RECORDS = 32768 };
 #define TEXT " text COLLATE \"C\" NOT NULL"
 static const char schema[] =
     "CREATE TABLE meta(one integer PRIMARY KEY CHECK (one = 1), format bigint NOT NULL,"
-    " instance bytea NOT NULL);"
+    " instance bytea NOT NULL, part_records bigint NOT NULL DEFAULT 0);"
     "CREATE TABLE epochs(epoch bigint PRIMARY KEY, first_seq bigint NOT NULL, parent bytea,"
     " t_us bigint NOT NULL);"
     "CREATE TABLE parts(first bigint PRIMARY KEY, last bigint NOT NULL, made_us bigint NOT NULL);"
@@ -80,7 +80,9 @@ int srn__pg_create(srn__pg *g, srn_err *err) {
     if (code) return code;
     if (!there) code = srn__pg_run(g, "CREATE SCHEMA serin", what, err);
     if (!code) code = srn__pg_run(g, schema, what, err);
-    snprintf(sql, sizeof sql, "INSERT INTO meta VALUES(1, %d, uuid_send(gen_random_uuid()))", SRN__PG_FORMAT);
+    snprintf(sql, sizeof sql,
+             "INSERT INTO meta(one, format, instance) VALUES(1, %d, uuid_send(gen_random_uuid()))",
+             SRN__PG_FORMAT);
     if (!code) code = srn__pg_run(g, sql, what, err);
     return end(g, code, what, err);
 }
@@ -99,7 +101,7 @@ int srn__pg_newest_part(srn__pg *g, srn__pg_part *ret, srn_err *err) {
                             take_part, ret, err);
 }
 
-/* Records that come in about a day, as far as the newest part tells. */
+/* Records that come in about a day, as far as the newest part tells; meta.part_records says otherwise. */
 static uint64_t day_of_records(const srn__pg_part *newest, uint64_t seq, uint64_t now_us) {
     if (!newest->first || seq <= newest->first || now_us <= newest->made_us) return FIRST_RECORDS;
     double a_day = (double)(seq - newest->first) * (double)DAY_US / (double)(now_us - newest->made_us);
@@ -108,12 +110,14 @@ static uint64_t day_of_records(const srn__pg_part *newest, uint64_t seq, uint64_
 
 int srn__pg_add_part(srn__pg *g, const srn__pg_part *newest, uint64_t seq, srn__pg_part *ret, srn_err *err) {
     static const char what[] = "making room for more records";
-    uint64_t now_us = srn_unix_us(), n = day_of_records(newest, seq, now_us);
+    uint64_t now_us = srn_unix_us(), n = 0;
     srn__pg_part p = {newest->first ? newest->last + 1 : seq, 0, now_us};
     srn_buf sql;
-    p.last = p.first + n - 1;
+    int code = srn__pg_number(g, "SELECT part_records FROM meta", NULL, 0, &n, err);
+    if (code) return code;
+    p.last = p.first + (n ? n : day_of_records(newest, seq, now_us)) - 1;
     bool within = PQtransactionStatus(g->conn) != PQTRANS_IDLE;
-    int code = within ? SRN_OK : srn__pg_run(g, "BEGIN", what, err);
+    if (!within) code = srn__pg_run(g, "BEGIN", what, err);
     srn_buf_init(&sql, 1 << 16);
     for (size_t i = 0; i < SRN_LEN(split) && !code; i++) {
         srn_buf_addf(&sql,

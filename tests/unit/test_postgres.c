@@ -6,65 +6,41 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <sched.h>
 
 #include "ledger/query_internal.h"
 #include "ledger_fill.h"
-#include "postgres_help.h"
+#include "postgres_place.h"
 
 #define NOW    UINT64_C(1795340000000000)
 #define DAY_US UINT64_C(86400000000)
+enum { ANSWER_US = 15000000 };
 
-typedef struct place { /* of one test: a database and the folder beside it */
-    char url[256];
-    folder f;
-} place;
-
-static place place_new(void **state) {
-    place p;
-    pg_server *s = *state;
-    if (!s->pid) skip(); /* no PostgreSQL is installed: ./check installs it */
-    pg_database(s, p.url, sizeof p.url);
-    p.f = folder_new();
-    return p;
-}
-
-static srn_ledger *open_ledger(const place *p) {
+static srn_ledger *open_ledger(const pg_place *p, uint64_t retention_us) {
     srn_ledger *l = NULL;
     srn_err err = {0};
-    if (srn_ledger_open(&(srn_ledger_opts){.where = p->url, .folder = p->f.path}, &l, &err))
-        fail_msg("%s", err.text);
+    const srn_ledger_opts o = {.where = p->url, .folder = p->f.path, .retention_us = retention_us};
+    if (srn_ledger_open(&o, &l, &err)) fail_msg("%s", err.text);
     return l;
 }
 
-static int try_open(const place *p, srn_err *err) {
+/* An opening that fails; the sentence never shows the password. */
+static int try_open(const char *url, const folder *f, srn_err *err) {
     srn_ledger *l = NULL;
-    int code = srn_ledger_open(&(srn_ledger_opts){.where = p->url, .folder = p->f.path}, &l, err);
+    *err = (srn_err){0};
+    int code = srn_ledger_open(&(srn_ledger_opts){.where = url, .folder = f->path}, &l, err);
     srn_ledger_close(l);
+    assert_null(strstr(err->text, PG_PASSWORD));
     return code;
 }
 
-static srn_reader *open_reader(const place *p) {
-    srn_reader *r = NULL;
-    srn_err err = {0};
-    if (srn_reader_open_in(p->url, p->f.path, NULL, &r, &err)) fail_msg("%s", err.text);
-    return r;
-}
-
-static void holds(srn_reader *r, uint64_t n) {
-    srn_verify_result v = {0};
-    srn_err err;
-    if (srn_reader_verify(r, NULL, &v, &err)) fail_msg("%s", err.text);
-    if (!v.ok) fail_msg("%s", v.what);
-    assert_int_equal(v.n_records, n);
-}
-
 static void a_call_comes_out_as_it_went_in(void **state) {
-    place p = place_new(state);
-    srn_ledger *l = open_ledger(&p);
+    pg_place p = pg_place_new(state);
+    srn_ledger *l = open_ledger(&p, 0);
     char buf[1024], text[SRN_ULID_CHARS + 1];
     srn_str body = call_body(buf, sizeof buf, 7, ",\"unknown\":{\"kept\":[1,2],\"z\":\"\xc3\xa4\"}");
     assert_int_equal(commit(l, SRN_RECORD_CALL, body), SRN_OK);
-    srn_reader *r = open_reader(&p);
+    srn_reader *r = pg_reader(&p);
     srn_stored s;
     srn_buf got;
     uint8_t id[16];
@@ -79,15 +55,15 @@ static void a_call_comes_out_as_it_went_in(void **state) {
     id[15] ^= 1;
     assert_int_equal(srn_reader_call(r, id, &s, &got, &err), SRN_ENOENT);
     srn_ledger_close(l);
-    holds(r, 2);
+    assert_int_equal(pg_holds(r), 2);
     srn_buf_done(&got);
     srn_reader_close(r);
-    folder_done(&p.f);
+    pg_place_done(&p);
 }
 
 static void a_call_has_one_record(void **state) {
-    place p = place_new(state);
-    srn_ledger *l = open_ledger(&p);
+    pg_place p = pg_place_new(state);
+    srn_ledger *l = open_ledger(&p, 0);
     char buf[1024];
     assert_int_equal(commit_call(l, 1), SRN_OK);
     assert_int_equal(commit_call(l, 1), SRN_EEXIST);
@@ -97,27 +73,26 @@ static void a_call_has_one_record(void **state) {
     assert_int_equal(commit_call(l, 2), SRN_OK);
     assert_int_equal(commit_call(l, 2), SRN_EEXIST);
     srn_ledger_close(l);
-    l = open_ledger(&p); /* nor after a restart */
+    l = open_ledger(&p, 0); /* nor after a restart */
     assert_int_equal(commit_call(l, 2), SRN_EEXIST);
     srn_ledger_stats stats;
     srn_ledger_get_stats(l, &stats);
     assert_int_equal(stats.open_intents, 0);
     srn_ledger_close(l);
-    folder_done(&p.f);
+    pg_place_done(&p);
 }
 
 static void a_database_has_one_writer(void **state) {
-    place p = place_new(state), q = p;
-    srn_ledger *l = open_ledger(&p);
+    pg_place p = pg_place_new(state);
+    folder other = folder_new();
+    srn_ledger *l = open_ledger(&p, 0);
     srn_err err = {0};
-    q.f = folder_new();
-    assert_int_equal(try_open(&q, &err), SRN_EBUSY);
-    assert_non_null(strstr(err.text, "another process writes this ledger"));
-    assert_null(strstr(err.text, PG_PASSWORD));
-    assert_int_equal(try_open(&p, &err), SRN_EBUSY); /* the folder has one too */
+    assert_int_equal(try_open(p.url, &other, &err), SRN_EBUSY);
+    assert_non_null(strstr(err.text, "another process writes this ledger (serin at 127.0.0.1"));
+    assert_int_equal(try_open(p.url, &p.f, &err), SRN_EBUSY); /* the folder has one too */
     srn_ledger_close(l);
-    folder_done(&q.f);
-    folder_done(&p.f);
+    folder_done(&other);
+    pg_place_done(&p);
 }
 
 /* ---- the same as in SQLite ---- */
@@ -127,7 +102,8 @@ static void fill_both(fill *a, const char *dir, fill *b, const srn__home *home, 
     srn__store *store = NULL;
     char sql[128], hex[33];
     bool unknown;
-    if (fill_open(a, dir, 5, &err) || srn__postgres_open(home, &store, &err)) fail_msg("%s", err.text);
+    if (fill_open(a, dir, 5, &err) || srn__postgres_open(home, ANSWER_US, &store, &err))
+        fail_msg("%s", err.text);
     srn_hex(a->tail.instance, sizeof a->tail.instance, hex); /* the same chain needs the same name */
     snprintf(sql, sizeof sql, "UPDATE serin.meta SET instance = '\\x%s'", hex);
     pg_sql(home->where, sql);
@@ -185,13 +161,14 @@ static void the_same_records_give_the_same_answers(void **state) {
         "model~MAL ttft>100ms",
         "error=EIO streamed=true",
     };
-    place p = place_new(state), q = {.f = folder_new()};
+    pg_place p = pg_place_new(state);
+    folder f = folder_new();
     srn__home home;
     srn_err err = {0};
     fill a, b;
     if (srn__home_init(&home, p.url, p.f.path, &err)) fail_msg("%s", err.text);
-    fill_both(&a, q.f.path, &b, &home, 1500);
-    srn_reader *x = reader_open(q.f.path), *y = open_reader(&p);
+    fill_both(&a, f.path, &b, &home, 1500);
+    srn_reader *x = reader_open(f.path), *y = pg_reader(&p);
     for (size_t i = 0; i < SRN_LEN(filters); i++) {
         srn_buf u, v;
         answers(x, filters[i], &u);
@@ -202,26 +179,190 @@ static void the_same_records_give_the_same_answers(void **state) {
         srn_buf_done(&u);
         srn_buf_done(&v);
     }
-    holds(y, 1500);
+    assert_int_equal(pg_holds(y), 1500);
     srn_reader_close(x);
     srn_reader_close(y);
     fill_close(&a);
     fill_close(&b);
     srn__home_done(&home);
-    folder_done(&p.f);
-    folder_done(&q.f);
+    pg_place_done(&p);
+    folder_done(&f);
 }
 
-static int begin_server(void **state) {
-    static pg_server server;
-    pg_new(&server);
-    *state = &server;
-    return 0;
+/* ---- what is not fit ---- */
+
+static void a_server_that_does_not_wait_for_the_disk_is_refused(void **state) {
+    static const char *const bad[] = {"off", "local"};
+    pg_place p = pg_place_new(state);
+    char text[96];
+    srn_err err;
+    for (size_t i = 0; i < SRN_LEN(bad); i++) {
+        snprintf(text, sizeof text, "ALTER DATABASE %%s SET synchronous_commit = %s", bad[i]);
+        pg_admin(&p, text, false);
+        assert_int_equal(try_open(p.url, &p.f, &err), SRN_EUNSUP);
+        assert_non_null(strstr(err.text, "ALTER ROLE \"serin\" SET synchronous_commit = on"));
+    }
+    pg_admin(&p, "ALTER DATABASE %s SET synchronous_commit = on", false);
+    srn_ledger_close(open_ledger(&p, 0));
+    pg_place_done(&p);
 }
 
-static int end_server(void **state) {
-    pg_done(*state);
-    return 0;
+static void a_database_that_may_only_be_read_is_not_written(void **state) {
+    pg_place p = pg_place_new(state);
+    srn_err err;
+    srn_ledger *l = open_ledger(&p, 0);
+    assert_int_equal(commit_call(l, 1), SRN_OK);
+    srn_ledger_close(l);
+    pg_admin(&p, "ALTER DATABASE %s SET default_transaction_read_only = on", false);
+    assert_int_equal(try_open(p.url, &p.f, &err), SRN_EIO);
+    assert_non_null(strstr(err.text, "can only be read"));
+    pg_place_done(&p); /* it can be read */
+}
+
+static void what_is_no_database_of_the_ledger_s_is_said_without_secrets(void **state) {
+    pg_place p = pg_place_new(state);
+    srn_reader *r = NULL;
+    srn_err err = {0};
+    char url[300];
+    const char *rest = strchr(p.url, '@');
+    assert_int_equal(srn_reader_open_in(p.url, p.f.path, NULL, &r, &err), SRN_ENOENT);
+    assert_non_null(strstr(err.text, "there is no ledger here"));
+    snprintf(url, sizeof url, "postgresql://serin:wrong-%s%s", PG_PASSWORD, rest);
+    assert_int_equal(try_open(url, &p.f, &err), SRN_EIO);
+    assert_non_null(strstr(err.text, "password authentication failed"));
+    snprintf(url, sizeof url, "postgresql://serin:%%zz%s%s", PG_PASSWORD, rest); /* libpq quotes this one */
+    assert_int_equal(try_open(url, &p.f, &err), SRN_EINVAL);
+    snprintf(url, sizeof url, "postgresql://serin:a@%s%s", PG_PASSWORD, rest); /* and looks for this host */
+    assert_int_equal(try_open(url, &p.f, &err), SRN_EINVAL);
+    assert_non_null(strstr(err.text, "%40"));
+    snprintf(url, sizeof url, "%s_gone", p.url);
+    assert_int_equal(try_open(url, &p.f, &err), SRN_EIO);
+    assert_non_null(strstr(err.text, "does not exist"));
+    srn_ledger_close(open_ledger(&p, 0));
+    pg_sql(p.url, "UPDATE serin.meta SET format = 99");
+    assert_int_equal(try_open(p.url, &p.f, &err), SRN_EFORMAT);
+    assert_non_null(strstr(err.text, "newer Serin"));
+    pg_sql(p.url, "UPDATE serin.meta SET format = 1");
+    pg_place_done(&p);
+}
+
+/* A client chooses many of them; no index may refuse one, for then nothing could be written any more. */
+static void long_texts_are_stored(void **state) {
+    pg_place p = pg_place_new(state);
+    srn_ledger *l = open_ledger(&p, 0);
+    char *long_text = calloc(1, 4097), *body = calloc(1, 65536);
+    uint64_t x = 1;
+    for (int i = 0; i < 4096; i++) { /* that does not compress */
+        x = x * UINT64_C(6364136223846793005) + 1442695040888963407;
+        long_text[i] = (char)('0' + (x >> 60) % 10);
+    }
+    for (uint32_t n = 1; n <= 3; n++) {
+        char id[SRN_ULID_CHARS + 1];
+        call_id(n, id);
+        snprintf(
+            body, 65536,
+            "{\"v\":1,\"id\":\"%s\",\"begun_us\":5,\"endpoint\":\"%s\",\"route\":\"%s\",\"key\":\"%s\","
+            "\"tenant\":\"%s\",\"conversation\":\"%s\",\"model\":\"%s\",\"weights\":\"%s\",\"finish\":\"%s\","
+            "\"error\":\"%s\",\"status\":200,\"prompt\":{\"name\":\"%s\",\"version\":1,\"hash\":\"%s\"}}",
+            id, long_text, long_text, long_text, long_text, long_text, long_text, long_text, long_text,
+            long_text, long_text, long_text);
+        assert_int_equal(commit(l, SRN_RECORD_CALL, srn_str_of(body)), SRN_OK);
+    }
+    srn_ledger_close(l);
+    l = open_ledger(&p, 0); /* brings the roll-ups up to date */
+    srn_ledger_close(l);
+    assert_string_equal(pg_sql(p.url, "SELECT seq FROM serin.rollup_mark"), "3");
+    free(long_text);
+    free(body);
+    pg_place_done(&p);
+}
+
+/* ---- retention ---- */
+
+static uint64_t dropped(srn_ledger *l) {
+    srn_ledger_stats s;
+    srn_ledger_get_stats(l, &s);
+    return s.dropped;
+}
+
+static bool count_doc(void *ctx, const srn_ledger_doc *d, uint64_t t_us) {
+    (void)t_us;
+    assert_string_equal(d->key, "a");
+    ++*(uint32_t *)ctx;
+    return true;
+}
+
+/* Parts of 100 records: those that go whole are tables that go; an event of one of them stays. */
+static void retention_drops_whole_parts_and_the_chain_holds(void **state) {
+    enum { CALLS = 730 };
+    pg_place p = pg_place_new(state);
+    srn__home home;
+    srn__store *store = NULL;
+    srn_err err = {0};
+    char buf[256];
+    uint32_t docs = 0;
+    if (srn__home_init(&home, p.url, p.f.path, &err) || srn__postgres_open(&home, ANSWER_US, &store, &err))
+        fail_msg("%s", err.text);
+    store->ops->close(store);
+    srn__home_done(&home);
+    pg_sql(p.url, "UPDATE serin.meta SET part_records = 100");
+    srn_ledger *l = open_ledger(&p, 0);
+    append_calls(l, 1, 350);
+    srn_ledger_doc d = {"prompt", "a", 1, SRN_STR("{}")};
+    srn_entry e = {.kind = SRN_RECORD_EVENT, .body = event_body(buf, sizeof buf, "prompt_pushed"), .doc = &d};
+    assert_int_equal(srn_ledger_commit(l, &e, &err), SRN_OK);
+    append_calls(l, 351, CALLS);
+    srn_ledger_close(l);
+    long parts = strtol(pg_sql(p.url, "SELECT count(*) FROM serin.parts"), NULL, 10);
+    assert_in_range(parts, 8, 60);
+    l = open_ledger(&p, 1);
+    while (dropped(l) < CALLS) sched_yield();
+    srn_ledger_close(l);
+    assert_string_equal(pg_sql(p.url, "SELECT count(*) FROM serin.calls"), "0");
+    assert_string_equal(pg_sql(p.url, "SELECT min(first) FROM serin.parts"), "701");
+    assert_string_equal(pg_sql(p.url, "SELECT to_regclass('serin.records_301') IS NULL"), "t");
+    assert_string_equal(pg_sql(p.url, "SELECT count(*) FROM serin.records_kept"), "1");
+    srn_reader *r = pg_reader(&p);
+    assert_int_equal(srn_reader_docs(r, "prompt", NULL, count_doc, &docs, &err), SRN_OK);
+    assert_int_equal(docs, 1);
+    srn_reader_close(r);
+    l = open_ledger(&p, 0);
+    append_calls(l, CALLS + 1, CALLS + 300); /* it goes on */
+    srn_ledger_close(l);
+    l = open_ledger(&p, 1);
+    while (dropped(l) < 300) sched_yield();
+    srn_ledger_close(l);
+    pg_place_done(&p);
+}
+
+static void an_edited_record_is_named(void **state) {
+    pg_place p = pg_place_new(state);
+    srn_verify_result v = {0};
+    srn_err err;
+    srn_ledger *l = open_ledger(&p, 0);
+    append_calls(l, 1, 50);
+    srn_ledger_close(l);
+    srn_reader *r = pg_reader(&p);
+    static const struct {
+        const char *edit, *undo, *says;
+    } edits[] = {
+        {"UPDATE serin.records SET body = replace(body, 'small', 'large') WHERE seq = 17",
+         "UPDATE serin.records SET body = replace(body, 'large', 'small') WHERE seq = 17",
+         "record 17: it was edited"},
+        {"UPDATE serin.calls SET model = 'large' WHERE seq = 9",
+         "UPDATE serin.calls SET model = 'small' WHERE seq = 9", "record 9: what is searched of it"},
+        {"UPDATE serin.records SET seq = 5000 WHERE seq = 30",
+         "UPDATE serin.records SET seq = 30 WHERE seq = 5000", "record 30"},
+    };
+    for (size_t i = 0; i < SRN_LEN(edits); i++) {
+        pg_sql(p.url, edits[i].edit);
+        if (srn_reader_verify(r, NULL, &v, &err)) fail_msg("%s", err.text);
+        assert_false(v.ok);
+        if (!strstr(v.what, edits[i].says)) fail_msg("'%s' is not in: %s", edits[i].says, v.what);
+        pg_sql(p.url, edits[i].undo);
+    }
+    srn_reader_close(r);
+    pg_place_done(&p);
 }
 
 int main(void) {
@@ -230,6 +371,12 @@ int main(void) {
         cmocka_unit_test(a_call_has_one_record),
         cmocka_unit_test(a_database_has_one_writer),
         cmocka_unit_test(the_same_records_give_the_same_answers),
+        cmocka_unit_test(a_server_that_does_not_wait_for_the_disk_is_refused),
+        cmocka_unit_test(a_database_that_may_only_be_read_is_not_written),
+        cmocka_unit_test(what_is_no_database_of_the_ledger_s_is_said_without_secrets),
+        cmocka_unit_test(long_texts_are_stored),
+        cmocka_unit_test(retention_drops_whole_parts_and_the_chain_holds),
+        cmocka_unit_test(an_edited_record_is_named),
     };
-    return cmocka_run_group_tests(tests, begin_server, end_server);
+    return cmocka_run_group_tests(tests, pg_group_begin, pg_group_end);
 }
