@@ -15,6 +15,7 @@ SRN__INLINE uint32_t act_groups(uint32_t planes) {
 SRN__INLINE int int_columns(int columns, int planes) {
     return columns * planes;
 }
+#include "cpu/simd/columns.h"
 
 #if defined(__ARM_FEATURE_DOTPROD)
 
@@ -118,15 +119,15 @@ SRN__INLINE void dot_narrow(int n, int planes, int q0, int n_quads, int bits, co
 /* acc[i] += sum over quads q0 to q0+n_quads of w * codes of integer column i; `bits` is what the codes need.
  */
 SRN__INLINE void dot_quads(int n, int planes, int q0, int n_quads, int bits, const group_codes *w,
-                           const act_group *const *a, i32x16 *acc) {
+                           const acts *a, i32x16 *acc) {
     (void)bits, (void)planes;
 #if defined(__ARM_FEATURE_MATMUL_INT8)
-    dot_pairs(n / 2, q0, n_quads, w, a, acc);
-    if (n % 2) dot_columns(1, q0, n_quads, w, a + n - 1, acc + n - 1);
+    dot_pairs(n / 2, q0, n_quads, w, a->at, acc);
+    if (n % 2) dot_columns(1, q0, n_quads, w, a->at + n - 1, acc + n - 1);
 #elif defined(__ARM_FEATURE_DOTPROD)
-    dot_columns(n, q0, n_quads, w, a, acc);
+    dot_columns(n, q0, n_quads, w, a->at, acc);
 #else
-    dot_narrow(n, planes, q0, n_quads, bits, w, a, acc);
+    dot_narrow(n, planes, q0, n_quads, bits, w, a->at, acc);
 #endif
 }
 
@@ -137,11 +138,11 @@ SRN__INLINE v16 sum_of_planes(const i32x16 *acc, int planes, int c) {
 }
 /* sum[i] = sc0 * (sum over the first half) + sc1 * (over the second) of w - zero and the codes of column i.
  */
-SRN__INLINE void dot_halves(int n, int planes, int bits, int zero, const group_codes *w,
-                            const act_group *const *a, i32x16 sc0, i32x16 sc1, i32x16 *sum, i32x16 *other) {
-    SRN__UNROLL for (int i = 0; i < n; i++) sum[i] = start_value(&a[i]->neg_half[0], zero);
+SRN__INLINE void dot_halves(int n, int planes, int bits, int zero, const group_codes *w, const acts *a,
+                            i32x16 sc0, i32x16 sc1, i32x16 *sum, i32x16 *other) {
+    SRN__UNROLL for (int i = 0; i < n; i++) sum[i] = start_value(neg_half(a, i, 0), zero);
     dot_quads(n, planes, 0, 4, bits, w, a, sum);
-    SRN__UNROLL for (int i = 0; i < n; i++) other[i] = start_value(&a[i]->neg_half[1], zero);
+    SRN__UNROLL for (int i = 0; i < n; i++) other[i] = start_value(neg_half(a, i, 1), zero);
     dot_quads(n, planes, 4, 4, bits, w, a, other);
     SRN__UNROLL for (int i = 0; i < n; i++) sum[i] =
         lanes_add(lanes_mul(sum[i], sc0), lanes_mul(other[i], sc1));
@@ -151,8 +152,8 @@ SRN__INLINE v16 sum_of_halves(const i32x16 *sum, const i32x16 *other, int planes
     return sum_of_planes(sum, planes, c); /* each fits 32 bits */
 }
 /* The sum of the column's whole codes over half h. */
-SRN__INLINE i32x16 half_sum(const act_group *a, int h) {
-    return lanes_broadcast(&a->half[h]);
+SRN__INLINE i32x16 half_sum(const acts *a, int c, int h) {
+    return lanes_broadcast(&a->at[int_columns(c, a->planes)]->half[h]);
 }
 
 #endif

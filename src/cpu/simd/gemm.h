@@ -2,7 +2,7 @@
  * `gemm` kernels read expanded groups and serve every type of a form; `fused` kernels unpack a type's panel
  * in registers, for few columns, where the panel's bytes are what takes the time.
  *
- * Columns come as pointers to their activations at the first group. Running sums are stored to acc[column]
+ * The activations of a tile come as an act_source at the first group. Running sums are stored to acc[column]
  * (acc_stride floats apart) and, unless this is the first part of a run, loaded from there, so that a run can
  * be done in parts. Included once by each level's translation unit, after the products of that level
  * (dot_*.h) and its tiles (tiles_*.h):
@@ -31,7 +31,7 @@ SRN__INLINE bool has_sub_scales(srn_form form) {
  * half's, and in `other` the second's. a[i] is integer column i's group. All but codes, activations and
  * sub-scales are constants. */
 SRN__INLINE void group_sums(srn_form form, int bits, int zero, int columns, int planes, const group_codes *w,
-                            const act_group *const *a, const scales *sub, i32x16 *sum, i32x16 *other) {
+                            const acts *a, const scales *sub, i32x16 *sum, i32x16 *other) {
     const int n = int_columns(columns, planes);
     if (has_sub_scales(form)) {
         dot_halves(n, planes, bits, zero, w, a, sub->sc0, sub->sc1, sum, other);
@@ -39,23 +39,23 @@ SRN__INLINE void group_sums(srn_form form, int bits, int zero, int columns, int 
     }
     const bool split = form == SRN_FORM_SPLIT;
     SRN__UNROLL for (int i = 0; i < n; i++) sum[i] =
-        start_value(split ? &a[i]->neg_half[0] : &a[i]->neg_sum, zero);
+        start_value(split ? neg_half(a, i, 0) : neg_sum(a, i), zero);
     dot_quads(n, planes, 0, split ? 4 : 8, bits, w, a, sum);
     if (!split) return;
-    SRN__UNROLL for (int i = 0; i < n; i++) other[i] = start_value(&a[i]->neg_half[1], zero);
+    SRN__UNROLL for (int i = 0; i < n; i++) other[i] = start_value(neg_half(a, i, 1), zero);
     dot_quads(n, planes, 4, 4, bits, w, a, other);
 }
 
 /* Column c's sums into its running sum. */
-SRN__INLINE v16 add_sums(srn_form form, int planes, int c, const act_group *g, const i32x16 *sum,
+SRN__INLINE v16 add_sums(srn_form form, int planes, int c, const acts *a, const i32x16 *sum,
                          const i32x16 *other, const scales *s, v16 f) {
-    v16 dx = v16_set1(g->d);
+    v16 dx = v16_set1(act_scale(a, c));
     v16 first = has_sub_scales(form) ? sum_of_halves(sum, other, planes, c) : sum_of_planes(sum, planes, c);
     f = v16_fma(v16_mul(s->d, dx), first, f);
-    if (form == SRN_FORM_SCALE_MIN) f = v16_fma(s->m, v16_set1(g->s), f);
+    if (form == SRN_FORM_SCALE_MIN) f = v16_fma(s->m, v16_set1(act_sum(a, c)), f);
     if (form == SRN_FORM_SPLIT) f = v16_fma(v16_mul(s->m, dx), sum_of_planes(other, planes, c), f);
     if (form == SRN_FORM_SUB_MIN) {
-        i32x16 min0 = lanes_mul(s->mn0, half_sum(g, 0)), min1 = lanes_mul(s->mn1, half_sum(g, 1));
+        i32x16 min0 = lanes_mul(s->mn0, half_sum(a, c, 0)), min1 = lanes_mul(s->mn1, half_sum(a, c, 1));
         f = v16_fma(v16_mul(s->m, dx), lanes_float(lanes_add(min0, min1)), f);
     }
     return f;
@@ -63,8 +63,8 @@ SRN__INLINE v16 add_sums(srn_form form, int planes, int c, const act_group *g, c
 
 /* ---- expanded groups ---- */
 
-typedef void gemm_fn(const srn__expanded *e, uint32_t n_groups, const act_group *const *columns, bool first,
-                     float *acc, size_t acc_stride);
+typedef void gemm_fn(const srn__expanded *e, uint32_t n_groups, act_source tile, bool first, float *acc,
+                     size_t acc_stride);
 
 SRN__INLINE void load_expanded(const srn__expanded *e, scales *s) {
     s->d = v16_load(e->d), s->m = v16_load(e->m);
@@ -72,43 +72,31 @@ SRN__INLINE void load_expanded(const srn__expanded *e, scales *s) {
     s->mn0 = lanes_load(e->mn[0]), s->mn1 = lanes_load(e->mn[1]);
 }
 
-/* The activations of each integer column at its first group. */
-SRN__INLINE void open_columns(int columns, int planes, const act_group *const *column, const act_group **a) {
-    SRN__UNROLL for (int i = 0; i < int_columns(columns, planes); i++) a[i] =
-        column[i / int_columns(1, planes)] + i % int_columns(1, planes);
-}
-SRN__INLINE void next_group(int columns, int planes, const act_group **a) {
-    SRN__UNROLL for (int i = 0; i < int_columns(columns, planes); i++) a[i] += act_groups((uint32_t)planes);
-}
-
 SRN__INLINE void gemm(srn_form form, int bits, int zero, int columns, int planes, const srn__expanded *e,
-                      uint32_t n_groups, const act_group *const *column, bool first, float *acc,
-                      size_t acc_stride) {
+                      uint32_t n_groups, act_source tile, bool first, float *acc, size_t acc_stride) {
     v16 f[MAX_TILE];
-    const act_group *a[MAX_TILE];
+    acts a = open_acts(columns, planes, tile);
     SRN__UNROLL for (int c = 0; c < columns; c++) f[c] =
         first ? v16_set1(0.0f) : v16_load(acc + (size_t)c * acc_stride);
-    open_columns(columns, planes, column, a);
     for (uint32_t g = 0; g < n_groups; g++, e++) {
         group_codes w;
         scales s;
         i32x16 sum[MAX_TILE], other[MAX_TILE];
         expanded_codes(e, &w);
         load_expanded(e, &s);
-        group_sums(form, bits, zero, columns, planes, &w, a, &s, sum, other);
+        group_sums(form, bits, zero, columns, planes, &w, &a, &s, sum, other);
         if (REGISTERS == 16) load_expanded(e, &s);
         SRN__UNROLL for (int c = 0; c < columns; c++) f[c] =
-            add_sums(form, planes, c, a[int_columns(c, planes)], sum, other, &s, f[c]);
-        next_group(columns, planes, a);
+            add_sums(form, planes, c, &a, sum, other, &s, f[c]);
+        next_group(&a);
     }
     SRN__UNROLL for (int c = 0; c < columns; c++) v16_store(acc + (size_t)c * acc_stride, f[c]);
 }
 
 #define GEMM(name, form, bits, zero, columns, planes)                                                        \
-    static void name##_##columns##x##planes(const srn__expanded *e, uint32_t n_groups,                       \
-                                            const act_group *const *column, bool first, float *acc,          \
-                                            size_t acc_stride) {                                             \
-        gemm(form, bits, zero, columns, planes, e, n_groups, column, first, acc, acc_stride);                \
+    static void name##_##columns##x##planes(const srn__expanded *e, uint32_t n_groups, act_source tile,      \
+                                            bool first, float *acc, size_t acc_stride) {                     \
+        gemm(form, bits, zero, columns, planes, e, n_groups, tile, first, acc, acc_stride);                  \
     }
 #define GEMM_FAMILY(name, form, bits, zero)                                                                  \
     TILES(GEMM, name, form, bits, zero)                                                                      \
@@ -153,19 +141,17 @@ static gemm_fn *const *gemm_family(srn_form form, uint32_t bits, uint32_t planes
 
 /* ---- panels of native types ---- */
 
-/* Groups [g0, g1), a whole run, of a panel; columns point at group g0. */
-typedef void fused_fn(const uint8_t *panel, uint32_t g0, uint32_t g1, const act_group *const *columns,
-                      float *acc, size_t acc_stride);
+/* Groups [g0, g1), a whole run, of a panel; the tile begins at group g0. */
+typedef void fused_fn(const uint8_t *panel, uint32_t g0, uint32_t g1, act_source tile, float *acc,
+                      size_t acc_stride);
 typedef void expand_fn(const uint8_t *panel, uint32_t g0, uint32_t n, srn__expanded *e);
 
 SRN__INLINE void fused(srn_type type, srn_form form, int columns, int planes, const uint8_t *panel,
-                       uint32_t g0, uint32_t g1, const act_group *const *column, float *acc,
-                       size_t acc_stride) {
+                       uint32_t g0, uint32_t g1, act_source tile, float *acc, size_t acc_stride) {
     const srn__simd_type t = srn__simd_type_of(type);
     v16 f[MAX_TILE];
-    const act_group *a[MAX_TILE];
+    acts a = open_acts(columns, planes, tile);
     SRN__UNROLL for (int c = 0; c < columns; c++) f[c] = v16_set1(0.0f);
-    open_columns(columns, planes, column, a);
     for (uint32_t g = g0; g < g1; g++) {
         group_codes w;
         scales s;
@@ -178,11 +164,11 @@ SRN__INLINE void fused(srn_type type, srn_form form, int columns, int planes, co
         load_group_scales(type, panel, g, &s);
         if (REGISTERS == 32) SRN__LOAD_ORDER();
         load_codes(type, panel, g, &w);
-        group_sums(form, t.code_bits, t.zero, columns, planes, &w, a, &s, sum, other);
+        group_sums(form, t.code_bits, t.zero, columns, planes, &w, &a, &s, sum, other);
         if (REGISTERS == 16) load_group_scales(type, panel, g, &s);
         SRN__UNROLL for (int c = 0; c < columns; c++) f[c] =
-            add_sums(form, planes, c, a[int_columns(c, planes)], sum, other, &s, f[c]);
-        next_group(columns, planes, a);
+            add_sums(form, planes, c, &a, sum, other, &s, f[c]);
+        next_group(&a);
     }
     SRN__UNROLL for (int c = 0; c < columns; c++) v16_store(acc + (size_t)c * acc_stride, f[c]);
 }
@@ -210,9 +196,9 @@ SRN__INLINE void expand(srn_type type, srn_form form, const uint8_t *panel, uint
 }
 
 #define FUSED(name, type, form, columns, planes)                                                             \
-    static void name##_##columns##x##planes(const uint8_t *panel, uint32_t g0, uint32_t g1,                  \
-                                            const act_group *const *column, float *acc, size_t acc_stride) { \
-        fused(SRN_##type, form, columns, planes, panel, g0, g1, column, acc, acc_stride);                    \
+    static void name##_##columns##x##planes(const uint8_t *panel, uint32_t g0, uint32_t g1, act_source tile, \
+                                            float *acc, size_t acc_stride) {                                 \
+        fused(SRN_##type, form, columns, planes, panel, g0, g1, tile, acc, acc_stride);                      \
     }
 #define NATIVE(type, form)                                                                                   \
     TILES(FUSED, fused_##type, type, form)                                                                   \

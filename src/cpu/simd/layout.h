@@ -216,19 +216,17 @@ void srn__simd_pack_avx2(const srn_packed *w, uint32_t p0, uint32_t p1);
 
 /* ---- activations ---- */
 
-/* VNNI: one group of one plane of one column. A column is its groups in order, the planes of a group side by
- * side. */
+/* arm64: one group of one plane of one column. A column is its groups in order, the planes of a group side by
+ * side. (VNNI: cpu/x86/tiles_vnni.h.) */
 typedef struct srn__act_plane {
     int8_t c[SRN_GROUP]; /* this plane's codes */
     float d;             /* the scale */
     float s;             /* fl(d * f(S)) with S of the whole code t */
-    int32_t neg_sum;     /* minus the sum of c, on x86 of t: what an offset of 1 in the weights adds */
+    int32_t neg_sum;     /* minus the sum of c: what an offset of 1 in the weights adds */
     int32_t neg_half[2]; /* the same for each half */
     int32_t half[2];     /* sums of the whole codes t over each half */
-    int32_t large;       /* two planes, x86: the sum of |t| is SRN__LARGE_CODES or more */
+    int32_t unused;
 } srn__act_plane;
-
-#define SRN__LARGE_CODES (1 << 19)
 
 /* Without VNNI: one group of one column. Products of two 8-bit codes are summed in 16 bits ("narrow") where
  * that cannot overflow: one plane, weights below 8 bits. Else the whole codes are multiplied in 16 bits
@@ -257,19 +255,16 @@ static inline size_t srn__act_stride(size_t n) {
 
 /* ---- a product in blocks of columns ---- */
 
-#define SRN__MAX_TILE      8   /* columns of the widest tile of any level */
-#define SRN__EXPAND_GROUPS 16  /* groups that are expanded at a time: they stay in L1 */
-#define SRN__COLUMN_BLOCK  128 /* columns that an expansion serves, whose sums wait for their tree */
+#define SRN__MAX_TILE      8  /* columns of the widest tile of any level */
+#define SRN__EXPAND_GROUPS 16 /* groups that are expanded at a time: they stay in L1 */
+#define SRN__LIST_BLOCK    64 /* integer columns that are gathered at a time */
+#define SRN__COLUMN_BLOCK  128
 
 typedef struct srn__simd_scratch {
     srn__expanded e[SRN__EXPAND_GROUPS];
     float acc[SRN__COLUMN_BLOCK][SRN_MAX_RUNS][SRN_PANEL]; /* with R runs, a column's first R are used */
+    int32_t list[]; /* where columns that do not lie as a kernel reads them are gathered */
 } srn__simd_scratch;
-
-static inline size_t srn__simd_scratch_bytes(uint32_t k) {
-    (void)k;
-    return sizeof(srn__simd_scratch);
-}
 
 /* Bytes need no unpacking. While 64 columns stay in L2, panels of such codes are read as they are, for so
  * many columns at a time; longer ones had to be read from memory too often. */

@@ -1,10 +1,9 @@
 /* The product of a range of panels, for every level: columns go in blocks, panels inside them, runs inside
  * those; a block's running sums wait in scratch for their tree. Included once by each level's
  * translation unit, after the kernels of that level:
- *   act_group, act_groups(planes)   a group of activations, and how many are one group of a column
- *   WIDEST(planes), FUSED_COLUMNS   of tiles_*.h
- *   gemm_family(form, bits, planes), natives[]
- *   quantize_group(x, planes, act_group *)
+ *   act_bytes, quantize, must_gather, list_bytes, LIST_BLOCK, act_block, open_block, tile_source   of
+ * columns.h or tiles_vnni.h WIDEST(planes), FUSED_COLUMNS   of tiles_*.h gemm_family(form, bits, planes),
+ * natives[]
  */
 #ifndef SRN_CPU_SIMD_MATMUL_H
 #define SRN_CPU_SIMD_MATMUL_H
@@ -19,6 +18,7 @@ typedef struct product {
     srn__simd_type layout;
     uint32_t planes, groups, runs;
     bool bytes;                       /* panels are read as they are */
+    bool gather;                      /* columns are gathered first */
     uint32_t start[SRN_MAX_RUNS + 1]; /* elements */
 } product;
 
@@ -59,19 +59,15 @@ static void store_panel(const product *pr, uint32_t p, const float *acc, uint32_
 }
 
 /* Few columns: a run of the panel is read once from memory and unpacked in registers for each tile. */
-static void panel_fused(const product *pr, const uint8_t *panel, const act_group *const *column, uint32_t n,
-                        float *acc) {
+static void panel_fused(const product *pr, const uint8_t *panel, act_block *b, uint32_t n, float *acc) {
     fused_fn *const *family = natives[pr->w->type].fused[pr->planes - 1];
     uint32_t tile = WIDEST(pr->planes);
     for (uint32_t r = 0; r < pr->runs; r++) {
         uint32_t g0 = pr->start[r] / SRN_GROUP, g1 = pr->start[r + 1] / SRN_GROUP;
         for (uint32_t c = 0; c < n; c += tile) {
             uint32_t take = SRN_MIN(tile, n - c);
-            const act_group *at[SRN__MAX_TILE];
-            /* a tile wider than what is left repeats its last column, whose results are not used */
-            for (uint32_t i = 0; i < tile; i++)
-                at[i] = column[c + SRN_MIN(i, take - 1)] + (size_t)g0 * act_groups(pr->planes);
-            family[take - 1](panel, g0, g1, at, acc + c * ACC_STRIDE + r * SRN_PANEL, ACC_STRIDE);
+            family[take - 1](panel, g0, g1, tile_source(b, c, take, g0), acc + c * ACC_STRIDE + r * SRN_PANEL,
+                             ACC_STRIDE);
         }
     }
 }
@@ -87,23 +83,25 @@ typedef struct fetch {
 
 /* n_groups expanded groups, the first of them g0, times all columns of the block. */
 static void block_gemm(const product *pr, const srn__expanded *e, uint32_t g0, uint32_t n_groups, bool first,
-                       const act_group *const *column, uint32_t n, float *acc, fetch next) {
+                       act_block *b, uint32_t n, float *acc, fetch next) {
     gemm_fn *const *family = gemm_family(pr->w->form, pr->layout.code_bits, pr->planes);
     uint32_t tile = WIDEST(pr->planes), tiles = (n + tile - 1) / tile;
     uint32_t lines_per_tile = (next.lines + tiles - 1) / tiles;
     for (uint32_t c = 0; c < n; c += tile) {
         uint32_t take = SRN_MIN(tile, n - c);
-        const act_group *at[SRN__MAX_TILE]; /* filled as in panel_fused */
-        for (uint32_t i = 0; i < tile; i++)
-            at[i] = column[c + SRN_MIN(i, take - 1)] + (size_t)g0 * act_groups(pr->planes);
         for (uint32_t i = 0; i < lines_per_tile; i++, next.at += 64) __builtin_prefetch(next.at, 0, 2);
         for (uint32_t i = 0; i < take && next.y; i++) __builtin_prefetch(next.y + (c + i) * next.y_stride, 1);
-        family[take - 1](e, n_groups, at, first, acc + c * ACC_STRIDE, ACC_STRIDE);
+        family[take - 1](e, n_groups, tile_source(b, c, take, g0), first, acc + c * ACC_STRIDE, ACC_STRIDE);
     }
 }
 
-static void panel_expanded(const product *pr, uint32_t p, const act_group *const *column, uint32_t n,
-                           const float *y, size_t y_stride, srn__simd_scratch *scratch) {
+/* Where what group g reads begins: its record, or in a record its codes. */
+static size_t bytes_before(srn__simd_type t, uint32_t g) {
+    return g % t.record_groups ? srn__codes_at(t, g) : srn__record_at(t, g);
+}
+
+static void panel_expanded(const product *pr, uint32_t p, act_block *b, uint32_t n, const float *y,
+                           size_t y_stride, srn__simd_scratch *scratch) {
     const srn_packed *w = pr->w;
     uint32_t unit = srn_type_get((uint32_t)w->type)->block_elems / SRN_GROUP;
     const uint8_t *panel = w->panels + p * w->panel_bytes;
@@ -114,45 +112,23 @@ static void panel_expanded(const product *pr, uint32_t p, const act_group *const
             bool last = end == pr->groups;
             fetch next = {.y = last ? y + (size_t)p * SRN_PANEL : NULL, .y_stride = y_stride};
             natives[w->type].expand(panel, g, take, scratch->e);
-            next.at = end < pr->groups ? panel + srn__codes_at(pr->layout, end) : panel + w->panel_bytes;
-            next.lines = (uint32_t)(take * srn__code_bytes(pr->layout.bits) / 64);
-            block_gemm(pr, scratch->e, g, take, g == g0, column, n, &scratch->acc[0][r][0], next);
+            next.at = end < pr->groups ? panel + bytes_before(pr->layout, end) : panel + w->panel_bytes;
+            next.lines = (uint32_t)((bytes_before(pr->layout, end) - bytes_before(pr->layout, g)) / 64);
+            block_gemm(pr, scratch->e, g, take, g == g0, b, n, &scratch->acc[0][r][0], next);
             g = end;
         }
     }
 }
 
-static size_t act_stride(uint32_t k, uint32_t planes) {
-    return srn__act_stride((size_t)(k / SRN_GROUP) * act_groups(planes) * sizeof(act_group));
-}
-static size_t act_bytes(uint32_t k, uint32_t n, uint32_t planes) {
-    return n * act_stride(k, planes);
-}
-static act_group *act_column(const srn_act *a, uint32_t column) {
-    return (act_group *)(void *)((char *)a->q + column * act_stride(a->k, a->planes));
-}
-
-static bool quantize(const srn_act *a, uint32_t c0, uint32_t c1, uint32_t g0, uint32_t g1) {
-    bool finite = true;
-    for (uint32_t c = c0; c < c1; c++) {
-        act_group *column = act_column(a, c);
-        const float *x = a->x + c * a->x_stride;
-        for (uint32_t g = g0; g < g1; g++)
-            finite &= quantize_group(x + (size_t)g * SRN_GROUP, a->planes,
-                                     column + (size_t)g * act_groups(a->planes));
-    }
-    return finite;
-}
-
 static void block_codes(const product *pr, uint32_t p0, uint32_t p1, const srn_act *a, const uint32_t *cols,
                         uint32_t n, uint32_t first, float *y, size_t y_stride, srn__simd_scratch *scratch) {
-    const act_group *column[SRN__COLUMN_BLOCK];
-    for (uint32_t c = 0; c < n; c++) column[c] = act_column(a, cols ? cols[first + c] : first + c);
+    act_block b;
+    open_block(a, cols, pr->gather, first, n, scratch, &b);
     for (uint32_t p = p0; p < p1; p++) {
         if (pr->bytes || n * pr->planes <= FUSED_COLUMNS)
-            panel_fused(pr, pr->w->panels + p * pr->w->panel_bytes, column, n, &scratch->acc[0][0][0]);
+            panel_fused(pr, pr->w->panels + p * pr->w->panel_bytes, &b, n, &scratch->acc[0][0][0]);
         else
-            panel_expanded(pr, p, column, n, y, y_stride, scratch);
+            panel_expanded(pr, p, &b, n, y, y_stride, scratch);
         store_panel(pr, p, &scratch->acc[0][0][0], n, y, y_stride);
     }
 }
@@ -179,6 +155,8 @@ static void matmul(const srn_packed *w, uint32_t p0, uint32_t p1, const srn_act 
     for (uint32_t r = 0; r <= pr.runs; r++) pr.start[r] = srn__run_start(w->cols, unit, r, pr.runs);
     pr.bytes = !is_float && srn__simd_reads_bytes(pr.layout.bits, w->cols, a->planes);
     uint32_t block = pr.bytes ? SRN__COLUMN_BLOCK / 2 : SRN__COLUMN_BLOCK;
+    pr.gather = !is_float && must_gather(a, cols, n_cols);
+    if (pr.gather) block = SRN_MIN(block, (uint32_t)LIST_BLOCK(a->planes));
     for (uint32_t c = 0; c < n_cols; c += block) {
         uint32_t n = SRN_MIN(block, n_cols - c);
         if (is_float)
@@ -186,6 +164,10 @@ static void matmul(const srn_packed *w, uint32_t p0, uint32_t p1, const srn_act 
         else
             block_codes(&pr, p0, p1, a, cols, n, c, y + c * y_stride, y_stride, scratch);
     }
+}
+
+static size_t scratch_bytes(uint32_t k) {
+    return sizeof(srn__simd_scratch) + list_bytes(k);
 }
 
 static void fill_matmul(srn_kernels *k) {
@@ -197,7 +179,7 @@ static void fill_matmul(srn_kernels *k) {
 #endif
     k->act_bytes = act_bytes;
     k->quantize = quantize;
-    k->scratch_bytes = srn__simd_scratch_bytes;
+    k->scratch_bytes = scratch_bytes;
     k->matmul = matmul;
 }
 

@@ -6,11 +6,8 @@
 #define SRN_CPU_X86_DOT_VNNI_H
 
 #include "cpu/simd/unpack.h"
+#include "cpu/x86/tiles_vnni.h"
 
-typedef srn__act_plane act_group;
-SRN__INLINE uint32_t act_groups(uint32_t planes) {
-    return planes;
-}
 /* A column is one integer column, whatever its planes. */
 SRN__INLINE int int_columns(int columns, int planes) {
     (void)planes;
@@ -19,14 +16,13 @@ SRN__INLINE int int_columns(int columns, int planes) {
 
 /* acc[i] += sum over quads q0 to q0+n_quads of w * codes of plane p of column i. With few columns each has
  * several chains, for one alone would wait for every product. */
-SRN__INLINE void dot_plane(int n, int p, int q0, int n_quads, const group_codes *w, const act_group *const *a,
+SRN__INLINE void dot_plane(int n, int p, int q0, int n_quads, const group_codes *w, const acts *a,
                            i32x16 *acc) {
     const int chains = n == 1 ? n_quads / 2 : n == 2 ? 2 : 1;
     i32x16 more[4 * 2];
     SRN__UNROLL for (int j = 0; j < n_quads; j++) {
         SRN__UNROLL for (int i = 0; i < n; i++) {
-            i32x16 c = lanes_broadcast(a[i][p].c + 4 * (q0 + j)),
-                   *sum = j % chains ? &more[j % chains * n + i] : &acc[i];
+            i32x16 c = act_quad(a, i, p, q0 + j), *sum = j % chains ? &more[j % chains * n + i] : &acc[i];
             i32x16 start = j && j < chains ? lanes_set1(0) : *sum;
             *sum = _mm512_dpbusd_epi32(start, quad(w, q0 + j), c);
         }
@@ -39,7 +35,7 @@ SRN__INLINE void dot_plane(int n, int p, int q0, int n_quads, const group_codes 
 /* acc[i] += sum over quads q0 to q0+n_quads of w * whole codes of column i. With many columns a sum's
  * register serves both planes, one after the other; with few the planes' sums are chains of their own. */
 SRN__INLINE void dot_quads(int n, int planes, int q0, int n_quads, int bits, const group_codes *w,
-                           const act_group *const *a, i32x16 *acc) {
+                           const acts *a, i32x16 *acc) {
     (void)bits;
     if (planes == 1) {
         dot_plane(n, 0, q0, n_quads, w, a, acc);
@@ -62,10 +58,10 @@ SRN__INLINE v16 sum_of_planes(const i32x16 *acc, int planes, int c) {
 /* Whether sc0*I0 + sc1*I1 of any column may need more than 32 bits. With two planes and weights and
  * sub-scales of up to 2^5 and 2^7 (Q6_K; of other types they are smaller) it is at most 2^12 * the codes'
  * magnitudes. */
-SRN__INLINE bool any_long(int n, int planes, int bits, const act_group *const *a) {
+SRN__INLINE bool any_long(int n, int planes, int bits, const acts *a) {
     if (planes == 1 || bits != 6) return false;
     int32_t large = 0;
-    SRN__UNROLL for (int i = 0; i < n; i++) large |= a[i]->large;
+    SRN__UNROLL for (int i = 0; i < n; i++) large |= *act_row(a, ROW_LARGE, i);
     return large;
 }
 /* f(a + b), rounded once; |a| and |b| are at most 2^31 - 2^16, so that both parts are exact. */
@@ -76,12 +72,12 @@ SRN__INLINE v16 long_sum(i32x16 a, i32x16 b) {
 }
 /* sum[i] = the bits of f(sc0 * (sum over the first half) + sc1 * (over the second)) of w - zero and the codes
  * of column i. */
-SRN__INLINE void dot_halves(int n, int planes, int bits, int zero, const group_codes *w,
-                            const act_group *const *a, i32x16 sc0, i32x16 sc1, i32x16 *sum, i32x16 *other) {
-    SRN__UNROLL for (int i = 0; i < n; i++) sum[i] = start_value(&a[i]->neg_half[0], zero);
+SRN__INLINE void dot_halves(int n, int planes, int bits, int zero, const group_codes *w, const acts *a,
+                            i32x16 sc0, i32x16 sc1, i32x16 *sum, i32x16 *other) {
+    SRN__UNROLL for (int i = 0; i < n; i++) sum[i] = start_value(neg_half(a, i, 0), zero);
     dot_quads(n, planes, 0, 4, bits, w, a, sum);
     SRN__UNROLL for (int i = 0; i < n; i++) sum[i] = lanes_mul(sum[i], sc0);
-    SRN__UNROLL for (int i = 0; i < n; i++) other[i] = start_value(&a[i]->neg_half[1], zero);
+    SRN__UNROLL for (int i = 0; i < n; i++) other[i] = start_value(neg_half(a, i, 1), zero);
     dot_quads(n, planes, 4, 4, bits, w, a, other);
     SRN__UNROLL for (int i = 0; i < n; i++) other[i] = lanes_mul(other[i], sc1);
     if (any_long(n, planes, bits, a)) {
@@ -96,8 +92,8 @@ SRN__INLINE v16 sum_of_halves(const i32x16 *sum, const i32x16 *other, int planes
     return _mm512_castsi512_ps(sum[c]);
 }
 /* The sum of the column's whole codes over half h. */
-SRN__INLINE i32x16 half_sum(const act_group *a, int h) {
-    return lanes_broadcast(&a->half[h]);
+SRN__INLINE i32x16 half_sum(const acts *a, int c, int h) {
+    return lanes_set1(-*neg_half(a, c, h));
 }
 
 #endif

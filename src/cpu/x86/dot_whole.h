@@ -15,17 +15,18 @@ SRN__INLINE int int_columns(int columns, int planes) {
     (void)planes;
     return columns;
 }
+#include "cpu/simd/columns.h"
 
-SRN__INLINE void dot_narrow(int n, int q0, int n_quads, int bits, const group_codes *w,
-                            const act_group *const *a, i32x16 *acc) {
+SRN__INLINE void dot_narrow(int n, int q0, int n_quads, int bits, const group_codes *w, const acts *a,
+                            i32x16 *acc) {
     const i32x16 ones = lanes_set1(0x10001);
     const int depth = SRN_MIN(srn__narrow_depth(bits), n_quads);
     SRN__UNROLL for (int j0 = q0; j0 < q0 + n_quads; j0 += depth) {
 #if REGISTERS == 32 /* the codes stay in registers */
         SRN__UNROLL for (int i = 0; i < n; i++) {
-            i32x16 sum = lanes_madd8(quad(w, j0), lanes_broadcast(a[i]->c + 4 * j0));
+            i32x16 sum = lanes_madd8(quad(w, j0), lanes_broadcast(a->at[i]->c + 4 * j0));
             SRN__UNROLL for (int j = j0 + 1; j < j0 + depth; j++) sum =
-                lanes_add16(sum, lanes_madd8(quad(w, j), lanes_broadcast(a[i]->c + 4 * j)));
+                lanes_add16(sum, lanes_madd8(quad(w, j), lanes_broadcast(a->at[i]->c + 4 * j)));
             acc[i] = lanes_add(acc[i], lanes_madd16(sum, ones));
         }
 #else
@@ -33,7 +34,7 @@ SRN__INLINE void dot_narrow(int n, int q0, int n_quads, int bits, const group_co
         SRN__UNROLL for (int j = j0; j < j0 + depth; j++) {
             i32x16 v = quad(w, j);
             SRN__UNROLL for (int i = 0; i < n; i++) {
-                i32x16 p = lanes_madd8(v, lanes_broadcast(a[i]->c + 4 * j));
+                i32x16 p = lanes_madd8(v, lanes_broadcast(a->at[i]->c + 4 * j));
                 sum[i] = here(j == j0 ? p : lanes_add16(sum[i], p));
             }
         }
@@ -42,14 +43,13 @@ SRN__INLINE void dot_narrow(int n, int q0, int n_quads, int bits, const group_co
     }
 }
 
-SRN__INLINE void dot_wide(int n, int q0, int n_quads, const group_codes *w, const act_group *const *a,
-                          i32x16 *acc) {
+SRN__INLINE void dot_wide(int n, int q0, int n_quads, const group_codes *w, const acts *a, i32x16 *acc) {
     const i32x16 even = lanes_set1(0xff00ff);
     SRN__UNROLL for (int j = q0; j < q0 + n_quads; j++) {
         i32x16 v = quad(w, j), v02 = lanes_and(v, even), v13 = lanes_upper_bytes(v);
         SRN__UNROLL for (int i = 0; i < n; i++) {
-            i32x16 p02 = lanes_madd16(v02, lanes_broadcast(a[i]->t[j][0]));
-            i32x16 p13 = lanes_madd16(v13, lanes_broadcast(a[i]->t[j][1]));
+            i32x16 p02 = lanes_madd16(v02, lanes_broadcast(a->at[i]->t[j][0]));
+            i32x16 p13 = lanes_madd16(v13, lanes_broadcast(a->at[i]->t[j][1]));
             acc[i] = here(lanes_add(acc[i], lanes_add(p02, p13)));
         }
     }
@@ -57,7 +57,7 @@ SRN__INLINE void dot_wide(int n, int q0, int n_quads, const group_codes *w, cons
 
 /* acc[i] += sum over quads q0 to q0+n_quads of w * codes of column i; `bits` is what the codes need. */
 SRN__INLINE void dot_quads(int n, int planes, int q0, int n_quads, int bits, const group_codes *w,
-                           const act_group *const *a, i32x16 *acc) {
+                           const acts *a, i32x16 *acc) {
     if (planes == 2 || bits == 8)
         dot_wide(n, q0, n_quads, w, a, acc);
     else
@@ -71,25 +71,25 @@ SRN__INLINE v16 sum_of_planes(const i32x16 *acc, int planes, int c) {
 }
 /* With one plane and codes of up to 6 bits a half's sum of w - zero fits 16 bits: 8 * 32 * 127 = 32512. (On
  * the way there it may not, but wraps.) The product that adds its pairs multiplies by the sub-scale. */
-SRN__INLINE void dot_scaled(int n, int half, int zero, const group_codes *w, const act_group *const *a,
-                            i32x16 sc, i32x16 *acc) {
+SRN__INLINE void dot_scaled(int n, int half, int zero, const group_codes *w, const acts *a, i32x16 sc,
+                            i32x16 *acc) {
     const i32x16 by = lanes_twice16(sc);
 #if REGISTERS == 32 /* as in dot_narrow */
     SRN__UNROLL for (int i = 0; i < n; i++) {
-        i32x16 part = lanes_times_zero16(lanes_broadcast(a[i]->neg_pairs[half]), zero);
+        i32x16 part = lanes_times_zero16(lanes_broadcast(a->at[i]->neg_pairs[half]), zero);
         SRN__UNROLL for (int j = 4 * half; j < 4 * half + 4; j++) part =
-            lanes_add16(part, lanes_madd8(quad(w, j), lanes_broadcast(a[i]->c + 4 * j)));
+            lanes_add16(part, lanes_madd8(quad(w, j), lanes_broadcast(a->at[i]->c + 4 * j)));
         part = lanes_madd16(part, by);
         acc[i] = half ? lanes_add(acc[i], part) : part;
     }
 #else
     i32x16 part[MAX_TILE];
     SRN__UNROLL for (int i = 0; i < n; i++) part[i] =
-        lanes_times_zero16(lanes_broadcast(a[i]->neg_pairs[half]), zero);
+        lanes_times_zero16(lanes_broadcast(a->at[i]->neg_pairs[half]), zero);
     SRN__UNROLL for (int j = 4 * half; j < 4 * half + 4; j++) {
         i32x16 v = quad(w, j);
         SRN__UNROLL for (int i = 0; i < n; i++) part[i] =
-            here(lanes_add16(part[i], lanes_madd8(v, lanes_broadcast(a[i]->c + 4 * j))));
+            here(lanes_add16(part[i], lanes_madd8(v, lanes_broadcast(a->at[i]->c + 4 * j))));
     }
     SRN__UNROLL for (int i = 0; i < n; i++) {
         part[i] = lanes_madd16(part[i], by);
@@ -104,17 +104,17 @@ SRN__INLINE bool scales_fit(int planes, int bits) {
 
 /* sum[i] = sc0 * (sum over the first half) + sc1 * (over the second) of w - zero and the codes of column i;
  * where that may not fit 32 bits, its two parts in sum and other. */
-SRN__INLINE void dot_halves(int n, int planes, int bits, int zero, const group_codes *w,
-                            const act_group *const *a, i32x16 sc0, i32x16 sc1, i32x16 *sum, i32x16 *other) {
+SRN__INLINE void dot_halves(int n, int planes, int bits, int zero, const group_codes *w, const acts *a,
+                            i32x16 sc0, i32x16 sc1, i32x16 *sum, i32x16 *other) {
     if (scales_fit(planes, bits)) {
         dot_scaled(n, 0, zero, w, a, sc0, sum);
         dot_scaled(n, 1, zero, w, a, sc1, sum);
         return;
     }
-    SRN__UNROLL for (int i = 0; i < n; i++) sum[i] = start_value(&a[i]->neg_half[0], zero);
+    SRN__UNROLL for (int i = 0; i < n; i++) sum[i] = start_value(neg_half(a, i, 0), zero);
     dot_quads(n, planes, 0, 4, bits, w, a, sum);
     SRN__UNROLL for (int i = 0; i < n; i++) sum[i] = lanes_mul(sum[i], sc0);
-    SRN__UNROLL for (int i = 0; i < n; i++) other[i] = start_value(&a[i]->neg_half[1], zero);
+    SRN__UNROLL for (int i = 0; i < n; i++) other[i] = start_value(neg_half(a, i, 1), zero);
     dot_quads(n, planes, 4, 4, bits, w, a, other);
     SRN__UNROLL for (int i = 0; i < n; i++) {
         other[i] = lanes_mul(other[i], sc1);
@@ -125,8 +125,8 @@ SRN__INLINE v16 sum_of_halves(const i32x16 *sum, const i32x16 *other, int planes
     return planes == 1 ? lanes_float(sum[c]) : lanes_long_sum(sum[c], other[c]);
 }
 /* The sum of the column's codes over half h. */
-SRN__INLINE i32x16 half_sum(const act_group *a, int h) {
-    return lanes_set1(-a->neg_half[h]);
+SRN__INLINE i32x16 half_sum(const acts *a, int c, int h) {
+    return lanes_set1(-*neg_half(a, c, h));
 }
 
 #endif

@@ -19,7 +19,6 @@ SRN__INLINE int32_t sum_of_8(__m256i v) {
     return _mm_cvtsi128_si32(s);
 }
 
-/* One group of 32 at x. False when a value is not finite. */
 static bool quantize_group(const float *x, uint32_t planes, srn__act_whole *a) {
     const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
     __m256 v[4];
