@@ -1,5 +1,5 @@
 /* Writes calls into a ledger and says how many a second: ledger_bench DIR [--records N] [--durable]
- * [--content BYTES]. Appends as fast as there is room; with --durable each waits in a window of 64 for its
+ * [--content BYTES] [--folder DIR]; DIR may be a URL of PostgreSQL. Appends as fast as there is room; with --durable each waits in a window of 64 for its
  * commit. The folder is left behind.
  */
 #include <errno.h>
@@ -87,24 +87,29 @@ static int fill(srn_ledger *l, uint64_t n, bool durable, srn_str content, window
 int main(int argc, char **argv) {
     uint64_t n = 100000, bytes = 0;
     bool durable = false;
+    const char *folder = NULL;
     window w = {.most = 4096};
     for (int i = 2; i < argc; i++) {
         if (strcmp(argv[i], "--durable") == 0)
             durable = true, w.most = WINDOW;
         else if (strcmp(argv[i], "--records") == 0 && i + 1 < argc)
             n = number(argv[++i]);
+        else if (strcmp(argv[i], "--folder") == 0 && i + 1 < argc)
+            folder = argv[++i];
         else if (strcmp(argv[i], "--content") == 0 && i + 1 < argc)
             bytes = number(argv[++i]);
     }
     if (argc < 2 || !n)
-        return fprintf(stderr, "usage: ledger_bench DIR [--records N] [--durable] [--content BYTES]\n"), 2;
+        return fprintf(stderr, "usage: ledger_bench DIR|URL [--folder DIR] [--records N] [--durable] "
+                               "[--content BYTES]\n"),
+               2;
     pthread_mutex_init(&w.lock, NULL);
     pthread_cond_init(&w.room, NULL);
     char *content = srn_calloc(bytes + 1, 1);
     srn_err err = {0};
     srn_ledger *l = NULL;
     uint64_t opening_us = srn_now_us();
-    int code = srn_ledger_open(&(srn_ledger_opts){.where = argv[1]}, &l, &err);
+    int code = srn_ledger_open(&(srn_ledger_opts){.where = argv[1], .folder = folder}, &l, &err);
     uint64_t begun_us = srn_now_us();
     if (!code) code = fill(l, n, durable, (srn_str){content, bytes}, &w, &err);
     srn_ledger_close(l); /* waits for what is buffered */
