@@ -74,6 +74,7 @@ typedef struct srn_request_opts {
     uint64_t tenant;            /* whose turn it is, and salt of the cache */
     uint64_t cache_salt;        /* a further salt of the caller's */
     int32_t priority;           /* lower goes first; SRN_PRIORITY_BACKGROUND gives its place back too */
+    uint32_t slice;             /* not 0: its engine time is measured, apart from that of other slices */
     uint64_t deadline_us;       /* srn_now_us() after which it ends with SRN_ETIMEOUT; 0: none */
     /* Called from the scheduler thread, at most once a step, when there is something new to read; it must not
      * block nor call the scheduler. May be NULL. */
@@ -113,6 +114,10 @@ typedef struct srn_request_status {
     uint32_t n_draft, n_accepted;          /* speculation */
     uint32_t n_preempted;                  /* times it had to give its blocks back and start over */
     uint64_t submitted_us, started_us, first_token_us, done_us; /* srn_now_us(); 0: not yet */
+    /* Of a request with a slice: its part of the steps that read its prompt, by tokens; the steps that gave
+     * tokens to answers of its slice and to nothing else, and how many tokens it got in them. */
+    uint64_t prefill_us, decode_us;
+    uint32_t n_decoded;
 } srn_request_status;
 
 /* One token given out; its text is bytes [end of the token before, text_end) of the answer's text. A token

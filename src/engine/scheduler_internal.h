@@ -118,6 +118,8 @@ struct srn__lane {
     uint64_t n_rounds;    /* of admissions */
     uint32_t n_overtaken; /* places that went past an older request of lower priority */
     uint64_t served_us;   /* whose turn it is */
+    uint32_t slice_turns; /* steps since answers of one slice had a step of their own */
+    uint32_t slice_last;  /* which that was */
     bool embeds_next, was_busy;
     bool over; /* all that it has are to end */
 

@@ -2,10 +2,16 @@
  * drafts what is left then. What the step computes for a sequence never depends on what else is in it. Runs
  * on the scheduler's thread; the forward pass and the draws use the device's threads as well.
  *
+ * Answers whose engine time is measured (slices) have, now and then, a step of their own beside others that
+ * run, so that two slices are compared in like steps whatever else the engine does.
+ *
  * Texts to be embedded have steps of their own, in turn with those of the answers, since they need hidden
  * states where the others need logits.
  */
 #include "engine/scheduler_internal.h"
+
+#define SLICE_EVERY 8u /* steps from one that a slice has for itself to the next */
+#define ANY_SLICE   UINT32_MAX
 
 /* A batch while it is put together. */
 typedef struct batch {
@@ -13,7 +19,12 @@ typedef struct batch {
     uint32_t n_tokens, n_rows;
     uint32_t room, extra_rows; /* tokens, and rows beyond one of each sequence, that may still be added */
     uint32_t n_decoding;       /* answers that will be in it */
+    uint32_t slice;            /* whose answers alone are in it, or ANY_SLICE */
 } batch;
+
+static bool is_in(const batch *b, const srn_request *r) {
+    return b->slice == ANY_SLICE || b->slice == r->o.slice;
+}
 
 static void add_part(batch *b, srn_request *r, uint32_t n_known, const int32_t *draft, uint32_t n_draft,
                      uint32_t n_rows, bool draws) {
@@ -92,10 +103,11 @@ static double add_prompts(batch *b, srn_request_kind kind, double us) {
 /* ---- answers ---- */
 
 /* Room for one token of each answer; those for which there is none give their blocks back. */
-static void reserve_answers(srn__lane *l, srn__load *load) {
+static void reserve_answers(const batch *b, srn__load *load) {
+    srn__lane *l = b->l;
     for (uint32_t i = 0; i < l->n_running; i++) {
         srn_request *r = l->running[i];
-        if (!srn__request_decodes(r) || !srn__queue_make_room(l, r, r->n_tokens)) continue;
+        if (!is_in(b, r) || !srn__request_decodes(r) || !srn__queue_make_room(l, r, r->n_tokens)) continue;
         load->n_rows++;
         load->attended += r->n_tokens;
     }
@@ -125,7 +137,7 @@ static void add_answers(batch *b, const srn__load *answers, double us) {
     int32_t draft[SRN__MAX_DRAFT];
     for (uint32_t i = 0; i < l->n_running; i++) {
         srn_request *r = l->running[i];
-        if (!srn__request_decodes(r)) continue;
+        if (!is_in(b, r) || !srn__request_decodes(r)) continue;
         uint32_t n = make_draft(b, r, answers, &us, draft);
         add_part(b, r, 1, draft, n, 1 + n, true);
     }
@@ -157,22 +169,42 @@ static uint32_t reading(const srn__lane *l) {
     return n;
 }
 
+/* The slice whose answers have this step for themselves, those that have waited longer first. */
+static uint32_t slice_of_step(srn__lane *l) {
+    uint32_t next = 0, least = 0;
+    bool others = false;
+    const srn_request *first = NULL;
+    for (uint32_t i = 0; i < l->n_running; i++) {
+        const srn_request *r = l->running[i];
+        if (!srn__request_decodes(r)) continue;
+        if (!first) first = r;
+        others = others || r->o.slice != first->o.slice;
+        uint32_t s = r->o.slice;
+        if (s > l->slice_last && (!next || s < next)) next = s;
+        if (s && (!least || s < least)) least = s;
+    }
+    if (!least || !others || ++l->slice_turns < SLICE_EVERY) return ANY_SLICE;
+    l->slice_turns = 0;
+    return l->slice_last = next ? next : least;
+}
+
 /* Puts the step's parts together; returns what it computes, for the policy. */
 static srn__load build(srn__lane *l, batch *b, bool embeds, double others_us) {
     srn__load load = {0};
     l->n_parts = 0;
-    *b = (batch){.l = l, .room = l->max_batch, .extra_rows = l->max_rows - l->max_seqs};
+    *b = (batch){.l = l, .room = l->max_batch, .extra_rows = l->max_rows - l->max_seqs, .slice = ANY_SLICE};
     if (embeds) {
         b->extra_rows = l->max_hidden - l->max_seqs;
         double us = srn__policy_allowance(&l->policy, &load, 0, others_us + srn__lane_answers_us(l));
         add_prompts(b, SRN_REQUEST_EMBED, us);
     } else {
-        reserve_answers(l, &load);
+        b->slice = slice_of_step(l);
+        reserve_answers(b, &load);
         b->n_decoding = load.n_rows;
         b->room -= load.n_rows;
         srn__load answers = load;
         double us = srn__policy_allowance(&l->policy, &answers, reading(l), others_us);
-        if (!load.n_rows || !srn__policy_wants_quiet(&l->policy))
+        if (b->slice == ANY_SLICE && (!load.n_rows || !srn__policy_wants_quiet(&l->policy)))
             us = add_prompts(b, SRN_REQUEST_GENERATE, us);
         add_answers(b, &answers, us);
     }
@@ -224,6 +256,25 @@ static void forward(srn__lane *l, const batch *b, bool embeds) {
     }
 }
 
+/* Engine time to those whose time is measured: before the answers take what the step gave. */
+static void measure(srn__lane *l, const batch *b, uint64_t us) {
+    bool alike = true;
+    for (uint32_t i = 0; i < l->n_parts; i++) {
+        const srn_request *r = l->parts[i].r;
+        alike = alike && srn__request_decodes(r) && r->o.slice == l->parts[0].r->o.slice;
+    }
+    for (uint32_t i = 0; i < l->n_parts; i++) {
+        srn__part *p = &l->parts[i];
+        if (!p->r->o.slice) continue;
+        pthread_mutex_lock(&p->r->lock);
+        if (!srn__request_decodes(p->r))
+            p->r->status.prefill_us += us * p->n_tokens / b->n_tokens;
+        else if (alike)
+            p->r->status.decode_us += us, p->r->status.n_decoded += p->n_new + (p->end_token >= 0);
+        pthread_mutex_unlock(&p->r->lock);
+    }
+}
+
 bool srn__lane_step(srn__lane *l, uint64_t (*now_us)(void), double others_us) {
     batch b;
     uint64_t start = now_us();
@@ -235,6 +286,7 @@ bool srn__lane_step(srn__lane *l, uint64_t (*now_us)(void), double others_us) {
     uint64_t computed = now_us();
     if (!embeds) srn__answer_draw(l);
     uint64_t end = now_us();
+    if (!embeds) measure(l, &b, end - start);
     srn__answer_apply(l, end);
     srn__policy_learn(&l->policy, &load, (double)(end - start));
     l->served_us += end - start;
