@@ -25,9 +25,7 @@ static int open_reader(const srn__call *c, srn_reader **ret, srn_err *err) {
     return srn_reader_open_beside(l, ret, err);
 }
 
-/* Until what was appended before is committed, as a client expects who has its answer already; false: it
- * takes too long. */
-static bool catch_up(srn__recorder *r) {
+bool srn__recorder_catch_up(srn__recorder *r) {
     srn_ledger *l = srn__recorder_ledger(r);
     srn_ledger_stats s;
     const uint64_t until = srn_now_us() + CATCH_UP_US;
@@ -89,7 +87,7 @@ static int find_committed(srn__call *c, srn_reader *r, const char *text, srn_sto
     bool running = !code && ret->kind == SRN_RECORD_INTENT;
     bool may_wait = atomic_fetch_add(&recorder->n_looking, 1) < MAX_LOOKING;
     while (may_wait && (running || (code == SRN_ENOENT && is_recent(text)))) {
-        if (!catch_up(recorder)) break;
+        if (!srn__recorder_catch_up(recorder)) break;
         srn_buf_clear(ret_body);
         code = find_call(c, r, text, ret, ret_body, err);
         if (running || srn_now_us() > until) break;

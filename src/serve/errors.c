@@ -1,6 +1,8 @@
 /* serve: what a status is called in each API's error objects, and which status an srn_err becomes. Tables and
  * pure functions; any thread.
  */
+#include <stdlib.h>
+
 #include "serve/http_internal.h"
 
 typedef struct status_row {
@@ -62,4 +64,15 @@ int srn__error_status(const srn_err *err, const char **ret_code) {
         }
     if (ret_code) *ret_code = "internal_error";
     return 500;
+}
+
+int srn__put_error(srn_buf *out, srn__dialect d, const srn_err *err) {
+    const char *code;
+    int status = srn__error_status(err, &code);
+    json_t *j = srn__error_json(d, status, NULL, NULL, code, err->text);
+    char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
+    srn_buf_addz(out, text ? text : "{\"error\":{\"message\":\"\"}}");
+    free(text);
+    json_decref(j);
+    return status;
 }

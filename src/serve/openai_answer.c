@@ -368,17 +368,9 @@ static void put_whole(answer *a, srn_buf *out) {
 /* ---- the source ---- */
 
 static void put_error(answer *a, const srn__job_event *e, srn_buf *out, int *status) {
-    const char *code;
-    *status = srn__error_status(e->err, &code);
-    json_t *j = srn__error_json(SRN__OPENAI, *status, NULL, NULL, code, e->err->text);
-    char *dump = j ? json_dumps(j, JSON_COMPACT) : NULL;
-    if (a->r.stream)
-        srn_buf_addf(out, "data: %s\n\n%s", dump ? dump : "{\"error\":{\"message\":\"\"}}",
-                     e->unclean ? "" : "data: [DONE]\n\n");
-    else
-        srn_buf_addz(out, dump ? dump : "{\"error\":{\"message\":\"\"}}");
-    free(dump);
-    json_decref(j);
+    if (a->r.stream) srn_buf_addz(out, "data: ");
+    *status = srn__put_error(out, SRN__OPENAI, e->err);
+    if (a->r.stream) srn_buf_addz(out, e->unclean ? "\n\n" : "\n\ndata: [DONE]\n\n");
 }
 
 static void take(answer *a, uint32_t job, const srn__job_event *e, srn_buf *out) {

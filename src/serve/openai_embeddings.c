@@ -202,13 +202,7 @@ static int pull(void *source, srn_buf *out, int *status) {
     if (!code && e->ended == e->n) code = settled(e, &ready, &err);
     if (code) {
         end_record(e, "error", srn_err_name(code));
-        const char *name;
-        *status = srn__error_status(&err, &name);
-        json_t *j = srn__error_json(SRN__OPENAI, *status, NULL, NULL, name, err.text);
-        char *dump = j ? json_dumps(j, JSON_COMPACT) : NULL;
-        srn_buf_addz(out, dump ? dump : "{}");
-        free(dump);
-        json_decref(j);
+        *status = srn__put_error(out, SRN__OPENAI, &err);
         return 1;
     }
     if (!ready) return 0;

@@ -4,6 +4,7 @@
  */
 #include <stdlib.h>
 
+#include "serve/background.h"
 #include "serve/fields.h"
 #include "serve/http_internal.h"
 #include "serve/routes.h"
@@ -58,5 +59,6 @@ void srn__handle_drain(srn__call *c) {
     }
     bool drain = !on || json_is_true(on);
     srn__http_drain(c->http, drain);
+    if (drain) srn__background_cancel(srn__call_background(c));
     srn__call_reply_json(c, 200, json_pack("{s:s}", "state", drain ? "draining" : "ready"));
 }

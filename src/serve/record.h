@@ -32,6 +32,9 @@ srn_ledger *srn__recorder_ledger(const srn__recorder *r); /* NULL: off */
 const srn_ledger_keys *srn__recorder_keys(const srn__recorder *r);
 /* Whether the records that had ended when it was first asked, with *target 0, are made. */
 bool srn__recorder_made(srn__recorder *r, uint64_t *target);
+/* Waits until what was appended before is committed, as a client expects who has its answer already; false:
+ * it takes too long. */
+bool srn__recorder_catch_up(srn__recorder *r);
 /* An event by the server, or by whom is said; takes the fields (NULL: none). */
 void srn__recorder_event(srn__recorder *r, const char *name, json_t *fields);
 void srn__recorder_event_by(srn__recorder *r, const char *name, const char *by, json_t *fields);

@@ -57,7 +57,7 @@ typedef struct srn_regress {
     srn_regress_side sides[2];
     const char *filter; /* calls; NULL: items are added by srn_regress_add */
     uint64_t limit;     /* most of them */
-    size_t max_bytes;   /* most bytes of all requests; 0: any number */
+    size_t max_bytes;   /* most bytes of all requests and answers; 0: any number */
     uint32_t max_tokens, workers;
     bool greedy, no_divergence;
     srn_reader *reader;   /* with a filter */

@@ -41,6 +41,15 @@ static void answer(const runner *r, srn_regress_item *it) {
         s->ran = a->answer(a, &ask, &s->answer, &s->why) == SRN_OK;
 }
 
+/* What answers take is bounded with what requests do. Under the lock. */
+static int count_bytes(srn_regress *g, const srn_replay_answer *a, srn_err *err) {
+    g->bytes += a->n_text + (size_t)a->n_prompt * 4 + (size_t)a->n_tokens * 8;
+    if (!g->max_bytes || g->bytes <= g->max_bytes) return SRN_OK;
+    return srn_fail(err, SRN_ELIMIT,
+                    "requests and answers have more than %zu MiB in all; ask for fewer items",
+                    g->max_bytes >> 20);
+}
+
 /* ---- divergence ---- */
 
 /* Of one item: an item whose text does not fit B's context has none. */
@@ -73,6 +82,7 @@ static void *work(void *ctx) {
         else
             code = diverge(r, it, &err);
         pthread_mutex_lock(&r->lock);
+        if (!code && r->side >= 0) code = count_bytes(r->g, &it->sides[r->side].answer, &err);
         if (code && !r->code) *r->err = err, r->code = code;
         if (r->g->progress) r->g->progress(r->g->ctx, r->what, ++r->n_done, r->g->n);
     }
@@ -143,10 +153,10 @@ static void note(void *ctx, const char *tensor, srn_difference what) {
     if (json_array_size(list) < SHOWN_TENSORS) json_array_append_new(list, json_string(tensor));
 }
 
-/* The file that answered, as far as the cache of digests knows it. */
+/* Whether the file is still what answered. */
 static bool is_file_of(const srn_weights *w, const srn_ids *ids) {
     char id[65];
-    return !srn_weights_known_id(w, id) || strcmp(id, ids->weights) == 0;
+    return srn_weights_id(w, false, NULL, NULL, id, NULL) == SRN_OK && strcmp(id, ids->weights) == 0;
 }
 
 static void compare_weights(srn_regress *g) {

@@ -22,6 +22,13 @@ void srn__handle_prompts_label(srn__call *c);
 void srn__handle_calls(srn__call *c);
 void srn__handle_calls_stats(srn__call *c);
 void srn__handle_calls_export(srn__call *c);
+/* replay_api.c */
+void srn__handle_replay(srn__call *c);
+/* regress_api.c */
+void srn__handle_regress(srn__call *c);
+void srn__handle_regressions(srn__call *c);
+void srn__handle_regression(srn__call *c);
+void srn__handle_regression_end(srn__call *c);
 /* operate.c */
 void srn__handle_ps(srn__call *c);
 void srn__handle_cancel(srn__call *c);

@@ -151,6 +151,8 @@ void srn__call_fail_err(srn__call *c, const char *param, const srn_err *err);
 int srn__error_status(const srn_err *err, const char **ret_code);
 json_t *srn__error_json(srn__dialect d, int status, const char *type, const char *param, const char *code,
                         const char *message);
+/* The error object as the text of a reply; returns its status. */
+int srn__put_error(srn_buf *out, srn__dialect d, const srn_err *err);
 
 /* A reply that comes as it is computed. */
 typedef struct srn__source_ops {

@@ -28,6 +28,10 @@ srn__rollouts *srn__call_rollouts(const srn__call *c) {
     return srn__call_server(c)->rollouts;
 }
 
+srn__background *srn__call_background(const srn__call *c) {
+    return srn__call_server(c)->background;
+}
+
 static void count(void *ctx, const srn__call_end *e) {
     srn_server *s = ctx;
     srn__metrics_call(s->metrics, e->route, e->status, e->facts, e->total_us);
@@ -99,7 +103,9 @@ static void free_models(srn_server *s) {
 
 static void server_free(srn_server *s, uint32_t grace_ms) {
     srn__server_reload_stop(s);
+    srn__background_end(s->background);
     if (s->http) srn__http_stop(s->http, grace_ms);
+    srn__background_free(s->background);
     srn__recorder_stop(s->recorder);
     free_models(s);
     srn_scheduler_free(s->scheduler);
@@ -146,6 +152,8 @@ static int start(srn_server *s, const srn_server_opts *o, srn_err *err) {
     srn_scheduler_opts so = {.max_queue = c->limits.queue, .notifying = burst, .notifying_ctx = s->http};
     if (!code) code = srn_scheduler_new(&so, &s->scheduler, err);
     if (!code) code = srn__models_new(c, s->scheduler, log_model, s, &s->models, err);
+    srn__background_opts bo = {s->models, s->scheduler, s->prompts, s->recorder};
+    if (!code) code = srn__background_new(&bo, &s->background, err);
     if (!code) code = srn__models_load_all(s->models, o->progress, o->progress_ctx, err);
     if (!code && s->rollouts) code = srn__rollouts_begin_declared(s->rollouts, err);
     return code;
@@ -189,6 +197,7 @@ bool srn_server_alive(const srn_server *s) {
 
 void srn_server_drain(srn_server *s, uint32_t grace_ms) {
     srn__http_log_event(s->http, "stopping", NULL);
+    srn__background_end(s->background);
     srn__http_stop(s->http, grace_ms);
 }
 

@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 
+#include "serve/background.h"
 #include "serve/http_internal.h"
 #include "serve/metrics.h"
 #include "serve/record.h"
@@ -17,6 +18,7 @@ struct srn_server {
     srn_prompts *prompts; /* NULL: there is no ledger */
     srn__recorder *recorder;
     srn__rollouts *rollouts; /* NULL: there is no ledger */
+    srn__background *background;
     srn_server_opts opts;
     atomic_uint grace_ms;        /* of the configuration in force */
     pthread_mutex_t unused_lock; /* guards `models` against those who tell that a configuration is unused */
