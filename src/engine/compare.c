@@ -84,3 +84,9 @@ void srn__divergence_add(srn_divergence *d, const srn__row_distance *r) {
     d->logprob_b += r->logprob[1];
     d->n++;
 }
+
+void srn_divergence_add(srn_divergence *d, const float *a, const float *b, uint32_t n_vocab, int32_t next) {
+    srn__row_distance r;
+    srn__compare_rows(a, b, n_vocab, next, &r);
+    srn__divergence_add(d, &r);
+}

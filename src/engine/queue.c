@@ -183,8 +183,7 @@ static uint64_t still_wants(const srn__lane *l, const srn_request *r, const srn_
     return g->window ? SRN_MIN(blocks, ((uint64_t)g->window + l->max_batch) / SRN_KV_BLOCK + 2) : blocks;
 }
 
-/* Whether all that run will find the blocks that they want for now. */
-static bool all_fit(const srn__lane *l) {
+bool srn__queue_fits(const srn__lane *l) {
     srn_kv_group groups[SRN_KV_MAX_GROUPS];
     uint32_t n_groups = srn_kv_groups(l->e->model, groups);
     for (uint32_t g = 0; g < n_groups; g++) {
@@ -214,8 +213,12 @@ static void preempt(srn__lane *l, srn_request *r) {
     l->stats.preemptions++;
 }
 
+bool srn__queue_reserve(srn__lane *l, srn_request *r, uint32_t n) {
+    return srn_kv_seq_reserve(r->seq, n) || (srn__judge_yield(l) && srn_kv_seq_reserve(r->seq, n));
+}
+
 bool srn__queue_make_room(srn__lane *l, srn_request *r, uint32_t n) {
-    while (!srn_kv_seq_reserve(r->seq, n)) {
+    while (!srn__queue_reserve(l, r, n)) {
         srn_request *last = l->running[l->n_running - 1];
         if (l->n_running == 1 && r->no_take) {
             srn_err err = {0};
@@ -318,7 +321,7 @@ static bool start(srn__lane *l, srn_request *r) {
     if (r->o.no_cache) srn_kv_seq_set_alone(seq);
     uint32_t most = r->o.n_rows ? r->n_prompt - r->o.n_rows : r->n_tokens - 1; /* what need not be computed */
     if (takes_cached(r)) r->n_computed = srn_kv_seq_take(seq, r->tokens, r->n_tokens, most);
-    if (l->n_running > 1 && !all_fit(l)) {
+    if (l->n_running > 1 && !srn__queue_fits(l) && !(srn__judge_yield(l) && srn__queue_fits(l))) {
         give_back(l, r);
         return false;
     }

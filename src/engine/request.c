@@ -157,7 +157,7 @@ static int new_request(srn__lane *l, const srn_request_opts *opts, srn_request *
 
 /* ---- submit ---- */
 
-static int check_ids(const int32_t *ids, uint32_t n, uint32_t n_vocab, const char *what, srn_err *err) {
+int srn__check_ids(const int32_t *ids, uint32_t n, uint32_t n_vocab, const char *what, srn_err *err) {
     for (uint32_t i = 0; i < n; i++)
         if (ids[i] < 0 || (uint32_t)ids[i] >= n_vocab)
             return srn_fail(err, SRN_EINVAL, "%s %u has the id %d, and the vocabulary has 0 to %u", what, i,
@@ -179,7 +179,7 @@ static int check_room(const srn__lane *l, const srn_request_opts *o, srn_err *er
                         generate ? "prompt" : "text", o->n_prompt, l->limit,
                         generate ? ", so that no room is left for an answer" : "",
                         generate ? "prompt" : "text");
-    return check_ids(o->prompt, o->n_prompt, l->n_vocab, "token", err);
+    return srn__check_ids(o->prompt, o->n_prompt, l->n_vocab, "token", err);
 }
 
 static int check_stops(const srn__lane *l, const srn_request_opts *o, srn_err *err) {
@@ -193,7 +193,7 @@ static int check_stops(const srn__lane *l, const srn_request_opts *o, srn_err *e
     if (o->n_stop_tokens > MAX_STOP_TOKENS)
         return srn_fail(err, SRN_EINVAL, "%u stop tokens were given; at most %u can be", o->n_stop_tokens,
                         MAX_STOP_TOKENS);
-    return check_ids(o->stop_tokens, o->n_stop_tokens, l->n_vocab, "stop token", err);
+    return srn__check_ids(o->stop_tokens, o->n_stop_tokens, l->n_vocab, "stop token", err);
 }
 
 static int check_generate(const srn__lane *l, const srn_request_opts *o, srn_err *err) {
@@ -224,8 +224,7 @@ static int check_opts(const srn__lane *l, const srn_request_opts *o, srn_err *er
     return code;
 }
 
-/* The engine's lane, if requests may be added to it. Under the lock. */
-static int find_lane(srn_scheduler *s, const srn_engine *e, srn__lane **ret, srn_err *err) {
+int srn__lane_find(srn_scheduler *s, const srn_engine *e, srn__lane **ret, srn_err *err) {
     for (srn__lane *l = s->lanes; l; l = l->next) {
         if (l->e != e) continue;
         if (l->leaving || s->stop)
@@ -275,9 +274,8 @@ static int post(srn_scheduler *s, srn__lane *l, srn_request **r, uint32_t n, srn
     return code;
 }
 
-/* The salt of a tenant's cached blocks: nobody outside can choose texts for which two of them are equal. */
-static uint64_t salt_of(const srn_scheduler *s, const srn_request_opts *o) {
-    uint64_t parts[2] = {o->tenant, o->cache_salt};
+uint64_t srn__salt_of(const srn_scheduler *s, uint64_t tenant, uint64_t cache_salt) {
+    uint64_t parts[2] = {tenant, cache_salt};
     return srn_hash(s->salt_seed, (srn_str){(const char *)parts, sizeof parts});
 }
 
@@ -288,7 +286,7 @@ int srn_request_submit(srn_scheduler *s, srn_engine *e, const srn_request_opts *
                         MAX_CHOICES);
     srn__lane *l = NULL;
     pthread_mutex_lock(&s->lock);
-    int code = find_lane(s, e, &l, err);
+    int code = srn__lane_find(s, e, &l, err);
     if (!code) l->n_users++; /* keeps the lane until the requests are posted */
     pthread_mutex_unlock(&s->lock);
     if (code) return code;
@@ -297,7 +295,7 @@ int srn_request_submit(srn_scheduler *s, srn_engine *e, const srn_request_opts *
     for (; !code && n < n_requests; n += code ? 0 : 1) {
         code = check_opts(l, &opts[n], err);
         if (!code) code = new_request(l, &opts[n], &made[n], err);
-        if (!code) made[n]->salt = salt_of(s, &opts[n]);
+        if (!code) made[n]->salt = srn__salt_of(s, opts[n].tenant, opts[n].cache_salt);
     }
     if (!code) {
         code = post(s, l, made, n, err);

@@ -9,8 +9,10 @@
 
 #include "engine/scheduler_internal.h"
 
-#define DEFAULT_QUEUE 1024u
-#define DEFAULT_SHARE 0.5
+#define DEFAULT_QUEUE       1024u
+#define DEFAULT_SHARE       0.5
+#define DEFAULT_JUDGES      64u
+#define DEFAULT_JUDGE_SHARE 0.05
 /* Most bytes of a step's logits, unless one row for each sequence takes more. */
 #define LOGITS_BYTES ((size_t)64 << 20)
 /* Rows beyond one of each sequence: drafts, and prompts whose every token is scored. */
@@ -86,6 +88,7 @@ static int new_lane(srn_scheduler *s, srn_engine *e, srn__lane **ret, srn_err *e
     }
     size_lane(l);
     srn__policy_init(&l->policy, s->o.prefill_share, l->max_batch);
+    srn__policy_init(&l->judge_policy, s->o.prefill_share, l->max_batch);
     l->running = srn_calloc(l->max_seqs, sizeof(srn_request *));
     l->parts = srn_calloc(l->max_seqs, sizeof *l->parts);
     l->slices = srn_calloc(l->max_seqs, sizeof *l->slices);
@@ -144,11 +147,18 @@ static void publish(srn_scheduler *s, srn__lane *l) {
     s->n_waiting += l->n_waiting + l->n_inbox;
 }
 
+static void publish_all(srn_scheduler *s) {
+    s->n_waiting = 0;
+    for (srn__lane *l = s->lanes; l; l = l->next) publish(s, l);
+    s->judging.published = s->judging.stats;
+}
+
 /* Lanes that are to go and have nothing left go. Under the lock. */
 static void retire(srn_scheduler *s) {
     for (srn__lane **p = &s->lanes; *p;) {
         srn__lane *l = *p;
-        if (l->leaving && !l->n_running && !l->n_waiting && !l->n_inbox && !l->n_users) {
+        bool idle = !l->n_running && !l->n_waiting && !l->n_inbox && !l->n_users && !l->n_judges;
+        if (l->leaving && idle) {
             *p = l->next;
             free_lane(l);
             pthread_cond_broadcast(&s->changed);
@@ -194,12 +204,13 @@ static bool take_turn(srn_scheduler *s) {
             srn__queue_admit(l);
             busy = busy || has_work(l);
         }
+        busy = srn__judge_sweep(s, now, stop) || busy;
         srn__request_notify_all(s);
+        srn__judge_notify(s);
         pthread_mutex_lock(&s->lock);
-        s->n_waiting = 0;
-        for (srn__lane *l = s->lanes; l; l = l->next) publish(s, l);
+        publish_all(s);
         retire(s);
-        if (!busy && !stop && !s->inbox && !s->arriving && !s->stop) sleep_idle(s);
+        if (!busy && !stop && !s->inbox && !s->arriving && !s->judging.queue && !s->stop) sleep_idle(s);
         pthread_mutex_unlock(&s->lock);
         if (busy || stop) return !stop;
     }
@@ -220,17 +231,23 @@ static srn__lane *whose_turn(srn_scheduler *s) {
     return best;
 }
 
+/* A step of the requests, and then one of a job that judges, if it is due. */
+static void steps(srn_scheduler *s) {
+    srn__lane *turn = whose_turn(s);
+    double others = 0, own = turn ? srn__lane_answers_us(turn) : 0;
+    for (srn__lane *l = s->lanes; l; l = l->next)
+        if (l != turn) others += srn__lane_answers_us(l);
+    uint64_t before = turn ? turn->stats.step_tokens : 0;
+    if (turn && !srn__lane_step(turn, s->o.now_us, others)) turn->served_us++; /* others may go on */
+    srn__request_notify_all(s);
+    uint64_t produced = turn ? turn->stats.step_tokens - before : 0;
+    srn__judge_turn(s, turn != NULL, (uint32_t)produced, own + others);
+}
+
 static void *thread_main(void *arg) {
     srn_scheduler *s = arg;
     pthread_setname_np(pthread_self(), "serin-sched");
-    while (take_turn(s)) {
-        srn__lane *turn = whose_turn(s);
-        double others = 0;
-        for (srn__lane *l = s->lanes; l; l = l->next)
-            if (l != turn) others += srn__lane_answers_us(l);
-        if (turn && !srn__lane_step(turn, s->o.now_us, others)) turn->served_us++; /* others may go on */
-        srn__request_notify_all(s);
-    }
+    while (take_turn(s)) steps(s);
     return NULL;
 }
 
@@ -247,6 +264,7 @@ static int start_thread(srn_scheduler *s, srn_err *err) {
 }
 
 static void destroy(srn_scheduler *s) {
+    srn__judge_done(&s->judging);
     pthread_cond_destroy(&s->wake);
     pthread_cond_destroy(&s->changed);
     pthread_mutex_destroy(&s->lock);
@@ -258,6 +276,7 @@ int srn_scheduler_new(const srn_scheduler_opts *opts, srn_scheduler **ret, srn_e
     if (!(o.prefill_share >= 0 && o.prefill_share < 1))
         return srn_fail(err, SRN_EINVAL, "the prompts' share %g of a step is outside 0..1", o.prefill_share);
     if (!o.max_queue) o.max_queue = DEFAULT_QUEUE;
+    if (!o.max_judges) o.max_judges = DEFAULT_JUDGES;
     if (!(o.prefill_share > 0)) o.prefill_share = DEFAULT_SHARE;
     if (!o.now_us) o.now_us = srn_now_us;
     srn_scheduler *s = srn_calloc(1, sizeof *s);
@@ -265,6 +284,7 @@ int srn_scheduler_new(const srn_scheduler_opts *opts, srn_scheduler **ret, srn_e
     s->o = o;
     s->salt_seed = srn_hash_seed();
     s->inbox_end = &s->inbox;
+    s->judging.share = DEFAULT_JUDGE_SHARE;
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->wake, NULL);
     pthread_cond_init(&s->changed, NULL);

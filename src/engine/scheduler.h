@@ -18,6 +18,7 @@ typedef struct srn_scheduler_opts {
     double prefill_share; /* of a step's time that prompts may take while answers run: 0.5 means that a gap
                              between tokens at most doubles; 0: the default, 0.5. While more prompts are read
                              than answers run it grows with their number, up to 0.75. */
+    uint32_t max_judges;  /* jobs of judge.h that wait or run; one more is SRN_EBUSY. 0: 64 */
     uint64_t (*now_us)(void); /* NULL: srn_now_us */
     /* Called on the thread before the requests of a step are notified (true) and after it (false), so that
      * whoever they wake can be woken once. May be NULL. */
@@ -153,6 +154,7 @@ typedef struct srn_engine_stats {
     uint64_t kv_evictions, preemptions;
     uint64_t draft_tokens, accepted_tokens;
     uint64_t n_steps, step_us; /* forward passes and the time spent in them */
+    uint64_t step_tokens;      /* computed in them: of prompts, answers and drafts */
     uint64_t sample_us, idle_us;
 } srn_engine_stats;
 void srn_scheduler_stats(srn_scheduler *s, const srn_engine *e, srn_engine_stats *ret);

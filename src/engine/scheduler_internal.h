@@ -5,6 +5,8 @@
  *   step.c        one step of a lane: its batch, the forward pass, what a step's time teaches
  *   answer.c      from rows of logits to tokens, texts and ends
  *   request.c     what other threads see
+ *   judge.c       texts on which two engines are compared, as other threads see them
+ *   judge_step.c  and as they are worked off beside the requests
  *   speculate.c   drafts from what was written before (pure)
  *   policy.c      how much prompt a step takes (pure)
  */
@@ -17,6 +19,7 @@
 #include "engine/engine_internal.h"
 #include "engine/kv.h"
 #include "engine/policy.h"
+#include "engine/judge.h"
 #include "engine/scheduler.h"
 #include "engine/stream.h"
 
@@ -121,7 +124,9 @@ struct srn__lane {
     uint32_t slice_turns; /* steps since answers of one slice had a step of their own */
     uint32_t slice_last;  /* which that was */
     bool embeds_next, was_busy;
-    bool over; /* all that it has are to end */
+    bool over;                /* all that it has are to end */
+    struct srn__arm *judged;  /* halves of jobs that hold blocks here: judge_internal.h */
+    srn__policy judge_policy; /* what steps that judge take */
 
     srn__part *parts; /* [max_seqs] */
     uint32_t n_parts;
@@ -140,6 +145,7 @@ struct srn__lane {
     srn_engine_stats published;
     uint32_t published_waiting;
     uint32_t n_inbox, n_users; /* n_users: submits under way */
+    uint32_t n_judges;         /* jobs that want it */
     bool leaving;
     uint64_t leave_at;
 };
@@ -150,6 +156,25 @@ typedef struct srn__scratch {
     void *draw;
     uint64_t *mask; /* [(n_vocab+63)/64] */
 } srn__scratch;
+
+/* The jobs of judge.h: all of them in one queue, of which the first is worked off. */
+typedef struct srn__judging {
+    /* Guarded by the scheduler's lock. */
+    srn_judge *queue; /* the thread alone takes jobs out */
+    uint32_t n_queued;
+    double share; /* of jobs that say none */
+    uint64_t n_refused;
+    srn_judge_stats published;
+
+    /* The thread's. */
+    srn_judge *now;   /* the first of the queue; NULL: there is none */
+    double now_share; /* what it gets */
+    double credit;    /* tokens that production's tokens have earned */
+    srn_judge *ended;
+    float *rows; /* a ring of [max_ahead, n_vocab] that one engine has given and the other not yet */
+    size_t rows_bytes;
+    srn_judge_stats stats;
+} srn__judging;
 
 struct srn_scheduler {
     srn_scheduler_opts o;
@@ -168,6 +193,8 @@ struct srn_scheduler {
     srn__lane *arriving;
     srn__lane *lanes; /* of these the thread alone changes the list, under lock */
 
+    srn__judging judging;
+
     /* The thread's. */
     srn_request *touched;
     uint64_t idle_us;
@@ -181,6 +208,10 @@ void srn__queue_admit(srn__lane *l);
 /* Room for positions up to n of a running request: takes blocks from less deserving ones. False: r itself is
  * now waiting again, or has ended. */
 bool srn__queue_make_room(srn__lane *l, srn_request *r, uint32_t n);
+/* As srn_kv_seq_reserve of a running request's sequence; jobs that judge give their blocks back for it. */
+bool srn__queue_reserve(srn__lane *l, srn_request *r, uint32_t n);
+/* Whether all that run will find the blocks that they want for now. */
+bool srn__queue_fits(const srn__lane *l);
 /* Ends a request that waits or runs. code SRN_OK: with this finish. */
 void srn__queue_end(srn__lane *l, srn_request *r, int code, srn_finish finish, const srn_err *err);
 /* Ends those that were cancelled, are late, or belong to a lane whose grace is over. */
@@ -218,6 +249,30 @@ void srn__request_touch(srn_request *r);
 /* Notifies all of the touched ones. */
 void srn__request_notify_all(srn_scheduler *s);
 void srn__request_drop(srn_request *r); /* gives one reference back */
+/* The engine's lane, if anything may be added to it. Under the scheduler's lock. */
+int srn__lane_find(srn_scheduler *s, const srn_engine *e, srn__lane **ret, srn_err *err);
+/* The salt of a tenant's cached blocks: nobody outside can choose texts for which two of them are equal. */
+uint64_t srn__salt_of(const srn_scheduler *s, uint64_t tenant, uint64_t cache_salt);
+/* Token ids that come from a caller; what names them in the error. */
+int srn__check_ids(const int32_t *ids, uint32_t n, uint32_t n_vocab, const char *what, srn_err *err);
+
+/* ---- judge.c ---- */
+
+void srn__judge_drop(srn_judge *j); /* gives one reference back */
+
+/* ---- judge_step.c: the thread's ---- */
+
+/* Ends jobs that were cancelled, are late, or want a lane that leaves; `all`: every one. Returns whether
+ * there are others. Takes the scheduler's lock. */
+bool srn__judge_sweep(srn_scheduler *s, uint64_t now, bool all);
+/* A step of the first job, if it is due. busy: requests have work, of whose last step produced tokens were
+ * computed and whose answers need answers_us for a step. */
+void srn__judge_turn(srn_scheduler *s, bool busy, uint32_t produced, double answers_us);
+/* Jobs give back what they hold of a lane's blocks; false where they hold none. */
+bool srn__judge_yield(srn__lane *l);
+/* Rings the bells of those that ended. */
+void srn__judge_notify(srn_scheduler *s);
+void srn__judge_done(srn__judging *g);
 
 /* ---- speculate.c ---- */
 

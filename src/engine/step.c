@@ -83,7 +83,7 @@ static double add_prompts(batch *b, srn_request_kind kind, double us) {
         uint32_t n = srn__policy_chunk(&l->policy, us, taken, r->n_computed, most);
         if (n == 0) break;
         /* Others' blocks can be taken only while the batch is empty: they may be in it. */
-        if (!srn_kv_seq_reserve(r->seq, r->n_computed + n)) {
+        if (!srn__queue_reserve(l, r, r->n_computed + n)) {
             if (l->n_parts || b->n_decoding) continue;
             uint32_t before = l->n_running;
             bool ours = srn__queue_make_room(l, r, r->n_computed + n);
@@ -294,5 +294,6 @@ bool srn__lane_step(srn__lane *l, uint64_t (*now_us)(void), double others_us) {
     l->stats.step_us += computed - start;
     l->stats.sample_us += end - computed;
     l->stats.prompt_tokens += load.n_prompt;
+    l->stats.step_tokens += b.n_tokens;
     return true;
 }

@@ -105,6 +105,16 @@ static inline srn_request_status wait_done(bell *b, srn_request *r) {
     return wait_tokens(b, r, UINT32_MAX);
 }
 
+/* The same of a job that judges. */
+static inline srn_judge_result wait_judged(bell *b, srn_judge *j) {
+    srn_judge_result r;
+    pthread_mutex_lock(&b->lock);
+    for (srn_judge_read(j, &r); r.state != SRN_JUDGE_DONE; srn_judge_read(j, &r))
+        pthread_cond_wait(&b->rung, &b->lock);
+    pthread_mutex_unlock(&b->lock);
+    return r;
+}
+
 static inline srn_scheduler *scheduler_of(const srn_scheduler_opts *o, srn_engine *e) {
     srn_scheduler *s;
     srn_err err = {0};
@@ -208,6 +218,13 @@ static inline void gate_open(gate *g, uint64_t n) {
     pthread_mutex_lock(&g->lock);
     g->tickets = n == UINT64_MAX ? n : g->tickets + n;
     pthread_cond_broadcast(&g->changed);
+    pthread_mutex_unlock(&g->lock);
+}
+
+/* No further step goes on. */
+static inline void gate_close(gate *g) {
+    pthread_mutex_lock(&g->lock);
+    g->tickets = 0;
     pthread_mutex_unlock(&g->lock);
 }
 

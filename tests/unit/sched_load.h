@@ -22,6 +22,12 @@ typedef struct load_case {
     uint64_t seed;
 } load_case;
 
+/* What else happens: once all are submitted, and once all are done. */
+typedef struct beside {
+    void (*begin)(struct beside *b, srn_scheduler *s, srn_engine *e);
+    void (*end)(struct beside *b, srn_scheduler *s, srn_engine *e);
+} beside;
+
 /* Prompts of mixed lengths, of which many begin alike; parameters of all kinds. */
 static inline void make_job(job *j, uint64_t *seed, uint32_t n_vocab, const load_case *c) {
     uint32_t n = 3 + (uint32_t)next_random(seed) % (c->most_prompt - 3),
@@ -82,8 +88,8 @@ static inline uint64_t frozen(void) {
     return 1000000;
 }
 
-/* Runs it on the engine, which it closes. */
-static inline srn_engine_stats run_load_on(srn_engine *e, const load_case *c) {
+/* Runs it on the engine, which it closes; other may be NULL. */
+static inline srn_engine_stats run_load_beside(srn_engine *e, const load_case *c, beside *other) {
     print_message("%s, seed %llu\n", c->model, (unsigned long long)c->seed);
     uint64_t seed = c->seed;
     job *jobs = calloc(c->n_jobs, sizeof *jobs);
@@ -100,12 +106,14 @@ static inline srn_engine_stats run_load_on(srn_engine *e, const load_case *c) {
     srn_scheduler_opts so = {.now_us = c->speculate ? frozen : NULL};
     srn_scheduler *s = scheduler_of(&so, e);
     for (uint32_t i = 0; i < c->n_jobs; i++) jobs[i].r = submit(s, e, &jobs[i].o);
+    if (other) other->begin(other, s, e);
     for (uint32_t i = 0; i < c->n_jobs; i++)
         if (jobs[i].cancel) {
             wait_tokens(&b, jobs[i].r, (uint32_t)next_random(&seed) % 5);
             srn_request_cancel(jobs[i].r);
         }
     for (uint32_t i = 0; i < c->n_jobs; i++) check_job(&b, &jobs[i], i);
+    if (other) other->end(other, s, e);
     srn_engine_stats st;
     srn_scheduler_stats(s, e, &st);
     srn_scheduler_free(s);
@@ -113,6 +121,10 @@ static inline srn_engine_stats run_load_on(srn_engine *e, const load_case *c) {
     bell_done(&b);
     free(jobs);
     return st;
+}
+
+static inline srn_engine_stats run_load_on(srn_engine *e, const load_case *c) {
+    return run_load_beside(e, c, NULL);
 }
 
 #endif

@@ -104,10 +104,8 @@ static void running_survives(void **state) {
     uint32_t n_failed = 0, step = 0;
     for (size_t n = 1, reached = 1; reached; n++) {
         o.tenant = n; /* an account of its own */
-        pthread_mutex_lock(&g->lock);
-        g->tickets = 0;
+        gate_close(g);
         step = g->n_steps;
-        pthread_mutex_unlock(&g->lock);
         srn_request *first = submit(s, e, &o);
         gate_wait(g, step + 1); /* the thread stands still */
         srn_request *r = submit(s, e, &o);
@@ -130,11 +128,58 @@ static void running_survives(void **state) {
     free(g);
 }
 
+/* A job that judges: what its submission takes, and what working it off takes. The thread stands still in a
+ * request's step while the job is submitted. */
+static void judging_survives(void **state) {
+    (void)state;
+    gate *g = malloc(sizeof *g);
+    bell b;
+    bell_init(&b);
+    srn_engine *e = open_long("llama", &(srn_engine_opts){.threads = 1, .n_ctx = 512, .max_seqs = 2});
+    gate_init(g, e, 0);
+    srn_scheduler *s = scheduler_of(NULL, e);
+    srn_judge_opts o = {.tokens = prompt, .n = SRN_LEN(prompt), .first = 3, .notify = ring, .notify_ctx = &b};
+    srn_request_opts still = opts_of(&b);
+    srn_err err = {0};
+    uint32_t n_failed[2] = {0}, step = 0;
+    for (size_t n = 1, reached[2] = {1, 1}; reached[0] || reached[1]; n++) {
+        srn_judge *j = NULL;
+        o.tenant[0] = o.tenant[1] = n; /* finds nothing in the cache */
+        srn_request *r = submit(s, e, &still);
+        gate_wait(g, step + 1);
+        nomem_begin(n);
+        int code = srn_judge_submit(s, e, e, &o, &j, &err);
+        reached[0] = nomem_end();
+        assert_int_equal(code, reached[0] ? SRN_ENOMEM : SRN_OK);
+        n_failed[0] += code != SRN_OK;
+        if (code && srn_judge_submit(s, e, e, &o, &j, &err)) fail_msg("%s", err.text);
+        srn_request_cancel(r);
+        nomem_begin(n);
+        gate_open(g, UINT64_MAX);
+        srn_judge_result res = wait_judged(&b, j);
+        wait_done(&b, r);
+        reached[1] = nomem_end();
+        assert_true(res.code == SRN_OK || res.code == SRN_ENOMEM);
+        n_failed[1] += res.code != SRN_OK;
+        srn_judge_release(j);
+        srn_request_release(r);
+        gate_close(g);
+        step = g->n_steps;
+    }
+    assert_true(n_failed[0] > 1 && n_failed[1] > 1);
+    srn_scheduler_free(s);
+    gate_done(g, e);
+    srn_engine_close(e);
+    bell_done(&b);
+    free(g);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(starting_survives),
         cmocka_unit_test(submitting_survives),
         cmocka_unit_test(running_survives),
+        cmocka_unit_test(judging_survives),
     };
     return cmocka_run_group_tests_name("scheduler without memory", tests, NULL, NULL);
 }
