@@ -145,6 +145,15 @@ const float *srn_request_rows(const srn_request *r);
 /* When done: [n_embd], not normalised; valid until release. */
 const float *srn_request_embedding(const srn_request *r);
 
+/* ---- what an answer was like; pure, of its tokens ---- */
+
+/* Share of the answer's 4-grams of tokens that stood in it before, of its first 32,768 tokens. NAN: it has
+ * none, or memory ran out. */
+double srn_answer_repetition(const srn_out_token *tokens, uint32_t n);
+/* Mean of -log p of the tokens, nats: how unsure the model was of what was drawn. Of a request with logprobs;
+ * NAN: no tokens. */
+double srn_answer_uncertainty(const srn_out_token *tokens, uint32_t n);
+
 /* ---- what operators watch; any thread ---- */
 
 typedef struct srn_engine_stats {
