@@ -1,6 +1,7 @@
-/* Judging beside production: an engine is exactly nothing apart from itself, two are as far apart as sessions of
- * theirs say, to the bit, whatever else runs; requests get what they get alone; the share of step tokens is kept,
- * and blocks are for requests first; every way to end. Threads: pthread_create is that of the scheduler.
+/* Judging beside production: an engine is exactly nothing apart from itself, two are as far apart as sessions
+ * of theirs say, to the bit, whatever else runs; requests get what they get alone; the share of step tokens
+ * is kept, and blocks are for requests first; every way to end. Threads: pthread_create is that of the
+ * scheduler.
  */
 #include <setjmp.h>
 #include <stdarg.h>
