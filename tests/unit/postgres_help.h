@@ -6,6 +6,7 @@
 
 #include <arpa/inet.h>
 #include <dirent.h>
+#include <errno.h>
 #include <glob.h>
 #include <libpq-fe.h>
 #include <signal.h>
@@ -67,15 +68,34 @@ static inline int pg_free_port(void) {
     return ntohs(a.sin_port);
 }
 
-/* Starts it, and waits until it says that it is ready; more: a further setting, "name=value", or NULL. */
-static inline void pg_start(pg_server *s, const char *more) {
-    char data[96], port[16], sockets[128], text[8192];
+static inline void pg_wait(pg_server *s) {
+    if (s->pid > 0) waitpid(s->pid, NULL, 0);
+    if (s->log >= 0) close(s->log);
+    s->pid = 0;
+    s->log = -1;
+}
+
+/* Waits until it says that it is ready; false: what a crash left of the server before is still going. */
+static inline bool pg_is_ready(pg_server *s) {
+    char text[8192];
     size_t n = 0;
+    for (;;) {
+        ssize_t got = read(s->log, text + n, sizeof text - 1 - n);
+        if (got < 0 && errno == EINTR) continue;
+        n += got > 0 ? (size_t)got : 0;
+        text[n] = 0;
+        if (strstr(text, "ready to accept connections")) return true;
+        if (got <= 0 && strstr(text, "still in use")) return pg_wait(s), false;
+        if (got <= 0) fail_msg("PostgreSQL did not start: %s", text);
+        if (n > sizeof text / 2) n = 0;
+    }
+}
+
+static inline void pg_start(pg_server *s) {
+    char data[96], port[16], sockets[128];
     snprintf(data, sizeof data, "%s/data", s->dir);
     snprintf(port, sizeof port, "port=%d", s->port);
     snprintf(sockets, sizeof sockets, "unix_socket_directories=%s", s->dir);
-    char set[160];
-    snprintf(set, sizeof set, "%s", more ? more : "synchronous_commit=on");
     char *const argv[] = {"postgres",
                           "-D",
                           data,
@@ -93,25 +113,10 @@ static inline void pg_start(pg_server *s, const char *more) {
                           "log_checkpoints=off",
                           "-c",
                           "max_connections=30",
-                          "-c",
-                          set,
                           NULL};
-    s->pid = pg_spawn(s, argv, &s->log);
-    for (;;) {
-        ssize_t got = read(s->log, text + n, sizeof text - 1 - n);
-        if (got <= 0) fail_msg("PostgreSQL did not start: %.*s", (int)n, text);
-        n += (size_t)got;
-        text[n] = 0;
-        if (strstr(text, "ready to accept connections")) return;
-        if (n > sizeof text / 2) n = 0;
-    }
-}
-
-static inline void pg_wait(pg_server *s) {
-    if (s->pid > 0) waitpid(s->pid, NULL, 0);
-    if (s->log >= 0) close(s->log);
-    s->pid = 0;
-    s->log = -1;
+    do {
+        s->pid = pg_spawn(s, argv, &s->log);
+    } while (!pg_is_ready(s));
 }
 
 /* SIGINT: connections are cut, and what is committed is written. */
@@ -162,7 +167,7 @@ static inline bool pg_new(pg_server *s) {
     s->log = -1;
     if (status) fail_msg("initdb: %.*s", (int)n, text);
     s->port = pg_free_port();
-    pg_start(s, NULL);
+    pg_start(s);
     return true;
 }
 

@@ -129,7 +129,7 @@ static void a_restart_between_two_calls_is_not_noticed(void **state) {
     srn_err err;
     assert_int_equal(commit_call(l, 1), SRN_OK);
     pg_stop(s, SIGINT);
-    pg_start(s, NULL);
+    pg_start(s);
     assert_int_equal(commit_call(l, 2), SRN_OK);
     assert_string_equal(o.said, "");
     if (srn_reader_end(r, &end, &err)) fail_msg("%s", err.text);
@@ -154,7 +154,7 @@ static void while_the_server_is_away_calls_are_refused_or_kept(void **state) {
     assert_int_equal(o.eio, 1);
     assert_false(srn_ledger_ready(l, &err));
     assert_null(strstr(err.text, PG_PASSWORD));
-    pg_start(s, NULL);
+    pg_start(s);
     commit_at_last(l, 4);
     assert_int_equal(commit_call(l, 2), SRN_EEXIST);
     assert_int_equal(commit_call(l, 3), SRN_OK);
@@ -227,7 +227,7 @@ static void nothing_acknowledged_is_lost_when_the_server_crashes_under_load(void
         unsigned before = atomic_load(&acknowledged);
         while (atomic_load(&acknowledged) < before + ROUNDS) sched_yield();
         pg_crash(s);
-        pg_start(s, NULL);
+        pg_start(s);
     }
     unsigned before = atomic_load(&acknowledged);
     while (atomic_load(&acknowledged) < before + ROUNDS) sched_yield(); /* it came back by itself */
