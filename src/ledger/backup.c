@@ -19,8 +19,7 @@ enum { PATH_CAP = 4096 };
 
 static int only_folders(const char *where, srn_err *err) {
     if (!srn_ledger_is_postgres(where)) return SRN_OK;
-    return srn_fail(err, SRN_EUNSUP,
-                    "a ledger in PostgreSQL is backed up and restored with its own tools (pg_dump)");
+    return srn_fail(err, SRN_EUNSUP, "a ledger in PostgreSQL is backed up with its own tools (pg_dump)");
 }
 
 static int sync_dir(const char *dir, srn_err *err) {
@@ -139,7 +138,7 @@ int srn_ledger_backup(const char *where, const char *to, srn_progress_fn *progre
 
 /* ---- restoring ---- */
 
-static int check_keys(const char *dir, bool new_keys, srn_err *err) {
+int srn__restore_check_keys(const char *dir, bool new_keys, srn_err *err) {
     srn_ledger_keys *k = NULL;
     srn_err why = {0};
     int code = srn__keys_read(dir, &k, &why);
@@ -177,8 +176,8 @@ static int begin_epoch(const char *dir, srn_err *err) {
     return code;
 }
 
-static int tell_restored(const char *dir, const srn_restore_opts *o, const char *keys,
-                         const srn_backup_info *b, srn_err *err) {
+int srn__restore_tell(const srn_ledger_opts *place, const srn_restore_opts *o, const srn_backup_info *b,
+                      srn_err *err) {
     srn_ledger *l = NULL;
     json_t *body =
         json_pack("{sisssIssss?s{sssIsIss}}", "v", 1, "event", "restored", "at_us", (json_int_t)srn_unix_us(),
@@ -187,7 +186,7 @@ static int tell_restored(const char *dir, const srn_restore_opts *o, const char 
     char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
     json_decref(body);
     if (!text) return srn_fail(err, SRN_EINVAL, "the name of the backup must be UTF-8");
-    int code = srn_ledger_open(&(srn_ledger_opts){.where = dir, .keys_dir = keys}, &l, err);
+    int code = srn_ledger_open(place, &l, err);
     if (!code)
         code = srn_ledger_commit(l, &(srn_entry){.kind = SRN_RECORD_EVENT, .body = srn_str_of(text)}, err);
     srn_ledger_close(l);
@@ -209,7 +208,8 @@ static int build(const srn_restore_opts *o, const char *keys, const char *part, 
     if (mkdir(part, 0700)) return srn_fail(err, SRN_EIO, "%s: %s", part, strerror(errno));
     int code = copy_folder(o->from, part, DB, o->progress, o->progress_ctx, ret, err);
     if (!code) code = begin_epoch(part, err);
-    if (!code) code = tell_restored(part, o, keys, ret, err);
+    const srn_ledger_opts place = {.where = part, .keys_dir = keys};
+    if (!code) code = srn__restore_tell(&place, o, ret, err);
     if (!code && is_there(part, DB "-wal"))
         code = srn_fail(err, SRN_EBUSY, "%s/" DB " is open elsewhere; try again", part);
     if (!code && is_there(part, LINES)) code = move(part, LINES, o->where, LINES, err);
@@ -221,9 +221,10 @@ static int build(const srn_restore_opts *o, const char *keys, const char *part, 
 
 int srn_ledger_restore(const srn_restore_opts *o, srn_backup_info *ret, srn_err *err) {
     char keys[PATH_CAP], part[PATH_CAP];
-    int lock = -1, code = only_folders(o->where, err);
+    int lock = -1, code = SRN_OK;
     srn_backup_info info;
-    if (!code && !is_there(o->from, DB))
+    if (srn_ledger_is_postgres(o->where)) return srn__postgres_restore(o, ret, err);
+    if (!is_there(o->from, DB))
         code = srn_fail(err, SRN_ENOENT, "%s: there is no backup here; `serin ledger backup` makes one",
                         o->from);
     if (!code) code = srn__folder_make(o->where, err);
@@ -234,7 +235,7 @@ int srn_ledger_restore(const srn_restore_opts *o, srn_backup_info *ret, srn_err 
     if (!code) code = srn__folder_path(o->where, "keys", keys, sizeof keys, err);
     if (!code) code = srn__folder_path(o->where, "restore.part", part, sizeof part, err);
     const char *keys_dir = o->keys_dir ? o->keys_dir : keys;
-    if (!code) code = check_keys(keys_dir, o->new_keys, err);
+    if (!code) code = srn__restore_check_keys(keys_dir, o->new_keys, err);
     if (!code) code = build(o, keys_dir, part, &info, err);
     if (lock >= 0) close(lock);
     if (!code) *ret = info;

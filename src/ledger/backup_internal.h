@@ -8,6 +8,14 @@
  * without a write-ahead log. On failure there is no such file. */
 int srn__sqlite_copy(sqlite3 *src, const char *path, srn_progress_fn *progress, void *ctx, srn_err *err);
 
+/* Whether a restored ledger will find its keys; SRN_ENOENT says what to do. */
+int srn__restore_check_keys(const char *dir, bool new_keys, srn_err *err);
+/* The event `restored` as the first record of the new epoch, after the last one of the backup b. */
+int srn__restore_tell(const srn_ledger_opts *place, const srn_restore_opts *o, const srn_backup_info *b,
+                      srn_err *err);
+/* srn_ledger_restore of a database that was put back already. */
+int srn__postgres_restore(const srn_restore_opts *o, srn_backup_info *ret, srn_err *err);
+
 typedef struct srn__migration {
     uint32_t from;   /* brings this format to the next */
     const char *sql; /* in one transaction */

@@ -183,21 +183,24 @@ int srn_ledger_forget(srn_ledger_keys *k, const char *tenant, const char *subjec
 int srn_ledger_forget_subject(srn_ledger *l, const char *by, const char *tenant, const char *subject,
                               srn_err *err);
 
-/* ---- backups (backup.c); folders only ---- */
+/* ---- backups (backup.c) ---- */
 
 typedef struct srn_backup_info { /* the end of the chain in a backup */
     char instance[33], hash[65]; /* hex */
     uint64_t epoch, seq, bytes;
 } srn_backup_info;
 /* One snapshot of the ledger in the folder `where`, while others write it, as the folder `to`, which readers
- * can open. Keys are not part of it. SRN_EEXIST: `to` holds one already. */
+ * can open. Keys are not part of it. SRN_EEXIST: `to` holds one already. SRN_EUNSUP: it is in PostgreSQL. */
 int srn_ledger_backup(const char *where, const char *to, srn_progress_fn *progress, void *ctx,
                       srn_backup_info *ret, srn_err *err);
 typedef struct srn_restore_opts {
-    const char *from, *where; /* the backup; the folder, which holds no ledger */
-    const char *keys_dir;     /* NULL: "keys" in the folder */
-    bool new_keys;            /* go on where there are none */
-    const char *by;           /* for the event; NULL: "restore" */
+    /* the backup; the folder, which holds no ledger. Of PostgreSQL: a name for the backup, which its own
+     * tools have put into the database already; the URL, whose ledger goes on in a new epoch. */
+    const char *from, *where;
+    const char *folder;   /* of a ledger in PostgreSQL, as for srn_ledger_local_dir */
+    const char *keys_dir; /* NULL: "keys" in the folder */
+    bool new_keys;        /* go on where there are none */
+    const char *by;       /* for the event; NULL: "restore" */
     srn_progress_fn *progress;
     void *progress_ctx;
 } srn_restore_opts;

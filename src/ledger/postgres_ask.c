@@ -245,10 +245,26 @@ static int ask_once(srn__pg *g, question *q, srn_err *err) {
     return code;
 }
 
+/* Rows come one at a time, so a question from within an answer needs a connection of its own. */
+static int take_spare(srn__pg *g, srn__pg **ret, srn_err *err) {
+    if (g->writes || (g->spare && g->spare->asking))
+        return srn_fail(err, SRN_EBUSY, "%s: an answer is being read", g->at->name);
+    if (!g->spare) {
+        g->spare = srn_calloc(1, sizeof *g->spare);
+        if (!g->spare) return srn_fail_nomem(err, sizeof *g->spare);
+        srn__pg_init(g->spare, g->at, false, g->answer_us);
+    }
+    *ret = g->spare;
+    return SRN_OK;
+}
+
 static int ask(srn__pg *g, const char *sql, const srn__param *params, uint32_t n, srn__cells_fn *fn,
                void *ctx, srn_err *err) {
     question q = {sql, params, n, fn, ctx, 0};
-    if (g->asking) return srn_fail(err, SRN_EBUSY, "%s: an answer is being read", g->at->name);
+    if (g->asking) {
+        int code = take_spare(g, &g, err);
+        if (code) return code;
+    }
     bool again = can_repeat(g) && g->ready;
     int code = ask_once(g, &q, err);
     return code && again && !g->conn && !q.rows ? ask_once(g, &q, err) : code;

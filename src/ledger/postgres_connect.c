@@ -20,6 +20,9 @@ void srn__pg_init(srn__pg *g, const srn__home *at, bool writes, uint64_t answer_
 void srn__pg_close(srn__pg *g) {
     PQfinish(g->conn);
     g->conn = NULL;
+    if (g->spare) srn__pg_close(g->spare);
+    free(g->spare);
+    g->spare = NULL;
     g->asking = g->pipeline = g->ready = false;
 }
 

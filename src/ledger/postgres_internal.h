@@ -22,10 +22,11 @@ typedef struct srn__pg {
     const srn__home *at;
     PGconn *conn; /* NULL: there is none now */
     bool writes;
-    bool ready;         /* all of srn__pg_connect is done */
-    uint64_t answer_us; /* the longest wait for the server's next bytes */
-    bool asking;        /* rows of an answer are being read */
-    bool pipeline;      /* statements were sent whose answers nobody has read yet */
+    bool ready;            /* all of srn__pg_connect is done */
+    uint64_t answer_us;    /* the longest wait for the server's next bytes */
+    struct srn__pg *spare; /* a reader's, for questions from within an answer; NULL: none yet */
+    bool asking;           /* rows of an answer are being read */
+    bool pipeline;         /* statements were sent whose answers nobody has read yet */
     /* of a writer's last connection, by which its end can be waited for */
     int64_t pid;
     char started[64];

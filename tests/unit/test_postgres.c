@@ -365,6 +365,60 @@ static void an_edited_record_is_named(void **state) {
     pg_place_done(&p);
 }
 
+/* ---- an older copy of the database ---- */
+
+static bool find_event(void *ctx, const srn_stored *s) {
+    if (strstr(s->body.ptr, "\"restored\"")) snprintf(ctx, 512, "%.*s", (int)s->body.len, s->body.ptr);
+    return true;
+}
+
+static void a_database_put_back_goes_on_in_a_new_epoch(void **state) {
+    pg_place p = pg_place_new(state);
+    pg_place copy = {.f = p.f};
+    pg_server *s = *state;
+    srn_err err = {0};
+    srn_backup_info info = {0};
+    char sql[96], event[512] = "";
+    srn_ledger *l = open_ledger(&p, 0);
+    append_calls(l, 1, 20);
+    srn_ledger_close(l);
+    snprintf(sql, sizeof sql, "CREATE DATABASE copy%d TEMPLATE %%s", s->databases);
+    pg_admin(&p, sql, true);
+    snprintf(sql, sizeof sql, "copy%d", s->databases);
+    pg_url(s, sql, copy.url, sizeof copy.url);
+    l = open_ledger(&p, 0);
+    append_calls(l, 21, 40);
+    srn_ledger_close(l);
+    assert_int_equal(try_open(copy.url, &p.f, &err), SRN_EFORMAT); /* checkpoints.jsonl reaches further */
+    srn_restore_opts o = {.from = "tuesday.dump", .where = copy.url, .folder = p.f.path};
+    if (srn_ledger_restore(&o, &info, &err)) fail_msg("%s", err.text);
+    assert_int_equal(info.epoch, 1);
+    assert_int_equal(info.seq, 21); /* with the checkpoint */
+    l = open_ledger(&copy, 0);
+    assert_int_equal(commit_call(l, 20), SRN_EEXIST);
+    assert_int_equal(commit_call(l, 21), SRN_OK);
+    srn_ledger_close(l);
+    srn_reader *r = pg_reader(&copy);
+    srn_reader_status status;
+    if (srn_reader_get_status(r, &status, &err)) fail_msg("%s", err.text);
+    assert_int_equal(status.epoch, 2);
+    assert_int_equal(srn_reader_records(r, SRN_RECORD_EVENT, 0, find_event, event, &err), SRN_OK);
+    assert_non_null(strstr(event, "tuesday.dump"));
+    assert_non_null(strstr(event, "\"parent\""));
+    srn_reader_close(r);
+    pg_place_done(&copy);
+}
+
+static void an_empty_database_is_not_restored(void **state) {
+    pg_place p = pg_place_new(state);
+    srn_err err = {0};
+    srn_backup_info info;
+    srn_restore_opts o = {.from = "x", .where = p.url, .folder = p.f.path, .new_keys = true};
+    assert_int_equal(srn_ledger_restore(&o, &info, &err), SRN_ENOENT);
+    assert_non_null(strstr(err.text, "pg_restore"));
+    folder_done(&p.f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_call_comes_out_as_it_went_in),
@@ -377,6 +431,8 @@ int main(void) {
         cmocka_unit_test(long_texts_are_stored),
         cmocka_unit_test(retention_drops_whole_parts_and_the_chain_holds),
         cmocka_unit_test(an_edited_record_is_named),
+        cmocka_unit_test(a_database_put_back_goes_on_in_a_new_epoch),
+        cmocka_unit_test(an_empty_database_is_not_restored),
     };
     return cmocka_run_group_tests(tests, pg_group_begin, pg_group_end);
 }
