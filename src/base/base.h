@@ -123,6 +123,8 @@ void srn_hide_password(const char *address, srn_buf *ret);
 /* Reads a whole file (or standard input for "-") of at most max_bytes; *ret_data is malloc'd and
  * NUL-terminated. */
 int srn_read_file(const char *path, size_t max_bytes, char **ret_data, size_t *ret_len, srn_err *err);
+/* Writes all n bytes, however the system cuts them. 0, or -1 with errno. */
+int srn_write_all(int fd, const void *p, size_t n);
 
 /* ---- UTF-8 ---- */
 /* Length in bytes of the well-formed code point at p (1 to 4), 0 if it is malformed or cut off. */
@@ -131,6 +133,12 @@ size_t srn_utf8_len(const char *p, size_t n);
 size_t srn_utf8_get(const char *p, size_t n, uint32_t *ret_cp);
 /* Writes cp as UTF-8 to out[4]; returns the length. */
 size_t srn_utf8_put(uint32_t cp, char out[4]);
+
+/* ---- base64 (base64.c) ---- */
+void srn_base64_add(srn_buf *out, const uint8_t *p, size_t n);
+/* The bytes that a text stands for, padded or not; then these, into ret. false: it is no base64. */
+size_t srn_base64_bytes(srn_str text);
+bool srn_base64_get(srn_str text, uint8_t *ret);
 
 /* ---- hashing ---- */
 /* For tables in memory: with a seed that is not known nobody can choose texts that collide. */

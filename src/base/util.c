@@ -1,4 +1,4 @@
-/* Clock, whole-file reading, UTF-8, the hash of tables and SHA-256. */
+/* Clock, whole files, UTF-8, the hash of tables and SHA-256. */
 #include "base/base.h"
 
 #include <errno.h>
@@ -7,6 +7,7 @@
 #include <strings.h>
 #include <sys/random.h>
 #include <time.h>
+#include <unistd.h>
 
 uint64_t srn_now_us(void) {
     struct timespec t;
@@ -75,6 +76,18 @@ int srn_read_file(const char *path, size_t max_bytes, char **ret_data, size_t *r
     *ret_data = b.data;
     *ret_len = b.len;
     return SRN_OK;
+}
+
+int srn_write_all(int fd, const void *p, size_t n) {
+    const char *at = p;
+    while (n) {
+        ssize_t w = write(fd, at, n);
+        if (w < 0 && errno == EINTR) continue;
+        if (w <= 0) return -1;
+        at += w;
+        n -= (size_t)w;
+    }
+    return 0;
 }
 
 size_t srn_utf8_get(const char *p, size_t n, uint32_t *ret_cp) {

@@ -5,6 +5,8 @@
  */
 #include "cli/calls.h"
 
+#include "cli/ledger.h"
+
 #include <stdlib.h>
 #include <time.h>
 
@@ -84,16 +86,13 @@ static int make_filter(srn__calls *c, srn_err *err) {
 /* ---- the ledger ---- */
 
 static int open_ledger(srn__calls *c, srn_err *err) {
-    srn_buf dir;
-    srn_buf_init(&dir, 4096);
-    int code = c->ledger ? SRN_OK : srn_ledger_default_dir(&dir, err);
-    if (!code) code = srn_reader_open(c->ledger ? c->ledger : dir.data, c->keys, &c->reader, err);
+    int code = srn__ledger_place(&c->ledger, &c->place, err);
+    if (!code) code = srn_reader_open(c->ledger, c->keys, &c->reader, err);
     if (code == SRN_ENOENT)
         code = srn_fail(err, code,
                         "there is no ledger in %s; `serin serve MODEL --ledger DIR` writes one, and --ledger "
                         "DIR names it here",
-                        c->ledger ? c->ledger : dir.data);
-    srn_buf_done(&dir);
+                        c->ledger);
     return code;
 }
 
@@ -147,6 +146,7 @@ int srn__calls_begin(srn__calls *c, const srn__calls_spec *spec, int argc, char 
 void srn__calls_end(srn__calls *c) {
     srn_filter_free(c->filter);
     srn_reader_close(c->reader);
+    srn_buf_done(&c->place);
     c->filter = NULL;
     c->reader = NULL;
 }

@@ -21,6 +21,7 @@ typedef struct srn__calls {
     const char *operands[SRN__CALLS_WORDS];
     int n_operands;
     /* once open */
+    srn_buf place; /* of the default folder's path; ledger points to it */
     srn_reader *reader;
     srn_filter *filter;
 } srn__calls;

@@ -34,14 +34,6 @@ int srn__ledger_print(const char *command, json_t *j) {
     return srn_cli_flush(command);
 }
 
-int srn__ledger_place(const char **where, srn_buf *place, srn_err *err) {
-    srn_buf_init(place, 8192);
-    if (*where) return SRN_OK;
-    int code = srn_ledger_default_dir(place, err);
-    *where = place->data;
-    return code;
-}
-
 /* ---- status ---- */
 
 static void print_size(const char *name, uint64_t bytes) {

@@ -1,4 +1,5 @@
-/* cli, inside: the words of `serin ledger` that have a file of their own. argv[0] is "ledger WORD". */
+/* cli, inside: where a ledger is (ledger_place.c), and the words of `serin ledger` that have a file of their
+ * own; argv[0] is "ledger WORD" there. */
 #ifndef SRN_CLI_LEDGER_H
 #define SRN_CLI_LEDGER_H
 
@@ -9,6 +10,10 @@
 /* Where the ledger is: *where as it was said, or the default folder, which lies in place (initialised here;
  * done by the caller). */
 int srn__ledger_place(const char **where, srn_buf *place, srn_err *err);
+/* The folder in which the running server that writes this ledger left server.json; where NULL: of those that
+ * servers take by default, the first in use. SRN_ENOENT: no server writes it; the sentence says what to do.
+ */
+int srn__ledger_served(const char *where, srn_buf *ret, srn_err *err);
 /* Prints the object, indented, and takes it; the exit code. */
 int srn__ledger_print(const char *command, json_t *j);
 

@@ -2,6 +2,7 @@
  * read beside the server that writes it. Main thread. Refuses what the registry refuses.
  */
 #include "cli/prompts.h"
+#include "cli/ledger.h"
 
 #include <stdlib.h>
 #include <time.h>
@@ -9,20 +10,15 @@
 
 /* ---- shared ---- */
 
-int srn__prompts_where(const srn__prompts_opts *o, srn_buf *ret, srn_err *err) {
-    if (!o->ledger) return srn_ledger_default_dir(ret, err);
-    return srn_buf_addz(ret, o->ledger) ? SRN_OK : srn_fail_nomem(err, strlen(o->ledger));
-}
-
 int srn__prompts_open_read(const srn__prompts_opts *o, srn_prompts **ret, srn_err *err) {
-    srn_buf where;
-    srn_buf_init(&where, 4096);
-    int code = srn__prompts_where(o, &where, err);
-    if (!code && !strstr(where.data, "://") && access(where.data, F_OK))
+    srn_buf place;
+    const char *where = o->ledger;
+    int code = srn__ledger_place(&where, &place, err);
+    if (!code && !strstr(where, "://") && access(where, F_OK))
         code = srn_fail(err, SRN_ENOENT, "%s: there is no ledger; `serin prompts push NAME FILE` makes one",
-                        where.data);
-    if (!code) code = srn_prompts_read(where.data, NULL, ret, err);
-    srn_buf_done(&where);
+                        where);
+    if (!code) code = srn_prompts_read(where, NULL, ret, err);
+    srn_buf_done(&place);
     return code;
 }
 

@@ -19,7 +19,6 @@ typedef struct srn__prompts_opts {
 #define SRN__PROMPTS_BY(o)                                                                                   \
     { "by", 0, SRN_OPT_STR, &(o)->by, 0, 0, "NAME", "who does it, for the record (your user name)" }
 
-int srn__prompts_where(const srn__prompts_opts *o, srn_buf *ret, srn_err *err);
 int srn__prompts_open_read(const srn__prompts_opts *o, srn_prompts **ret, srn_err *err);
 /* Prints a value as one line of JSON; takes it. */
 int srn__prompts_print(json_t *o, srn_err *err);

@@ -81,9 +81,8 @@ static int visit(sync *s, const char *dir, const char *name, int depth, srn_err 
     if (name[0] == '.') return SRN_OK; /* .git and its like */
     if (lstat(path, &st)) return srn_fail(err, SRN_EIO, "%s: %s", path, strerror(errno));
     if (S_ISDIR(st.st_mode)) return walk(s, path, depth + 1, err);
-    bool link = S_ISLNK(st.st_mode) && stat(path, &st) == 0;
+    if (S_ISLNK(st.st_mode) && stat(path, &st)) return SRN_OK; /* a link to a file is that file */
     if (!S_ISREG(st.st_mode) || !stem(path)) return SRN_OK;
-    (void)link; /* a link to a file is that file */
     return add_file(s, path, err);
 }
 

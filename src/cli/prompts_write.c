@@ -3,6 +3,7 @@
  */
 #include <stdlib.h>
 
+#include "cli/ledger.h"
 #include "cli/prompts.h"
 #include "cli/server_client.h"
 
@@ -32,18 +33,19 @@ static int find_server(srn__prompts_writer *w, const char *where, srn_err *err) 
 
 int srn__prompts_writer_open(const srn__prompts_opts *o, srn__prompts_writer **ret, srn_err *err) {
     const char *user = getenv("USER");
-    srn_buf where;
+    const char *where = o->ledger;
+    srn_buf place;
     srn_err own = {0};
-    srn_buf_init(&where, 4096);
     srn__prompts_writer *w = srn_calloc(1, sizeof *w);
-    int code = w ? srn__prompts_where(o, &where, err) : srn_fail_nomem(err, sizeof *w);
+    int code = srn__ledger_place(&where, &place, err);
+    if (!w) code = srn_fail_nomem(err, sizeof *w);
     if (!code) {
         snprintf(w->by, sizeof w->by, "%.60s", o->by ? o->by : user && *user ? user : "unknown");
-        code = open_own(w, where.data, &own);
-        if (code == SRN_EBUSY) code = find_server(w, where.data, &own);
+        code = open_own(w, where, &own);
+        if (code == SRN_EBUSY) code = find_server(w, where, &own);
         if (code && err) *err = own;
     }
-    srn_buf_done(&where);
+    srn_buf_done(&place);
     if (code)
         srn__prompts_writer_close(w);
     else

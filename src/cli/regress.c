@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 
+#include "cli/ledger.h"
 #include "format/format.h"
 
 enum { MAX_ITEMS = 1000000 };
@@ -117,13 +118,9 @@ static int open_ledger(srn__regress *c, srn_err *err) {
 }
 
 static int run(srn__regress *c, bool *ret_fails, srn_err *err) {
-    srn_buf dir;
-    srn_buf_init(&dir, 4096);
+    srn_buf dir = {0};
     int code = check_usage(c, err);
-    if (!code && !c->ledger) {
-        code = srn_ledger_default_dir(&dir, err);
-        c->ledger = dir.data;
-    }
+    if (!code) code = srn__ledger_place(&c->ledger, &dir, err);
     c->g.open = open_side;
     c->g.close = close_side;
     c->g.program = srn__regress_ask_program;

@@ -1,6 +1,6 @@
 /* serin replay: recorded calls run again and compared to the bit. Reads the ledger (never writes it), finds
  * the weights that each call names, runs the calls of one model together. Main thread, and workers that each
- * wait for one call.
+ * read and run one call at a time, so that no more contents than workers are in memory.
  */
 #include <dirent.h>
 #include <pthread.h>
@@ -8,25 +8,36 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/ledger.h"
 #include "serve/replay.h"
 
 enum { MAX_CALLS = 1000000, WORKERS = 8, USUAL_CTX = 8192 };
+
+typedef struct group { /* calls that run on one model */
+    char weights[2 * SRN_SHA256_BYTES + 1], kv[16];
+    size_t n;
+    uint64_t longest; /* tokens */
+} group;
 
 typedef struct replay {
     const char *ledger, *keys, *filter, *weights, *model;
     int64_t threads, limit;
     bool json, no_divergence;
-    srn_reader *reader;
     srn_prompts *prompts;
     json_t *paths; /* weights id -> the file that was loaded last with it */
     srn_replay_call *calls;
     size_t n, cap;
+    group *groups;
+    size_t n_groups;
+    uint32_t *group_of; /* [n] 1 + the call's; 0: it is done */
     /* of the group that runs */
     srn_replayer *replayer; /* of the recorded weights; with --model NULL where they cannot be had */
     srn_replayer *other;    /* of --model */
     srn_err no_was;         /* why there is no replayer, with --model */
-    pthread_mutex_t lock;   /* guards next, n_done */
-    size_t *group, n_group, next, n_done;
+    uint32_t running;       /* 1 + the group */
+    pthread_mutex_t lock;   /* guards what follows */
+    srn_reader *reader;
+    size_t next, n_done;
 } replay;
 
 /* ---- which calls ---- */
@@ -61,12 +72,19 @@ static bool found(void *ctx, const srn_call_row *row, const srn_stored *s) {
 static int find_calls(replay *p, srn_err *err) {
     srn_filter *filter = NULL;
     finding f = {p, err, SRN_OK};
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    int code = srn_filter_parse(srn_str_of(p->filter), (uint64_t)now.tv_sec * 1000000, &filter, err);
+    int code = srn_filter_parse(srn_str_of(p->filter), srn_unix_us(), &filter, err);
     if (!code) code = srn_reader_calls(p->reader, filter, NULL, (uint32_t)p->limit, found, &f, err);
     srn_filter_free(filter);
     return code ? code : f.code;
+}
+
+/* ---- running them ---- */
+
+/* Of a call only what came of it stays. */
+static void forget(srn_replay_call *c) {
+    json_decref(c->record);
+    json_decref(c->content);
+    c->record = c->content = NULL;
 }
 
 static void *work(void *ctx) {
@@ -74,16 +92,18 @@ static void *work(void *ctx) {
     srn_answerer *was = p->replayer ? srn_replayer_answerer(p->replayer) : NULL;
     for (;;) {
         pthread_mutex_lock(&p->lock);
-        size_t at = p->next < p->n_group ? p->next++ : SIZE_MAX;
+        while (p->next < p->n && p->group_of[p->next] != p->running) p->next++;
+        srn_replay_call *c = p->next < p->n ? &p->calls[p->next++] : NULL;
+        if (c) srn_replay_read(p->reader, c);
         pthread_mutex_unlock(&p->lock);
-        if (at == SIZE_MAX) return NULL;
-        srn_replay_call *c = &p->calls[p->group[at]];
-        if (p->other)
+        if (!c) return NULL;
+        if (!c->done && p->other) /* done: it was dropped, or forgotten, meanwhile */
             srn_replay_run_other(srn_replayer_answerer(p->other), p->model, was, p->no_was.text, c);
-        else
+        else if (!c->done)
             srn_replay_run(p->replayer, c);
+        forget(c);
         pthread_mutex_lock(&p->lock);
-        srn_cli_progress(NULL, "replaying", ++p->n_done, p->n_group);
+        srn_cli_progress(NULL, "replaying", ++p->n_done, p->groups[p->running - 1].n);
         pthread_mutex_unlock(&p->lock);
     }
 }
@@ -134,13 +154,6 @@ static const char *text_of(const json_t *o, const char *key) {
     return z ? z : "";
 }
 
-/* Tokens of the longest call of the group, and the room that an end token takes. */
-static uint32_t longest(const replay *p) {
-    uint64_t most = 0;
-    for (size_t i = 0; i < p->n_group; i++) most = SRN_MAX(most, srn_replay_tokens(&p->calls[p->group[i]]));
-    return (uint32_t)SRN_MIN(most + 64, (uint64_t)1 << 24);
-}
-
 static int open_model(const replay *p, const char *model, const char *kv, uint32_t ctx, srn_replayer **ret,
                       srn_err *err) {
     const srn_replayer_opts o = {.model = model,
@@ -154,56 +167,72 @@ static int open_model(const replay *p, const char *model, const char *kv, uint32
 }
 
 /* The models of a group. With --model the recorded weights are there for the divergence only. */
-static int open_group(replay *p, const srn_replay_call *first, srn_err *err) {
+static int open_group(replay *p, const group *g, srn_err *err) {
     char path[4096];
-    const uint32_t ctx = 2 * longest(p);
+    /* with room for the token that ends an answer */
+    const uint32_t longest = (uint32_t)SRN_MIN(g->longest + 64, (uint64_t)1 << 24), ctx = 2 * longest;
     p->no_was = (srn_err){0};
     int code = SRN_OK;
     if (p->model) /* another model may have another template, and longer prompts */
-        code = open_model(p, p->model, srn_replay_kv(first), ctx > USUAL_CTX ? ctx : 0, &p->other, err);
+        code = open_model(p, p->model, g->kv, ctx > USUAL_CTX ? ctx : 0, &p->other, err);
     if (!code && p->no_divergence) return srn_fail(&p->no_was, SRN_ENOENT, "it was not asked for"), SRN_OK;
-    if (!code) code = locate(p, srn_replay_weights(first), path, sizeof path, err);
-    if (!code) code = open_model(p, path, srn_replay_kv(first), longest(p), &p->replayer, err);
+    if (!code) code = locate(p, g->weights, path, sizeof path, err);
+    if (!code) code = open_model(p, path, g->kv, longest, &p->replayer, err);
     if (!code || !p->other) return code;
     p->no_was = *err;
     return SRN_OK;
 }
 
-static void run_group(replay *p, const srn_replay_call *first) {
+static void run_group(replay *p, const group *g) {
     srn_err err = {0};
     pthread_t threads[WORKERS];
     size_t n = 0;
-    int code = open_group(p, first, &err);
+    int code = open_group(p, g, &err);
     p->next = p->n_done = 0;
     if (!code) {
-        while (n < WORKERS && n < p->n_group && pthread_create(&threads[n], NULL, work, p) == 0) n++;
+        while (n < WORKERS && n < g->n && pthread_create(&threads[n], NULL, work, p) == 0) n++;
         if (n == 0) work(p);
         for (size_t i = 0; i < n; i++) pthread_join(threads[i], NULL);
     }
-    for (size_t i = 0; code && i < p->n_group; i++) srn_replay_fail(&p->calls[p->group[i]], &err);
+    for (size_t i = 0; code && i < p->n; i++)
+        if (p->group_of[i] == p->running) srn_replay_fail(&p->calls[i], &err);
     srn_replayer_close(p->replayer);
     srn_replayer_close(p->other);
     p->replayer = p->other = NULL;
 }
 
 /* Calls of the same weights and cache type run on one model. */
-static int run_all(replay *p, srn_err *err) {
-    p->group = srn_calloc(p->n + 1, sizeof *p->group);
-    if (!p->group) return srn_fail_nomem(err, p->n * sizeof *p->group);
-    for (size_t i = 0; i < p->n; i++) srn_replay_read(p->reader, &p->calls[i]);
-    for (size_t i = 0; i < p->n; i++) {
-        const srn_replay_call *c = &p->calls[i];
-        if (c->done) continue;
-        p->n_group = 0;
-        for (size_t k = i; k < p->n; k++) {
-            const srn_replay_call *d = &p->calls[k];
-            if (!d->done && strcmp(srn_replay_weights(d), srn_replay_weights(c)) == 0 &&
-                strcmp(srn_replay_kv(d), srn_replay_kv(c)) == 0)
-                p->group[p->n_group++] = k;
-        }
-        run_group(p, c);
+static int group_call(replay *p, size_t at, srn_err *err) {
+    const srn_replay_call *c = &p->calls[at];
+    const char *weights = srn_replay_weights(c), *kv = srn_replay_kv(c);
+    size_t i = 0;
+    while (i < p->n_groups && (strcmp(p->groups[i].weights, weights) || strcmp(p->groups[i].kv, kv))) i++;
+    if (i == p->n_groups) {
+        group *grown = srn_realloc_array(p->groups, i + 1, sizeof *grown);
+        if (!grown) return srn_fail_nomem(err, (i + 1) * sizeof *grown);
+        p->groups = grown;
+        grown[p->n_groups++] = (group){.n = 0};
+        snprintf(grown[i].weights, sizeof grown->weights, "%s", weights);
+        snprintf(grown[i].kv, sizeof grown->kv, "%s", kv);
     }
+    p->groups[i].n++;
+    p->groups[i].longest = SRN_MAX(p->groups[i].longest, srn_replay_tokens(c));
+    p->group_of[at] = (uint32_t)i + 1;
     return SRN_OK;
+}
+
+static int run_all(replay *p, srn_err *err) {
+    int code = SRN_OK;
+    p->group_of = srn_calloc(p->n + 1, sizeof *p->group_of);
+    if (!p->group_of) return srn_fail_nomem(err, p->n * sizeof *p->group_of);
+    for (size_t i = 0; !code && i < p->n; i++) {
+        srn_replay_read(p->reader, &p->calls[i]);
+        if (!p->calls[i].done) code = group_call(p, i, err);
+        forget(&p->calls[i]);
+    }
+    for (p->running = 1; !code && p->running <= p->n_groups; p->running++)
+        run_group(p, &p->groups[p->running - 1]);
+    return code;
 }
 
 /* ---- what is said ---- */
@@ -315,7 +344,8 @@ static int run(replay *p, const char *const *ids, int n_ids, srn_err *err) {
 static void done(replay *p) {
     for (size_t i = 0; i < p->n; i++) srn_replay_call_done(&p->calls[i]);
     free(p->calls);
-    free(p->group);
+    free(p->groups);
+    free(p->group_of);
     json_decref(p->paths);
     srn_prompts_close(p->prompts);
     srn_reader_close(p->reader);
@@ -361,9 +391,7 @@ int srn__cmd_replay(int argc, char **argv) {
         return early;
     }
     pthread_mutex_init(&p.lock, NULL);
-    srn_buf_init(&dir, 4096);
-    int code = p.ledger ? SRN_OK : srn_ledger_default_dir(&dir, &err);
-    if (!p.ledger) p.ledger = dir.data;
+    int code = srn__ledger_place(&p.ledger, &dir, &err);
     if (!code) code = run(&p, ids, n_ids, &err);
     int exit_code = code ? srn_cli_error("replay", &err) : print_all(&p) ? 0 : 1;
     done(&p);

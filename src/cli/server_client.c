@@ -5,31 +5,26 @@
 
 #include <stdlib.h>
 
+#include "cli/ledger.h"
 #include "client/client.h"
-#include "ledger/ledger.h"
 
 /* ---- finding it ---- */
-
-static int no_server(const char *dir, srn_err *err) {
-    return srn_fail(
-        err, SRN_ENOENT,
-        "no server writes the ledger in %s now; start one with `serin serve MODEL --ledger %s`, or "
-        "name one with --server URL --key KEY",
-        dir, dir);
-}
 
 static int read_local(const char *dir, srn__server *ret, srn_err *err) {
     char path[4200], *text = NULL;
     size_t n = 0;
-    srn_err why = {0};
     snprintf(path, sizeof path, "%s/server.json", dir);
-    if (srn_read_file(path, 1 << 16, &text, &n, &why))
-        return why.code == SRN_ENOENT ? no_server(dir, err) : (*err = why, why.code);
+    int code = srn_read_file(path, 1 << 16, &text, &n, err);
+    if (code == SRN_ENOENT)
+        code = srn_fail(err, code,
+                        "%s is written by a process that serves nobody now; try again, or name a "
+                        "server with --server URL --key KEY",
+                        dir);
+    if (code) return code;
     json_t *j = json_loadb(text, n, 0, NULL);
     free(text);
     const char *address = json_string_value(json_object_get(j, "address")),
                *token = json_string_value(json_object_get(j, "token"));
-    int code = SRN_OK;
     if (!address || !token) {
         code = srn_fail(err, SRN_EFORMAT, "%s is not what a server writes; restart the server", path);
     } else {
@@ -52,9 +47,9 @@ int srn__server_find(const srn__server_opts *o, srn__server *ret, srn_err *err) 
         return ret->base ? SRN_OK : srn_fail_nomem(err, strlen(o->server));
     }
     srn_buf dir;
-    srn_buf_init(&dir, 4096);
-    if (!o->ledger) code = srn_ledger_default_dir(&dir, err);
-    if (!code) code = read_local(o->ledger ? o->ledger : dir.data, ret, err);
+    srn_buf_init(&dir, 8192);
+    code = srn__ledger_served(o->ledger, &dir, err);
+    if (!code) code = read_local(dir.data, ret, err);
     srn_buf_done(&dir);
     if (!code && o->key) {
         free(ret->token);

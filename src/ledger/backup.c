@@ -22,14 +22,6 @@ static int only_folders(const char *where, srn_err *err) {
     return srn_fail(err, SRN_EUNSUP, "a ledger in PostgreSQL is backed up with its own tools (pg_dump)");
 }
 
-static int sync_dir(const char *dir, srn_err *err) {
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int bad = fd < 0 || fsync(fd);
-    if (bad) srn_fail(err, SRN_EIO, "%s: it cannot be synced: %s", dir, strerror(errno));
-    if (fd >= 0) close(fd);
-    return bad ? SRN_EIO : SRN_OK;
-}
-
 /* Renames A/name to B/to. */
 static int move(const char *a, const char *name, const char *b, const char *to, srn_err *err) {
     char from[PATH_CAP], at[PATH_CAP];
@@ -51,17 +43,10 @@ static void drop(const char *dir, const char *name) {
 
 /* ---- copying ---- */
 
-static int write_all(const char *path, const char *data, size_t n, srn_err *err) {
+static int write_file(const char *path, const char *data, size_t n, srn_err *err) {
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0) return srn_fail(err, SRN_EIO, "%s: %s", path, strerror(errno));
-    int bad = 0;
-    while (n && !bad) {
-        ssize_t w = write(fd, data, n);
-        if (w < 0 && errno == EINTR) continue;
-        bad = w <= 0;
-        if (!bad) data += w, n -= (size_t)w;
-    }
-    if (!bad) bad = fsync(fd);
+    int bad = srn_write_all(fd, data, n) || fsync(fd);
     int code = bad ? srn_fail(err, SRN_EIO, "%s: %s", path, strerror(errno)) : SRN_OK;
     close(fd);
     return code;
@@ -79,7 +64,7 @@ static int copy_lines(const char *from, const char *to, srn_err *err) {
     if (code) return srn_fail(err, code, "%s", why.text);
     while (n && data[n - 1] != '\n') n--;
     code = srn__folder_path(to, LINES, path, sizeof path, err);
-    if (!code) code = write_all(path, data, n, err);
+    if (!code) code = write_file(path, data, n, err);
     free(data);
     return code;
 }
@@ -131,7 +116,7 @@ int srn_ledger_backup(const char *where, const char *to, srn_progress_fn *progre
     if (!code) code = srn__folder_make(to, err);
     if (!code) code = copy_folder(where, to, DB ".part", progress, ctx, &info, err);
     if (!code) code = move(to, DB ".part", to, DB, err);
-    if (!code) code = sync_dir(to, err);
+    if (!code) code = srn__folder_sync(to, err);
     if (!code) *ret = info;
     return code;
 }
@@ -214,7 +199,7 @@ static int build(const srn_restore_opts *o, const char *keys, const char *part, 
         code = srn_fail(err, SRN_EBUSY, "%s/" DB " is open elsewhere; try again", part);
     if (!code && is_there(part, LINES)) code = move(part, LINES, o->where, LINES, err);
     if (!code) code = move(part, DB, o->where, DB, err);
-    if (!code) code = sync_dir(o->where, err);
+    if (!code) code = srn__folder_sync(o->where, err);
     clear(part);
     return code;
 }

@@ -26,14 +26,16 @@ int srn__folder_sync(const char *dir, srn_err *err) {
     return code;
 }
 
-/* Of a folder that was made: the one above it. */
-static int sync_above(const char *path, srn_err *err) {
+int srn__folder_sync_above(const char *dir, srn_err *err) {
     char above[4096];
-    const char *slash = strrchr(path, '/');
-    size_t n = slash ? (size_t)(slash - path) : 0;
-    memcpy(above, path, n);
+    size_t n = strlen(dir);
+    while (n > 1 && dir[n - 1] == '/') n--;
+    while (n && dir[n - 1] != '/') n--;
+    while (n > 1 && dir[n - 1] == '/') n--;
+    if (n >= sizeof above) return srn_fail(err, SRN_ELIMIT, "%s: the path is too long for a ledger", dir);
+    memcpy(above, dir, n);
     above[n] = 0;
-    return srn__folder_sync(n ? above : slash ? "/" : ".", err);
+    return srn__folder_sync(n ? above : ".", err);
 }
 
 int srn__folder_make(const char *dir, srn_err *err) {
@@ -48,7 +50,7 @@ int srn__folder_make(const char *dir, srn_err *err) {
         bool made = !mkdir(path, 0700);
         if (!made && errno != EEXIST)
             return srn_fail(err, SRN_EIO, "%s: the folder could not be made: %s", path, strerror(errno));
-        int code = made ? sync_above(path, err) : SRN_OK;
+        int code = made ? srn__folder_sync_above(path, err) : SRN_OK;
         if (code) return code;
         path[i] = was;
     }
@@ -140,4 +142,14 @@ int srn_ledger_default_dir(srn_buf *ret, srn_err *err) {
         return srn_fail(err, SRN_ENOENT,
                         "neither XDG_STATE_HOME nor HOME is set; say where with --ledger DIR");
     return ok ? SRN_OK : srn_fail_nomem(err, ret->len);
+}
+
+int srn_ledger_numbered_dir(const char *dir, unsigned i, srn_buf *ret, srn_err *err) {
+    bool ok = i < 2 ? srn_buf_addz(ret, dir) : srn_buf_addf(ret, "%s-%u", dir, i);
+    return ok ? SRN_OK : srn_fail_nomem(err, strlen(dir));
+}
+
+bool srn_ledger_is_written(const char *dir) {
+    srn__writer_is w;
+    return srn__folder_writer(dir, &w);
 }

@@ -13,6 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "ledger/ledger_internal.h"
+
 #define ROOT       "root.key"
 #define FIRST_LINE "serin ledger keys 1\n"
 enum {
@@ -38,24 +40,13 @@ int srn__keys_check_private(const char *dir, const char *name, int fd, srn_err *
     return SRN_OK;
 }
 
-static int write_all(int fd, const uint8_t *p, size_t n) {
-    while (n) {
-        ssize_t w = write(fd, p, n);
-        if (w < 0 && errno == EINTR) continue;
-        if (w <= 0) return -1;
-        p += w;
-        n -= (size_t)w;
-    }
-    return 0;
-}
-
 int srn__keys_put_file(const char *dir, int dir_fd, const char *name, const void *p, size_t n, srn_err *err) {
     char fresh[64];
     snprintf(fresh, sizeof fresh, "%s.new", name);
     if (unlinkat(dir_fd, fresh, 0) && errno != ENOENT) return io_fail(err, dir, fresh, "cannot be removed");
     int fd = openat(dir_fd, fresh, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0) return io_fail(err, dir, fresh, "cannot be made");
-    int bad = fchmod(fd, 0600) || write_all(fd, p, n) || fsync(fd);
+    int bad = fchmod(fd, 0600) || srn_write_all(fd, p, n) || fsync(fd);
     int why = errno;
     if (close(fd) && !bad) bad = 1, why = errno;
     if (!bad && renameat(dir_fd, fresh, dir_fd, name)) bad = 1, why = errno;
@@ -170,23 +161,9 @@ static void derive(srn_ledger_keys *k) {
     crypto_sign_seed_keypair(k->public, s->sign, s->seed);
 }
 
-/* Syncs the folder that dir stands in, so that dir's name survives. */
-static int sync_parent(const char *dir, srn_err *err) {
-    size_t n = strlen(dir);
-    while (n > 1 && dir[n - 1] == '/') n--;
-    while (n && dir[n - 1] != '/') n--;
-    char *parent = n ? srn_strndup(dir, n) : srn_strndup(".", 1);
-    if (!parent) return srn_fail_nomem(err, n);
-    int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int bad = fd < 0 || fsync(fd);
-    if (fd >= 0) close(fd);
-    free(parent);
-    return bad ? io_fail(err, dir, "..", "cannot be synced") : SRN_OK;
-}
-
 static int open_dir(srn_ledger_keys *k, bool make, srn_err *err) {
     if (make && mkdir(k->dir, 0700) == 0) {
-        int code = sync_parent(k->dir, err);
+        int code = srn__folder_sync_above(k->dir, err);
         if (code) return code;
     } else if (make && errno != EEXIST) {
         return srn_fail(err, SRN_EIO, "the folder of keys %s cannot be made: %s", k->dir, strerror(errno));

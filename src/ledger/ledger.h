@@ -92,6 +92,12 @@ bool srn_ledger_is_postgres(const char *where);
 int srn_ledger_local_dir(const char *where, const char *folder, srn_buf *ret, srn_err *err);
 /* "default": $XDG_STATE_HOME/serin/ledger, or that in ~/.local/state. */
 int srn_ledger_default_dir(srn_buf *ret, srn_err *err);
+/* Number i of the folders that servers beside each other take, from 1 on: the default one itself, then
+ * "DIR-2", "DIR-3", ... Appended to ret. */
+enum { SRN_LEDGER_FOLDERS = 64 };
+int srn_ledger_numbered_dir(const char *dir, unsigned i, srn_buf *ret, srn_err *err);
+/* Whether a process has the ledger in this folder open for writing now. */
+bool srn_ledger_is_written(const char *dir);
 
 /* A document that an event brings about, kept for ever beside the chain: a prompt's version, a label's move.
  * One that is there already is SRN_EEXIST, and nothing of the entry is stored. */

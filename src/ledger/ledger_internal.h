@@ -224,6 +224,8 @@ int srn__folder_path(const char *dir, const char *name, char *ret, size_t cap, s
 /* Makes the folder, and those above it, readable by their owner only. */
 int srn__folder_make(const char *dir, srn_err *err);
 int srn__folder_sync(const char *dir, srn_err *err);
+/* The folder that dir stands in, so that dir's name survives. */
+int srn__folder_sync_above(const char *dir, srn_err *err);
 /* SRN_EBUSY names the process that has it. The lock is given back when ret_fd is closed. */
 int srn__folder_lock(const char *dir, int *ret_fd, srn_err *err);
 typedef struct srn__writer_is { /* who writes a folder */

@@ -84,7 +84,7 @@ static int save(const char *dir, sqlite3 *db, uint32_t to, srn_err *err) {
     unlink(fresh);
     code = srn__sqlite_copy(db, fresh, NULL, NULL, err);
     if (!code && rename(fresh, path)) code = srn_fail(err, SRN_EIO, "%s: %s", path, strerror(errno));
-    return code ? code : sync_file(dir, err);
+    return code ? code : srn__folder_sync(dir, err);
 }
 
 int srn__sqlite_migrate(const char *dir, sqlite3 *db, const srn__migration *steps, size_t n, uint32_t to,

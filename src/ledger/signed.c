@@ -194,7 +194,7 @@ int srn__checkpoints_append(const char *dir, srn_str line, srn_err *err) {
     srn_buf_addc(&text, '\n');
     if (text.failed)
         code = srn_fail_nomem(err, line.len);
-    else if (write(fd, text.data, text.len) != (ssize_t)text.len || fsync(fd))
+    else if (srn_write_all(fd, text.data, text.len) || fsync(fd))
         code = srn_fail(err, SRN_EIO, "%s: %s", path, strerror(errno));
     srn_buf_done(&text);
     close(fd);

@@ -370,12 +370,6 @@ int srn_prompts_get(srn_prompts *p, const srn_prompt_ref *ref, const srn_prompt 
 
 /* ---- changing ---- */
 
-static uint64_t unix_us(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000;
-}
-
 /* The event and the document that it brings about, both from JSON; takes them. */
 static int commit(srn_prompts *p, json_t *event, const char *collection, const char *key, uint32_t version,
                   json_t *doc, srn_err *err) {
@@ -414,7 +408,7 @@ static int push(srn_prompts *p, const char *name, srn__entry *e, const srn_promp
                 const json_t *source, srn_err *err) {
     srn_prompt *v = NULL;
     uint32_t n = e->n_versions + 1;
-    uint64_t at_us = unix_us();
+    uint64_t at_us = srn_unix_us();
     json_t *from = source ? json_deep_copy(source) : NULL, *document = srn__version_of(draft)->doc;
     int code = srn__prompt_stored(document, name, &v, err);
     if (!code) code = dress(srn__version_of(v), name, n, by, at_us, from, err);
@@ -467,7 +461,7 @@ int srn_prompts_push(srn_prompts *p, const char *name, const srn_prompt *draft, 
 static int move(srn_prompts *p, srn__entry *e, const char *label, uint32_t from, uint32_t to, const char *by,
                 srn_err *err) {
     char key[MAX_KEY];
-    uint64_t at_us = unix_us();
+    uint64_t at_us = srn_unix_us();
     srn__move *m = &e->moves[e->n_moves];
     if (e->n_moves) at_us = SRN_MAX(at_us, e->moves[e->n_moves - 1].at_us + 1); /* clocks may go back */
     snprintf(key, sizeof key, "%s@%s", e->name, label);

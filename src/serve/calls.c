@@ -70,9 +70,7 @@ static bool is_recent(const char *text) {
     uint64_t ms = 0;
     if (!srn_ulid_parse(srn_str_of(text), id)) return false;
     for (int i = 0; i < 6; i++) ms = ms << 8 | id[i];
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    uint64_t now_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    uint64_t now_ms = srn_unix_us() / 1000;
     return ms <= now_ms && now_ms - ms < RECENT_MS;
 }
 
@@ -208,24 +206,22 @@ static int seal_comment(const srn__call *c, const char *comment, const json_t *c
                            : srn_ledger_seal(srn_ledger_get_keys(srn__recorder_ledger(srn__call_recorder(c))),
                                              p, tenant ? tenant : "", subject ? subject : "",
                                              (srn_str){text.data, text.len}, &sealed, err);
-    if (!code) srn__put_base64(ret, (const uint8_t *)sealed.data, sealed.len);
+    if (!code) srn_base64_add(ret, (const uint8_t *)sealed.data, sealed.len);
     srn_buf_done(&text);
     srn_buf_done(&sealed);
     return code;
 }
 
 static int store(srn__call *c, const feedback *f, const json_t *call, bool *ret_kept, srn_err *err) {
-    struct timespec now;
     srn_buf comment;
     const srn_key *key = srn__call_key(c);
-    clock_gettime(CLOCK_REALTIME, &now);
     srn_buf_init(&comment, 32 * MAX_COMMENT);
     int code = seal_comment(c, f->comment, call, &comment, err);
     *ret_kept = comment.len > 0;
-    json_t *body = json_pack(
-        "{s:i, s:O, s:I, s:s, s:O?, s:s?, s:s?}", "v", 1, "id", json_object_get(call, "id"), "at_us",
-        (json_int_t)now.tv_sec * 1000000 + now.tv_nsec / 1000, "by", key ? key->name : "anybody", "score",
-        f->score, "label", f->label, "comment", comment.len ? comment.data : NULL);
+    json_t *body =
+        json_pack("{s:i, s:O, s:I, s:s, s:O?, s:s?, s:s?}", "v", 1, "id", json_object_get(call, "id"),
+                  "at_us", (json_int_t)srn_unix_us(), "by", key ? key->name : "anybody", "score", f->score,
+                  "label", f->label, "comment", comment.len ? comment.data : NULL);
     char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
     if (!code && !text) code = srn_fail_nomem(err, 256);
     if (!code) {

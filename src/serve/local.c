@@ -31,14 +31,7 @@ static const char *folder_of(const srn__recorder *r) {
 static int write_file(const char *path, const char *text, srn_err *err) {
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, S_IRUSR | S_IWUSR);
     if (fd < 0) return srn_fail(err, SRN_EIO, "%s cannot be made: %s", path, strerror(errno));
-    size_t n = strlen(text), at = 0;
-    while (at < n) {
-        ssize_t k = write(fd, text + at, n - at);
-        if (k < 0 && errno == EINTR) continue;
-        if (k < 0) break;
-        at += (size_t)k;
-    }
-    int bad = at < n ? errno : 0;
+    int bad = srn_write_all(fd, text, strlen(text)) ? errno : 0;
     if (close(fd) != 0 && !bad) bad = errno;
     if (!bad) return SRN_OK;
     unlink(path);

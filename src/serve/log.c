@@ -4,27 +4,17 @@
 #include <time.h>
 
 #include "serve/http_internal.h"
+#include "serve/openai_internal.h"
 
 /* Of what clients send little is shown; an event's sentence is ours and stands whole, escapes and all. */
 enum { LINE_BYTES = 8192, TEXT_BYTES = 256, DETAIL_BYTES = 1200 };
 
-/* A JSON string, cut to about max bytes; bytes that are not UTF-8 become '?'. */
+/* A JSON string, cut at a character to at most max bytes. */
 static void add_string(srn_buf *b, const char *z, size_t max) {
-    size_t len = strlen(z);
-    srn_buf_addc(b, '"');
-    for (size_t i = 0, n; i < len && i < max; i += n) {
-        unsigned char c = (unsigned char)z[i];
-        n = srn_utf8_len(z + i, len - i);
-        if (n == 0)
-            srn_buf_addc(b, '?'), n = 1;
-        else if (c == '"' || c == '\\')
-            srn_buf_addf(b, "\\%c", c);
-        else if (c < 0x20 || c == 0x7F)
-            srn_buf_addf(b, "\\u%04x", c);
-        else
-            srn_buf_add(b, z + i, n);
-    }
-    srn_buf_addc(b, '"');
+    size_t n = strlen(z);
+    if (n > max)
+        for (n = max; n && ((unsigned char)z[n] & 0xC0) == 0x80;) n--;
+    srn__put_string(b, (srn_str){z, n});
 }
 
 static void add_field(srn_buf *b, const char *name, const char *value) {

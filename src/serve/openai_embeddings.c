@@ -137,7 +137,7 @@ static void put_vector(const embeddings *e, const input *in, srn_buf *out) {
             put_le(in->vector[i], bytes + n);
             n += 4;
         }
-        srn__put_base64(out, bytes, n);
+        srn_base64_add(out, bytes, n);
     }
     srn_buf_addc(out, '"');
 }

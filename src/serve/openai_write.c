@@ -45,18 +45,6 @@ json_t *srn__text_json(srn_str s) {
     return j;
 }
 
-void srn__put_base64(srn_buf *out, const uint8_t *p, size_t n) {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for (size_t i = 0; i < n; i += 3) {
-        uint32_t v = (uint32_t)p[i] << 16;
-        if (i + 1 < n) v |= (uint32_t)p[i + 1] << 8;
-        if (i + 2 < n) v |= p[i + 2];
-        char four[4] = {digits[v >> 18], digits[v >> 12 & 63], i + 1 < n ? digits[v >> 6 & 63] : '=',
-                        i + 2 < n ? digits[v & 63] : '='};
-        srn_buf_add(out, four, sizeof four);
-    }
-}
-
 void srn__put_logprob(srn_buf *b, float p) {
     if (p > -9999.0f)
         srn_buf_addf(b, "%.9g", (double)p);

@@ -339,7 +339,7 @@ static void add_prompt(srn__record *r, const srn__record_work *w) {
     add_ids(&r->in_ids, w->prompt.ids, w->prompt.n);
     if (!keeps_content(r) || r->in_ids.failed) return;
     srn_buf_addz(&r->content, r->n_parts ? ",\"" : "\"");
-    srn__put_base64(&r->content, (const uint8_t *)r->in_ids.data + r->in_ids.len - bytes, bytes);
+    srn_base64_add(&r->content, (const uint8_t *)r->in_ids.data + r->in_ids.len - bytes, bytes);
     srn_buf_addc(&r->content, '"');
 }
 

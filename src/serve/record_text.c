@@ -3,7 +3,6 @@
  * not known is null.
  */
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/num.h"
 #include "serve/openai_internal.h"
@@ -25,9 +24,7 @@ static void put_real(srn_buf *b, const char *name, float v) {
 
 /* Unix time of the moment that srn_now_us() called at. */
 static uint64_t unix_us(uint64_t at) {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000 - (srn_now_us() - at);
+    return srn_unix_us() - (srn_now_us() - at);
 }
 
 /* ---- who asks ---- */
@@ -227,7 +224,7 @@ static void put_values(srn_buf *b, const srn__record_choice *c, char member) {
         srn_buf_add(&bytes, four, sizeof four);
     }
     srn_buf_addc(b, '"');
-    srn__put_base64(b, (const uint8_t *)bytes.data, bytes.len);
+    srn_base64_add(b, (const uint8_t *)bytes.data, bytes.len);
     srn_buf_addc(b, '"');
     if (bytes.failed) b->failed = true;
     srn_buf_done(&bytes);

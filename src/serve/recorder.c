@@ -7,7 +7,7 @@
 
 #include "serve/record_internal.h"
 
-enum { MOST_FOLDERS = 64, RETRY_US = 1000000 };
+enum { RETRY_US = 1000000 };
 
 srn_ledger *srn__recorder_ledger(const srn__recorder *r) {
     return r->ledger;
@@ -85,24 +85,25 @@ static int open_at(srn__recorder *r, const char *where, srn_err *err) {
 
 /* The default folder, or the next free one beside it. */
 static int open_default(srn__recorder *r, srn_err *err) {
-    srn_buf dir;
+    srn_buf dir, other;
     srn_buf_init(&dir, 4096);
+    srn_buf_init(&other, 4112);
     int code = srn_ledger_default_dir(&dir, err);
-    size_t len = dir.len;
     if (!code) code = open_at(r, dir.data, err);
-    for (unsigned i = 2; code == SRN_EBUSY && i <= MOST_FOLDERS; i++) {
+    for (unsigned i = 2; code == SRN_EBUSY && i <= SRN_LEDGER_FOLDERS; i++) {
         char first[sizeof err->text];
         snprintf(first, sizeof first, "%s", err->text);
-        dir.len = len;
-        if (!srn_buf_addf(&dir, "-%u", i)) break;
-        code = open_at(r, dir.data, err);
+        srn_buf_clear(&other);
+        if (srn_ledger_numbered_dir(dir.data, i, &other, err)) break;
+        code = open_at(r, other.data, err);
         if (!code) {
             char text[sizeof first + 4200];
-            snprintf(text, sizeof text, "calls are recorded in %s: %s", dir.data, first);
+            snprintf(text, sizeof text, "calls are recorded in %s: %s", other.data, first);
             say(r, "ledger_elsewhere", text);
         }
     }
     srn_buf_done(&dir);
+    srn_buf_done(&other);
     return code;
 }
 

@@ -127,31 +127,18 @@ void srn__replay_lay_record(const json_t *record, srn__job_spec *spec) {
 
 /* ---- what was recorded ---- */
 
-static int base64_digit(char c) {
-    if (c >= 'A' && c <= 'Z') return c - 'A';
-    if (c >= 'a' && c <= 'z') return c - 'a' + 26;
-    if (c >= '0' && c <= '9') return c - '0' + 52;
-    return c == '+' ? 62 : c == '/' ? 63 : -1;
-}
-
 /* Base64 of little-endian 32-bit values; *ret is the caller's to free. */
 static int values_of(const json_t *text, const char *what, uint32_t **ret, uint32_t *ret_n, srn_err *err) {
     const char *z = json_string_value(text);
-    size_t len = json_string_length(text);
-    while (len && z[len - 1] == '=') len--;
-    size_t bytes = len * 3 / 4;
-    if (!z || bytes % 4 || len % 4 == 1 || bytes > MAX_IDS)
+    srn_str digits = {z ? z : "", json_string_length(text)};
+    size_t bytes = srn_base64_bytes(digits);
+    if (!z || bytes % 4 || bytes > MAX_IDS)
         return srn_fail(err, SRN_EFORMAT, "the content of the call: %s is no list of 32-bit values", what);
     uint8_t *raw = srn_calloc(bytes + 4, 1);
-    uint32_t *v = srn_calloc(bytes / 4 + 1, sizeof *v), hold = 0;
+    uint32_t *v = srn_calloc(bytes / 4 + 1, sizeof *v);
     int code = raw && v ? SRN_OK : srn_fail_nomem(err, bytes);
-    for (size_t i = 0, at = 0, bits = 0; !code && i < len; i++) {
-        int d = base64_digit(z[i]);
-        if (d < 0) code = srn_fail(err, SRN_EFORMAT, "the content of the call: %s is no base64", what);
-        hold = hold << 6 | (uint32_t)d;
-        bits += 6;
-        if (bits >= 8 && at < bytes) bits -= 8, raw[at++] = (uint8_t)(hold >> bits);
-    }
+    if (!code && !srn_base64_get(digits, raw))
+        code = srn_fail(err, SRN_EFORMAT, "the content of the call: %s is no base64", what);
     for (size_t i = 0; !code && i < bytes / 4; i++)
         v[i] = (uint32_t)raw[4 * i] | (uint32_t)raw[4 * i + 1] << 8 | (uint32_t)raw[4 * i + 2] << 16 |
                (uint32_t)raw[4 * i + 3] << 24;

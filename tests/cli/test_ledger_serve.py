@@ -529,6 +529,25 @@ def test_a_second_server_takes_the_next_default_folder(tmp_path):
     assert not any([s.stop() for s in servers])
 
 
+def test_commands_find_the_server_by_the_lock_of_its_folder(tmp_path):
+    def serin(*args):
+        return subprocess.run([os.environ["SERIN"], *args], env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
+                              capture_output=True, text=True)
+    env = {"XDG_STATE_HOME": str(tmp_path)}
+    first, second = (Server(tiny_as("tiny.gguf"), env=env) for _ in range(2))
+    first.process.kill()  # its server.json stays behind
+    first.process.wait()
+    assert (tmp_path / "serin/ledger/server.json").exists()
+    found = serin("drain")
+    assert found.returncode == 0, found.stderr
+    second.wait_log(event="draining")
+    assert second.stop() == 0
+    gone = serin("ps")
+    assert gone.returncode == 2 and f"no server writes the ledger in {tmp_path}/serin/ledger now" in gone.stderr
+    named = serin("ps", "--ledger", str(tmp_path / "serin/ledger"))
+    assert named.returncode == 2 and "no server writes" in named.stderr
+
+
 def test_a_folder_that_was_named_and_is_in_use_is_an_error(tiny):
     s = tiny()
     with pytest.raises(RuntimeError) as e:

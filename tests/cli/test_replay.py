@@ -335,6 +335,29 @@ def test_zero_bytes_are_replayed_and_what_is_no_number_is_no_proof(tmp_path):
     assert difference["kind"] == "logit" and difference["recorded"]["logit"] is None
 
 
+def test_contents_are_in_memory_only_while_their_call_runs(tmp_path):
+    """Of 48 calls whose contents have 1.5 MB each, as many as there are workers are held at a time."""
+    folder, calls, size = tmp_path / "ledger", 48, 1_500_000
+    s = server.Server(server.tiny_as("tiny.gguf"), "--ledger", folder, "--ledger-content", "full", "--ctx", "512")
+    try:
+        body = {"prompt": "The sky is", "max_tokens": 2, "ignore_eos": True, "metadata": {"pad": "x" * size}}
+        for _ in range(calls):
+            assert httpx.post(s.url + "/v1/completions", json=body, timeout=300).status_code == 200
+    finally:
+        s.stop()
+
+    def peak(limit):
+        p = subprocess.Popen([os.environ["SERIN"], "replay", "--calls", "since=1d", "--limit", str(limit), "--ledger", folder],
+                             stdout=subprocess.DEVNULL,
+                             env={**os.environ, "ASAN_OPTIONS": "quarantine_size_mb=1", "MALLOC_ARENA_MAX": "1"})
+        _, status, used = os.wait4(p.pid, 0)
+        p.returncode = status
+        assert status == 0
+        return used.ru_maxrss * 1024
+    few = peak(8)
+    assert peak(calls) < few + (calls - 8) * size / 2
+
+
 def test_mistakes_are_named(tmp_path, recorded):
     for args, says in ((["nonsense"], "no id of a call"), ([], "give ids of calls"), (["--calls", "modle=x"], "modle")):
         p = subprocess.run([os.environ["SERIN"], "replay", *args, "--ledger", str(recorded)], capture_output=True, text=True)

@@ -137,10 +137,48 @@ static void ulids_are_the_specifications_and_sort_by_time(void **state) {
     assert_true(strcmp(text, next) < 0);
 }
 
+/* The texts of RFC 4648, and every length up to some with random bytes. */
+static void base64_gives_the_bytes_back_and_refuses_the_rest(void **state) {
+    (void)state;
+    static const char *const texts[][2] = {{"", ""},
+                                           {"f", "Zg=="},
+                                           {"fo", "Zm8="},
+                                           {"foo", "Zm9v"},
+                                           {"foob", "Zm9vYg=="},
+                                           {"fooba", "Zm9vYmE="},
+                                           {"foobar", "Zm9vYmFy"}};
+    static const char *const none[] = {"Z", "Zm9v!", "Zm 9", "Zg==Zg==", "Zm9vY"};
+    uint8_t bytes[64], back[64];
+    srn_buf b;
+    srn_buf_init(&b, 4096);
+    for (size_t i = 0; i < SRN_LEN(texts); i++) {
+        srn_buf_clear(&b);
+        srn_base64_add(&b, (const uint8_t *)texts[i][0], strlen(texts[i][0]));
+        assert_string_equal(b.data ? b.data : "", texts[i][1]);
+    }
+    for (size_t n = 0; n < sizeof bytes; n++) {
+        for (size_t i = 0; i < n; i++)
+            bytes[i] = (uint8_t)(srn_hash(n, (srn_str){(const char *)&i, sizeof i}));
+        srn_buf_clear(&b);
+        srn_base64_add(&b, bytes, n);
+        srn_str text = {b.data ? b.data : "", b.len};
+        assert_int_equal(srn_base64_bytes(text), n);
+        memset(back, 0xAA, sizeof back);
+        assert_true(srn_base64_get(text, back));
+        assert_memory_equal(back, bytes, n);
+        if (n < sizeof back) assert_int_equal(back[n], 0xAA);
+        while (text.len && text.ptr[text.len - 1] == '=') text.len--;
+        assert_true(srn_base64_bytes(text) == n && srn_base64_get(text, back));
+    }
+    for (size_t i = 0; i < SRN_LEN(none); i++) assert_false(srn_base64_get(srn_str_of(none[i]), back));
+    srn_buf_done(&b);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fail_fills_the_sentence_and_returns_the_code),
         cmocka_unit_test(checked_arithmetic_refuses_overflow),
+        cmocka_unit_test(base64_gives_the_bytes_back_and_refuses_the_rest),
         cmocka_unit_test(buffer_keeps_its_cap_and_fails_sticky),
         cmocka_unit_test(arena_is_zeroed_aligned_and_capped),
         cmocka_unit_test(utf8_round_trips_every_code_point_and_refuses_the_rest),
