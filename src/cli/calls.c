@@ -64,13 +64,14 @@ static void add_term(srn_buf *b, const char *field, const char *value, bool quot
 }
 
 /* What was typed comes first, so that the columns in errors are those of it. */
-static int make_filter(srn__calls *c, srn_err *err) {
+static int make_filter(srn__calls *c, const char *subject, srn_err *err) {
     const struct {
         const char *field, *value;
         bool quote;
     } terms[] = {{"since", c->since, true},   {"until", c->until, true},      {"model", c->model, true},
                  {"prompt", c->prompt, true}, {"version", c->version, false}, {"arm", c->arm, true},
-                 {"tenant", c->tenant, true}, {"status", c->status, false},   {"slow", c->slow, true}};
+                 {"tenant", c->tenant, true}, {"status", c->status, false},   {"slow", c->slow, true},
+                 {"subject", subject, true}};
     srn_buf text;
     srn_buf_init(&text, 64 << 10);
     for (int i = 0; i < c->n_operands; i++) srn_buf_addf(&text, "%s%s", i ? " " : "", c->operands[i]);
@@ -105,6 +106,8 @@ int srn__calls_begin(srn__calls *c, const srn__calls_spec *spec, int argc, char 
         {"version", 0, SRN_OPT_STR, &c->version, 0, 0, "N", "of the prompt"},
         {"arm", 0, SRN_OPT_STR, &c->arm, 0, 0, "ARM", "of this arm of a roll-out"},
         {"tenant", 0, SRN_OPT_STR, &c->tenant, 0, 0, "NAME", "of this tenant"},
+        {"subject", 0, SRN_OPT_STR, &c->subject, 0, 0, "WHO",
+         "of this user, as requests name him, or a record's `subject`"},
         {"status", 0, SRN_OPT_STR, &c->status, 0, 0, "STATUS", "500, 5xx, 400..499, or several with commas"},
         {"slow", 0, SRN_OPT_STR, &c->slow, 0, 0, "TIME", "that took longer: 2s, 300ms"},
     };
@@ -136,8 +139,15 @@ int srn__calls_begin(srn__calls *c, const srn__calls_spec *spec, int argc, char 
     argv[0] = NULL;
     if (code >= 0) return code;
     srn_err err = {0};
-    code = spec->filtered ? make_filter(c, &err) : SRN_OK;
+    char hash[SRN_KEYED_HASH_CHARS + 1];
+    code = spec->filtered ? make_filter(c, NULL, &err) : SRN_OK;
     if (!code) code = open_ledger(c, &err);
+    if (!code && c->subject) { /* the ledger's keys hash a name */
+        srn_filter_free(c->filter);
+        c->filter = NULL;
+        code = srn_reader_subject(c->reader, c->subject, hash, &err);
+        if (!code) code = make_filter(c, hash, &err);
+    }
     if (!code) return -1;
     srn__calls_end(c);
     return srn_cli_error(c->command, &err);

@@ -414,9 +414,10 @@ static void print_finding(const blaming *b, const srn_blame_finding *f, bool fir
     if (c->by[0]) printf("  by "), srn_cli_put_text(stdout, srn_str_of(c->by), sizeof c->by, false);
     printf("\n    %s %s -> %s, %s (%s to %s) with the same traffic, since call %s\n    ", b->metric->name,
            before, after, by, low, high, id);
-    printf("%" PRIu32 " calls before, %" PRIu32
+    printf("%" PRIu32 " call%s before, %" PRIu32
            " after; by chance: %s%.2g; %.0f%% of the candidates' likelihood\n",
-           f->n_before, f->n_after, f->p <= 0.0005 ? "at most " : "", f->p, 100 * f->share);
+           f->n_before, f->n_before == 1 ? "" : "s", f->n_after, f->p <= 0.0005 ? "at most " : "", f->p,
+           100 * f->share);
 }
 
 static void print_text(const blaming *b, const srn_blame_result *r) {
@@ -425,9 +426,10 @@ static void print_text(const blaming *b, const srn_blame_result *r) {
         print_finding(b, &r->findings[i], i == 0 || r->findings[i].step != r->findings[i - 1].step);
     if (r->n_findings) return;
     if (!r->moved) {
-        printf("%s did not move: nothing to blame among %" PRIu32 " changes and %" PRIu32 " calls (%" PRIu32
+        printf("%s did not move: nothing to blame among %" PRIu32 " change%s and %" PRIu32 " call%s (%" PRIu32
                " could be compared)\n",
-               b->metric->name, b->n_events, b->n, r->n_compared);
+               b->metric->name, b->n_events, b->n_events == 1 ? "" : "s", b->n, b->n == 1 ? "" : "s",
+               r->n_compared);
         return;
     }
     srn_ulid_format(b->ids[r->first], id);

@@ -118,9 +118,11 @@ int srn__calls_export(int argc, char **argv) {
         if (!code && closed) code = closed, err = late;
     }
     if (!code && (c.output || x.without))
-        fprintf(stderr, "%" PRIu64 " calls%s%s", x.n, c.output ? " in " : "", c.output ? c.output : "");
+        fprintf(stderr, "%" PRIu64 " call%s%s%s", x.n, x.n == 1 ? "" : "s", c.output ? " in " : "",
+                c.output ? c.output : "");
     if (!code && x.without)
-        fprintf(stderr, "; %" PRIu64 " more have no content and were left out", x.without);
+        fprintf(stderr, "; %" PRIu64 " more %s no content and %s left out", x.without,
+                x.without == 1 ? "has" : "have", x.without == 1 ? "was" : "were");
     if (!code && (c.output || x.without)) fputc('\n', stderr);
     srn_buf_done(&x.line);
     srn_buf_done(&x.content);

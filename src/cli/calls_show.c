@@ -121,6 +121,7 @@ static const struct {
     {NULL, "why", "  for ", TEXT},
     {"key", "key", "", TEXT},
     {NULL, "tenant", "  tenant ", TEXT},
+    {"subject", "subject", "", TEXT},
     {"conversation", "conversation", "", TEXT},
     {"tokens", "tokens.input", "input ", TEXT},
     {NULL, "tokens.cached", "  cached ", TEXT},

@@ -51,6 +51,7 @@ static json_t *status_json(const options *o, const srn_reader_status *s) {
                          ? json_pack("{sIss}", "pid", (json_int_t)s->writer_pid, "address", s->writer_address)
                          : json_null();
     if (!j || !writer) return json_decref(j), json_decref(writer), NULL;
+    json_object_set_new(j, "max_bytes", s->max_bytes ? json_integer((json_int_t)s->max_bytes) : json_null());
     json_object_set_new(j, "days_left", isfinite(s->days_left) ? json_real(s->days_left) : json_null());
     json_object_set_new(j, "writer", writer);
     return j;
@@ -71,8 +72,10 @@ static int print_status(const options *o, const srn_reader_status *s) {
         printf("%-12s not yet: a server signs every 10 minutes and at its stop\n", "signed");
     print_size("on disk", s->disk_bytes);
     print_size("disk has", s->free_bytes);
+    if (s->max_bytes) print_size("max_size", s->max_bytes);
     if (isfinite(s->days_left))
-        printf("%-12s %.0f days until the disk is full\n", "at this rate", s->days_left);
+        printf("%-12s %.0f days until %s\n", "at this rate", s->days_left,
+               s->max_bytes ? "the oldest calls are dropped for max_size" : "the disk is full");
     if (s->is_written) {
         printf("%-12s by process %" PRId64 "%s", "written", s->writer_pid,
                s->writer_address[0] ? " at " : "");
@@ -114,10 +117,13 @@ static int print_verify(const options *o, const srn_verify_result *v) {
     if (!v->ok) {
         printf("broken: ");
         srn_cli_put_text(stdout, srn_str_of(v->what), sizeof v->what, false);
-        printf("\n%" PRIu64 " records before it are as they were written\n", v->n_records);
+        printf("\n%" PRIu64 " record%s before it %s written\n", v->n_records, v->n_records == 1 ? "" : "s",
+               v->n_records == 1 ? "is as it was" : "are as they were");
     } else {
-        printf("whole: %" PRIu64 " records, %" PRIu64 " signed checkpoints", v->n_records, v->n_checkpoints);
-        if (v->n_dropped) printf(", %" PRIu64 " records dropped by retention", v->n_dropped);
+        printf("whole: %" PRIu64 " record%s, %" PRIu64 " signed checkpoint%s", v->n_records,
+               v->n_records == 1 ? "" : "s", v->n_checkpoints, v->n_checkpoints == 1 ? "" : "s");
+        if (v->n_dropped)
+            printf(", %" PRIu64 " record%s dropped by retention", v->n_dropped, v->n_dropped == 1 ? "" : "s");
         putchar('\n');
         if (!o->checkpoint)
             printf(

@@ -2,6 +2,9 @@
  * are known to be in use by their locks, which end with the process that has them, so that what a killed
  * server left behind leads nobody astray.
  */
+#include <errno.h>
+#include <unistd.h>
+
 #include "cli/ledger.h"
 #include "ledger/ledger.h"
 
@@ -16,6 +19,13 @@ int srn__ledger_place(const char **where, srn_buf *place, srn_err *err) {
 }
 
 static int nobody(const char *dir, srn_err *err) {
+    char lock[PATH_BYTES + 8];
+    snprintf(lock, sizeof lock, "%s/lock", dir);
+    if (access(lock, R_OK) && errno == EACCES)
+        return srn_fail(err, SRN_EIO,
+                        "%s: this user may not read it: %s; ask as the server's user, or with --server URL "
+                        "--key KEY",
+                        dir, strerror(errno));
     return srn_fail(err, SRN_ENOENT,
                     "no server writes the ledger in %s now; start one with `serin serve MODEL --ledger %s`, "
                     "or name one with --server URL --key KEY",

@@ -149,7 +149,7 @@ static int wait_idle(const srn__server *s, srn_err *err) {
         n = json_array_size(json_object_get(answer, "data"));
         json_decref(answer);
         if (code || !n) break;
-        if (n != told) fprintf(stderr, "%zu calls still run\n", n);
+        if (n != told) fprintf(stderr, n == 1 ? "%zu call still runs\n" : "%zu calls still run\n", n);
         told = n;
         nanosleep(&pause, NULL);
     }

@@ -233,9 +233,7 @@ int srn_ledger_forget_subject(srn_ledger *l, const char *by, const char *tenant,
                               srn_err *err) {
     char hash[SRN_KEYED_HASH_CHARS + 1];
     srn_ledger_keys *k = srn_ledger_get_keys(l);
-    bool is_hash =
-        strspn(subject, "0123456789abcdef") == SRN_KEYED_HASH_CHARS && !subject[SRN_KEYED_HASH_CHARS];
-    if (is_hash)
+    if (srn_is_keyed_hash(subject))
         memcpy(hash, subject, sizeof hash);
     else
         srn_keyed_hash(k, "subject", srn_str_of(subject), hash);

@@ -22,6 +22,7 @@ static const srn__field fields[] = {
     {"route", "route", SRN__FIELD_TEXT, true, false},
     {"key", "key", SRN__FIELD_TEXT, false, false},
     {"tenant", "tenant", SRN__FIELD_TEXT, false, false},
+    {"subject", "subject", SRN__FIELD_MEMBER, false, false},
     {"conversation", "conversation", SRN__FIELD_DIGEST, false, false},
     {"config", "config", SRN__FIELD_DIGEST, false, false},
     {"status", "status", SRN__FIELD_STATUS, true, false},
@@ -59,6 +60,23 @@ typedef struct parser {
     srn_err *err;
 } parser;
 
+static bool takes(const srn__field *f, op o) {
+    switch (f->kind) {
+    case SRN__FIELD_SINCE:
+    case SRN__FIELD_UNTIL:
+        return o == EQ;
+    case SRN__FIELD_TEXT:
+    case SRN__FIELD_DIGEST:
+    case SRN__FIELD_PROMPT:
+        return o == EQ || o == NE || o == CONTAINS || o == LACKS;
+    case SRN__FIELD_FLAG:
+    case SRN__FIELD_MEMBER:
+        return o == EQ || o == NE;
+    default:
+        return o != CONTAINS && o != LACKS;
+    }
+}
+
 /* ---- errors ---- */
 
 static void list_fields(srn_buf *b) {
@@ -79,11 +97,11 @@ static int unknown_field(parser *p, size_t from, size_t n) {
 static int wrong_operator(parser *p, const srn__field *f, size_t at) {
     bool time = f->kind == SRN__FIELD_SINCE || f->kind == SRN__FIELD_UNTIL;
     bool text = f->kind == SRN__FIELD_TEXT || f->kind == SRN__FIELD_DIGEST || f->kind == SRN__FIELD_PROMPT;
-    const char *takes = time                         ? "="
-                        : text                       ? "=, !=, ~ and !~"
-                        : f->kind == SRN__FIELD_FLAG ? "= and !="
-                                                     : "=, !=, >, >=, < and <=";
-    return srn_fail(p->err, SRN_EINVAL, "filter, column %zu: '%s' takes %s", at + 1, f->name, takes);
+    const char *those = time            ? "="
+                        : text          ? "=, !=, ~ and !~"
+                        : !takes(f, GT) ? "= and !="
+                                        : "=, !=, >, >=, < and <=";
+    return srn_fail(p->err, SRN_EINVAL, "filter, column %zu: '%s' takes %s", at + 1, f->name, those);
 }
 
 /* ---- words ---- */
@@ -260,6 +278,8 @@ static int read_value(parser *p, const srn__field *f, op o, const srn__place *w,
         }
         if (f->kind == SRN__FIELD_TEXT) return SRN_OK;
         return f->kind == SRN__FIELD_DIGEST ? read_digest(p, w, ret) : read_prompt(p, w, ret);
+    case SRN__FIELD_MEMBER:
+        return read_digest(p, w, ret);
     case SRN__FIELD_FLAG:
         ret->least = ret->most = srn_str_eqz(w->text, "true");
         if (ret->least || srn_str_eqz(w->text, "false")) return SRN_OK;
@@ -273,22 +293,6 @@ static int read_value(parser *p, const srn__field *f, op o, const srn__place *w,
 }
 
 /* ---- terms ---- */
-
-static bool takes(const srn__field *f, op o) {
-    switch (f->kind) {
-    case SRN__FIELD_SINCE:
-    case SRN__FIELD_UNTIL:
-        return o == EQ;
-    case SRN__FIELD_TEXT:
-    case SRN__FIELD_DIGEST:
-    case SRN__FIELD_PROMPT:
-        return o == EQ || o == NE || o == CONTAINS || o == LACKS;
-    case SRN__FIELD_FLAG:
-        return o == EQ || o == NE;
-    default:
-        return o != CONTAINS && o != LACKS;
-    }
-}
 
 static int read_time(parser *p, const srn__field *f) {
     srn__place w = {.column = (uint32_t)p->at + 1, .field = f->name};
@@ -341,7 +345,8 @@ static int read_term(parser *p) {
     if (code) return code;
     if (!takes(f, o)) return wrong_operator(p, f, p->at - 1);
     skip_spaces(p);
-    bool text = f->kind == SRN__FIELD_TEXT || f->kind == SRN__FIELD_DIGEST || f->kind == SRN__FIELD_PROMPT;
+    bool text = f->kind == SRN__FIELD_TEXT || f->kind == SRN__FIELD_DIGEST || f->kind == SRN__FIELD_MEMBER ||
+                f->kind == SRN__FIELD_PROMPT;
     if (p->at == p->text.len && !text)
         return srn_fail(p->err, SRN_EINVAL, "filter, column %zu: '%s' needs a value", p->at + 1, f->name);
     if (f->kind == SRN__FIELD_SINCE || f->kind == SRN__FIELD_UNTIL) return read_time(p, f);

@@ -93,6 +93,23 @@ static void add_text(srn__sql *q, const srn__term *t, const srn__value *v) {
     }
 }
 
+/* Bodies are JSON without spaces, in which a quote inside of a text has a backslash before it: so the pattern
+ * finds the member alone. */
+static void add_member(srn__sql *q, const srn__term *t, const srn__value *v) {
+    const char *name = t->field->column;
+    size_t cap = strlen(name) + v->text.len + 16;
+    char *to = srn_arena_alloc(&q->arena, cap);
+    if (!to) {
+        q->text.failed = true;
+        return;
+    }
+    int n = v->text.len ? snprintf(to, cap, "%%,\"%s\":\"%.*s%%", name, (int)v->text.len, v->text.ptr)
+                        : snprintf(to, cap, "%%,\"%s\":null,%%", name);
+    srn_buf_addz(&q->text, "EXISTS (SELECT 1 FROM records b WHERE b.seq = calls.seq AND b.body LIKE ");
+    srn__sql_text(q, (srn_str){to, (size_t)n});
+    srn_buf_addc(&q->text, ')');
+}
+
 static void add_numbers(srn__sql *q, const srn__term *t, const srn__value *v) {
     const char *column = t->field->column;
     if (v->least == v->most) {
@@ -116,6 +133,9 @@ static void add_term(srn__sql *q, const srn__term *t) {
         case SRN__FIELD_DIGEST:
         case SRN__FIELD_PROMPT:
             add_text(q, t, &t->values[i]);
+            break;
+        case SRN__FIELD_MEMBER:
+            add_member(q, t, &t->values[i]);
             break;
         default:
             add_numbers(q, t, &t->values[i]);

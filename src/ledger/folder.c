@@ -67,7 +67,8 @@ static void read_writer(int fd, srn__writer_is *ret) {
     ssize_t n = pread(fd, text, sizeof text, 0);
     json_t *j = n > 0 ? json_loadb(text, (size_t)n, 0, NULL) : NULL;
     const char *address = json_string_value(json_object_get(j, "address"));
-    *ret = (srn__writer_is){.pid = (int64_t)json_integer_value(json_object_get(j, "pid"))};
+    *ret = (srn__writer_is){.pid = (int64_t)json_integer_value(json_object_get(j, "pid")),
+                            .max_bytes = (uint64_t)json_integer_value(json_object_get(j, "max_bytes"))};
     snprintf(ret->address, sizeof ret->address, "%s", address ? address : "");
     json_decref(j);
 }
@@ -75,11 +76,12 @@ static void read_writer(int fd, srn__writer_is *ret) {
 bool srn__folder_writer(const char *dir, srn__writer_is *ret) {
     char path[4096];
     struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    *ret = (srn__writer_is){0};
     if (srn__folder_path(dir, "lock", path, sizeof path, NULL)) return false;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return false;
     bool held = !fcntl(fd, F_OFD_GETLK, &whole) && whole.l_type != F_UNLCK;
-    if (held) read_writer(fd, ret);
+    read_writer(fd, ret);
     close(fd);
     return held;
 }
@@ -107,7 +109,9 @@ int srn__folder_lock(const char *dir, int *ret_fd, srn_err *err) {
         close(fd);
         return code;
     }
-    code = srn__folder_sign(fd, NULL, err);
+    srn__writer_is before; /* a command that writes leaves the server's limit */
+    read_writer(fd, &before);
+    code = srn__folder_sign(fd, NULL, before.max_bytes, err);
     if (code)
         close(fd);
     else
@@ -115,8 +119,9 @@ int srn__folder_lock(const char *dir, int *ret_fd, srn_err *err) {
     return code;
 }
 
-int srn__folder_sign(int fd, const char *address, srn_err *err) {
-    json_t *j = json_pack("{sIsn}", "pid", (json_int_t)getpid(), "address");
+int srn__folder_sign(int fd, const char *address, uint64_t max_bytes, srn_err *err) {
+    json_t *j =
+        json_pack("{sIsnsI}", "pid", (json_int_t)getpid(), "address", "max_bytes", (json_int_t)max_bytes);
     if (j && address) json_object_set_new(j, "address", json_string(address));
     char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
     size_t n = text ? strlen(text) : 0;

@@ -234,6 +234,10 @@ void srn_ledger_keys_close(srn_ledger_keys *k) {
 
 /* ---- hashes and signatures ---- */
 
+bool srn_is_keyed_hash(const char *text) {
+    return strspn(text, "0123456789abcdef") == SRN_KEYED_HASH_CHARS && !text[SRN_KEYED_HASH_CHARS];
+}
+
 /* Over the domain's length, the domain and the text, so that no text of one domain is one of another. */
 void srn_keyed_hash(const srn_ledger_keys *k, const char *domain, srn_str text,
                     char ret[SRN_KEYED_HASH_CHARS + 1]) {

@@ -255,7 +255,7 @@ void srn_ledger_get_stats(srn_ledger *l, srn_ledger_stats *ret) {
 }
 
 int srn_ledger_announce(srn_ledger *l, const char *address, srn_err *err) {
-    return l->lock_fd < 0 ? SRN_OK : srn__folder_sign(l->lock_fd, address, err);
+    return l->lock_fd < 0 ? SRN_OK : srn__folder_sign(l->lock_fd, address, l->o.max_bytes, err);
 }
 
 void srn_ledger_retain(srn_ledger *l, uint64_t retention_us, uint64_t max_bytes) {
@@ -308,6 +308,8 @@ static int load_checkpoint(srn_ledger *l, srn_err *err) {
 
 static int open_store(srn_ledger *l, srn_err *err) {
     int code = srn__home_init(&l->at, l->o.where, l->o.folder, err);
+    /* What is no ledger is refused before anything is put beside it. */
+    if (!code && !srn_ledger_is_postgres(l->at.where)) code = srn__sqlite_look(l->at.where, err);
     if (!code) code = srn__folder_make(l->at.folder, err);
     if (!code) code = srn__folder_lock(l->at.folder, &l->lock_fd, err);
     if (!code) code = open_keys(l, err);

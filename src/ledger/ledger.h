@@ -173,6 +173,7 @@ enum { SRN_KEYED_HASH_CHARS = 64, SRN_KEY_ID_CHARS = 16 };
  */
 void srn_keyed_hash(const srn_ledger_keys *k, const char *domain, srn_str text,
                     char ret[SRN_KEYED_HASH_CHARS + 1]);
+bool srn_is_keyed_hash(const char *text); /* whether it looks like one */
 /* Which key that was; two hashes compare only under one id. */
 const char *srn_hash_key_id(const srn_ledger_keys *k);
 /* Content (JSON text) as it is stored: compressed and salted (FULL), or under the key of the subject of the
@@ -257,6 +258,10 @@ int srn_reader_calls(srn_reader *r, const srn_filter *f, const uint8_t *before, 
 /* At most limit of those whose record came after seq, in that order: for who follows them. */
 int srn_reader_calls_after(srn_reader *r, const srn_filter *f, uint64_t seq, uint32_t limit, srn_call_fn *fn,
                            void *ctx, srn_err *err);
+/* The keyed hash by which records name a user: of his name as requests have it, or such a hash itself.
+ * SRN_ENOENT: there are no keys here to hash with. */
+int srn_reader_subject(const srn_reader *r, const char *who, char ret[SRN_KEYED_HASH_CHARS + 1],
+                       srn_err *err);
 /* The seq of the chain's last record. */
 int srn_reader_end(srn_reader *r, uint64_t *ret_seq, srn_err *err);
 
@@ -338,8 +343,9 @@ typedef struct srn_reader_status {
     uint64_t n_records, n_recent,
         recent_span_us; /* recent: of the last day, or of as long as there are some */
     uint64_t disk_bytes, free_bytes;
-    double days_left; /* until the disk is full at that rate; INFINITY: there is none yet */
-    bool is_written;  /* a process has it open */
+    uint64_t max_bytes; /* that the server which writes it, or did last, lets it have; 0: no limit */
+    double days_left;   /* until there is no room at that rate; INFINITY: there is none yet */
+    bool is_written;    /* a process has it open */
     int64_t writer_pid;
     char writer_address[200];       /* "" where it has none */
     uint64_t signed_seq, signed_us; /* up to where the newest checkpoint reaches; 0: there is none */

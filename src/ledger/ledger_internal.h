@@ -157,6 +157,8 @@ struct srn__store { /* the head of every store */
 
 /* The SQLite store of a folder that exists and is locked; makes the database where there is none. */
 int srn__sqlite_open(const char *dir, srn__store **ret, srn_err *err);
+/* Whether a database that is there is a ledger, without a trace: SRN_EFORMAT. */
+int srn__sqlite_look(const char *dir, srn_err *err);
 /* The store of a PostgreSQL database, which no other process writes meanwhile; the place outlives it. No wait
  * for the server is longer than answer_us. */
 int srn__postgres_open(const srn__home *p, uint64_t answer_us, srn__store **ret, srn_err *err);
@@ -230,11 +232,12 @@ int srn__folder_sync_above(const char *dir, srn_err *err);
 int srn__folder_lock(const char *dir, int *ret_fd, srn_err *err);
 typedef struct srn__writer_is { /* who writes a folder */
     int64_t pid;
-    char address[200]; /* "" where it has none */
+    uint64_t max_bytes; /* that the ledger may have; 0: no limit */
+    char address[200];  /* "" where it has none */
 } srn__writer_is;
-/* Whether somebody writes it now. */
+/* Whether somebody writes it now; *ret is who does, or did last. */
 bool srn__folder_writer(const char *dir, srn__writer_is *ret);
 /* Writes into the lock file who has it; address NULL: none yet. */
-int srn__folder_sign(int fd, const char *address, srn_err *err);
+int srn__folder_sign(int fd, const char *address, uint64_t max_bytes, srn_err *err);
 
 #endif

@@ -64,6 +64,18 @@ int srn_reader_call(srn_reader *r, const uint8_t id[16], srn_stored *ret, srn_bu
     return code;
 }
 
+int srn_reader_subject(const srn_reader *r, const char *who, char ret[SRN_KEYED_HASH_CHARS + 1],
+                       srn_err *err) {
+    if (srn_is_keyed_hash(who)) return memcpy(ret, who, SRN_KEYED_HASH_CHARS + 1), SRN_OK;
+    if (!r->keys)
+        return srn_fail(err, SRN_ENOENT,
+                        "%s: without the ledger's keys (--keys DIR) nobody is found by name; give a record's "
+                        "`subject`",
+                        r->at.name);
+    srn_keyed_hash(r->keys, "subject", srn_str_of(who), ret);
+    return SRN_OK;
+}
+
 int srn_reader_records(srn_reader *r, srn_record_kind kind, uint64_t from,
                        bool (*fn)(void *ctx, const srn_stored *s), void *ctx, srn_err *err) {
     return r->source->ops->records(r->source, kind, from, fn, ctx, err);
@@ -88,7 +100,7 @@ int srn_reader_get_status(srn_reader *r, srn_reader_status *ret, srn_err *err) {
     srn_reader_status s = {0};
     srn__tail t;
     srn__usage u;
-    srn__writer_is w;
+    srn__writer_is w = {0};
     srn__checkpoint c;
     srn_buf body;
     srn_buf_init(&body, SRN__BODY_BYTES);
@@ -108,8 +120,9 @@ int srn_reader_get_status(srn_reader *r, srn_reader_status *ret, srn_err *err) {
     s.recent_span_us = u.recent_span_us;
     s.disk_bytes = u.disk_bytes;
     s.free_bytes = u.free_bytes;
-    s.days_left = srn__days_left(&u, 0);
     s.is_written = srn__folder_writer(r->at.folder, &w);
+    s.max_bytes = w.max_bytes;
+    s.days_left = srn__days_left(&u, s.max_bytes);
     if (s.is_written) {
         s.writer_pid = w.pid;
         memcpy(s.writer_address, w.address, sizeof s.writer_address);

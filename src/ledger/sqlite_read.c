@@ -44,6 +44,38 @@ int srn__sqlite_number(sqlite3 *db, const char *sql, uint64_t *ret, srn_err *err
 
 /* ---- connecting ---- */
 
+static int check_header(const char *file, uint64_t app, uint64_t format, srn_err *err) {
+    if (app != SRN__SQLITE_APP_ID || !format)
+        return srn_fail(err, SRN_EFORMAT, "%s: is not a ledger of Serin's; give another folder", file);
+    if (format > SRN__SQLITE_FORMAT)
+        return srn_fail(err, SRN_EFORMAT,
+                        "%s: was written by a newer Serin (format %u, this one knows %d); use that one", file,
+                        (unsigned)format, SRN__SQLITE_FORMAT);
+    return SRN_OK;
+}
+
+static uint64_t number_at(const uint8_t *p) {
+    return (uint64_t)p[0] << 24 | (uint64_t)p[1] << 16 | (uint64_t)p[2] << 8 | p[3];
+}
+
+/* By the first 100 bytes of the file. What is new, or has its beginning in the log still, the connection
+ * tells later. */
+int srn__sqlite_look(const char *dir, srn_err *err) {
+    enum { PAGES = 28, FORMAT = 60, APP = 68, HEADER = 100 };
+    char path[4096], log[4160];
+    uint8_t head[HEADER] = {0};
+    int code = srn__folder_path(dir, "ledger.db", path, sizeof path, err);
+    FILE *f = code ? NULL : fopen(path, "rb");
+    if (!f) return code;
+    size_t n = fread(head, 1, sizeof head, f);
+    fclose(f);
+    if (!n) return SRN_OK;
+    if (n < sizeof head || memcmp(head, "SQLite format 3", 16) != 0) return check_header(path, 0, 0, err);
+    snprintf(log, sizeof log, "%s-wal", path);
+    if (!number_at(head + APP) && (number_at(head + PAGES) <= 1 || !access(log, F_OK))) return SRN_OK;
+    return check_header(path, number_at(head + APP), number_at(head + FORMAT), err);
+}
+
 static int check_format(sqlite3 *db, bool write, bool *ret_new, srn_err *err) {
     const char *file = sqlite3_db_filename(db, "main");
     uint64_t app = 0, format = 0, tables = 0;
@@ -52,13 +84,7 @@ static int check_format(sqlite3 *db, bool write, bool *ret_new, srn_err *err) {
     if (!code) code = srn__sqlite_number(db, "SELECT count(*) FROM sqlite_schema", &tables, err);
     if (code) return code;
     if (write && !tables && !app && !format) return *ret_new = true, SRN_OK;
-    if (app != SRN__SQLITE_APP_ID || !format)
-        return srn_fail(err, SRN_EFORMAT, "%s: is not a ledger of Serin's; give another folder", file);
-    if (format > SRN__SQLITE_FORMAT)
-        return srn_fail(err, SRN_EFORMAT,
-                        "%s: was written by a newer Serin (format %u, this one knows %d); use that one", file,
-                        (unsigned)format, SRN__SQLITE_FORMAT);
-    return SRN_OK;
+    return check_header(file, app, format, err);
 }
 
 /* Made here, so that nobody else may read it: the log gets the same permissions. */
@@ -99,6 +125,8 @@ int srn__sqlite_connect(const char *dir, bool write, sqlite3 **ret, bool *ret_ne
         code = errno == ENOENT
                    ? srn_fail(err, SRN_ENOENT, "%s: there is no ledger here; `serin serve` makes one", dir)
                    : srn_fail(err, SRN_EINVAL, "%s: is not a folder; --ledger names that of a ledger", dir);
+    if (!code && !write && access(path, R_OK) && errno == EACCES)
+        code = srn_fail(err, SRN_EIO, "%s: this user may not read it: %s", path, strerror(errno));
     if (code) return code;
     int flags = (write ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY) | SQLITE_OPEN_NOMUTEX;
     if (sqlite3_open_v2(path, &db, flags, NULL)) code = srn__sqlite_fail(err, db, "opening it");

@@ -33,6 +33,7 @@ typedef struct writer {
     uint64_t rolled_seq;   /* up to which roll-ups are whole */
     uint64_t end_by_us;    /* 0: nobody closes it */
     uint64_t retain_at_us; /* when retention has more to do */
+    uint64_t failing_us;   /* Unix time since when commits fail; 0: they do not */
     bool told_lost;        /* of the losses since the last commit */
     uint32_t unsure;       /* entries of a group of which nobody knows whether it is stored; 0: none */
     srn__lost unsure_lost;
@@ -215,7 +216,7 @@ static void group_done(writer *w, uint32_t n, const srn__lost *lost, uint64_t to
     l->failing = false;
     pthread_mutex_unlock(&l->lock);
     publish(w);
-    w->retry_us = w->retry_at_us = 0;
+    w->retry_us = w->retry_at_us = w->failing_us = 0;
     w->told_lost = false;
     if (recovered) say(l, "ledger_recovered", "records are written again");
     tell(&good, SRN_OK, NULL);
@@ -231,6 +232,7 @@ static void group_failed(writer *w, bool unknown, uint64_t now_us, const srn_err
     srn__list out = {0}, more = {0};
     w->retry_us = w->retry_us ? SRN_MIN(2 * w->retry_us, (uint64_t)RETRY_MAX_US) : RETRY_US;
     w->retry_at_us = now_us + w->retry_us;
+    if (!w->failing_us) w->failing_us = srn_unix_us();
     pthread_mutex_lock(&l->lock);
     bool first = !l->failing;
     l->failing = true;
@@ -293,6 +295,7 @@ static uint64_t due_us(const writer *w, uint64_t now_us) {
         uint64_t at = gathered ? now_us : l->queue.first->since_us + LINGER_US;
         due = SRN_MAX(at, w->retry_at_us);
     }
+    if (l->failing && !l->ending) due = SRN_MIN(due, w->retry_at_us);
     if (l->outside.n) due = SRN_MIN(due, l->outside.first->since_us + l->o.patience_us);
     return due;
 }
@@ -313,6 +316,19 @@ static bool wait_for_work(writer *w) {
     }
     pthread_mutex_unlock(&l->lock);
     return go_on;
+}
+
+/* While commits fail and nobody waits for one, the ledger tries by itself: with the event that tells of it.
+ */
+static void try_again(writer *w) {
+    srn_ledger *l = w->l;
+    char fields[64];
+    pthread_mutex_lock(&l->lock);
+    bool idle = l->failing && !l->ending && !l->queue.n && !l->lost.n;
+    pthread_mutex_unlock(&l->lock);
+    if (!idle || !w->failing_us) return;
+    snprintf(fields, sizeof fields, "{\"since_us\":%llu}", (unsigned long long)w->failing_us);
+    srn_ledger_event(l, "recovered", "ledger", srn_str_of(fields), NULL);
 }
 
 /* ---- upkeep ---- */
@@ -375,6 +391,7 @@ void *srn__writer_main(void *ledger) {
         uint64_t now_us = srn_now_us();
         expire(&w, now_us);
         if (w.unsure) expire_unsure(&w, now_us);
+        if (w.retry_at_us <= now_us) try_again(&w);
         pthread_mutex_lock(&l->lock);
         bool due = due_us(&w, now_us) <= now_us && (l->queue.n || l->lost.n);
         pthread_mutex_unlock(&l->lock);

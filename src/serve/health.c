@@ -1,7 +1,7 @@
 /* serve: what watches the server asks: does the process serve, can it answer, and its figures. Alive means
  * that the listener runs, which is shown by its answering at all; ready means that models are loaded, nobody
- * stops the server, and the engine's thread shows signs of life. All of it runs on the listener's
- * thread, so that busy workers never make the server look dead nor hide its figures.
+ * stops the server, the engine's thread shows signs of life, and the ledger takes calls. All of it runs on
+ * the listener's thread, so that busy workers never make the server look dead nor hide its figures.
  */
 #include "serve/http_internal.h"
 #include "serve/metrics.h"
@@ -16,6 +16,10 @@ void srn__handle_ready(srn__call *c) {
     const char *why = srn__http_unready(c->http);
     /* Once it is past loading, the scheduler is there. */
     if (!why && srn_scheduler_silence_us(srn__call_scheduler(c)) > SRN__STUCK_US) why = "engine stuck";
+    srn__recorder *r = srn__call_recorder(c);
+    srn_err ledger = {0};
+    bool required = strcmp(c->settings->config->ledger.mode, "required") == 0;
+    if (!why && r && !srn__recorder_ready(r, required, &ledger)) why = "ledger unavailable";
     if (!why) {
         srn__call_reply_json(c, 200, json_pack("{s:s}", "status", "ready"));
         return;

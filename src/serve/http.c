@@ -111,8 +111,10 @@ const char *srn__http_unready(const srn__http *h) {
     return mode == SRN__MODE_RUN && !atomic_load(&h->drain) ? NULL : "draining";
 }
 
-void srn__http_drain(srn__http *h, bool on) {
-    if (atomic_exchange(&h->drain, on) != on) srn__http_log_event(h, on ? "draining" : "in service", NULL);
+bool srn__http_drain(srn__http *h, bool on) {
+    bool changed = atomic_exchange(&h->drain, on) != on;
+    if (changed) srn__http_log_event(h, on ? "draining" : "in service", NULL);
+    return changed;
 }
 
 void srn__http_each_live(srn__http *h, void (*fn)(void *ctx, srn__call *c), void *ctx) {

@@ -61,7 +61,7 @@ uint32_t srn__http_connections(const srn__http *h); /* open now; any thread */
 /* Around many wakes at once, one thread: the listener is woken at their end. */
 void srn__http_burst(srn__http *h, bool begins);
 /* Takes no new work, or takes it again; what is no work for a model is still answered. Any thread. */
-void srn__http_drain(srn__http *h, bool on);
+bool srn__http_drain(srn__http *h, bool on);
 /* Calls fn for each exchange with work for a model, in the order of coming, under the core's lock. Any thread
  * but one that is inside fn. */
 void srn__http_each_live(srn__http *h, void (*fn)(void *ctx, srn__call *c), void *ctx);

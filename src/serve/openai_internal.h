@@ -74,7 +74,7 @@ json_t *srn__openai_keep(srn__openai_request *r, json_t *value);
 
 void srn__put_string(srn_buf *b, srn_str s); /* a JSON string; what is not UTF-8 becomes U+FFFD */
 json_t *srn__text_json(srn_str s);           /* the same as a value */
-void srn__put_logprob(srn_buf *b, float p); /* minus infinity: -9999 */
+void srn__put_logprob(srn_buf *b, float p);  /* minus infinity: -9999 */
 /* A token's text as JSON string, and its bytes. */
 void srn__put_token(srn_buf *b, const srn_vocab *v, int32_t id);
 /* {"content": [...]} of chat: tokens [n] with tops [n, stride], of which n_top are shown. */

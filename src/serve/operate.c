@@ -7,6 +7,7 @@
 #include "serve/background.h"
 #include "serve/fields.h"
 #include "serve/http_internal.h"
+#include "serve/record.h"
 #include "serve/routes.h"
 
 static void add_call(void *ctx, srn__call *c) {
@@ -58,7 +59,10 @@ void srn__handle_drain(srn__call *c) {
         return;
     }
     bool drain = !on || json_is_true(on);
-    srn__http_drain(c->http, drain);
+    const srn_key *key = srn__call_key(c);
+    if (srn__http_drain(c->http, drain))
+        srn__recorder_event_by(srn__call_recorder(c), drain ? "drain" : "in_service",
+                               key ? key->name : "anybody", NULL);
     if (drain) srn__background_cancel(srn__call_background(c));
     srn__call_reply_json(c, 200, json_pack("{s:s}", "state", drain ? "draining" : "ready"));
 }

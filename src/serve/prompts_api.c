@@ -18,7 +18,7 @@ static srn_prompts *registry_of(srn__call *c) {
 
 static void reply(srn__call *c, int code, const char *param, const srn_err *err, json_t *o) {
     if (code)
-        srn__call_fail_err(c, param, err);
+        srn__call_fail_err(c, param && *param ? param : NULL, err);
     else
         srn__call_reply_json(c, 200, o);
 }

@@ -150,7 +150,7 @@ static int append_intent(srn__call *c, srn__record *r, srn_err *err) {
     srn_buf body;
     srn_buf_init(&body, MAX_BODY);
     srn_buf_add(&body, r->head.data, r->head.len);
-    srn_buf_addc(&body, '}');
+    srn_buf_addf(&body, ",\"policy\":\"%s\"}", srn_content_policy_name(r->policy));
     if (body.failed) {
         srn_buf_done(&body);
         return srn_fail_nomem(err, r->head.len);

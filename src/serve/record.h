@@ -35,6 +35,9 @@ bool srn__recorder_made(srn__recorder *r, uint64_t *target);
 /* Waits until what was appended before is committed, as a client expects who has its answer already; false:
  * it takes too long. */
 bool srn__recorder_catch_up(srn__recorder *r);
+/* Whether the ledger takes calls now: required ones while commits succeed, else while its queue has room. Any
+ * thread. */
+bool srn__recorder_ready(srn__recorder *r, bool required, srn_err *ret_why);
 /* An event by the server, or by whom is said; takes the fields (NULL: none). */
 void srn__recorder_event(srn__recorder *r, const char *name, json_t *fields);
 void srn__recorder_event_by(srn__recorder *r, const char *name, const char *by, json_t *fields);

@@ -31,9 +31,10 @@ struct srn__recorder {
     uint64_t n_pushed, n_made; /* to it, by it */
     bool ending;
     srn__recorder_stats stats;
-    uint64_t tried_us; /* when the ledger was last told of refused calls */
 
-    _Atomic uint64_t cpu_ns, wait_us; /* of stats; not under the lock */
+    /* not under the lock */
+    _Atomic uint64_t cpu_ns, wait_us; /* of stats */
+    atomic_bool untold;               /* calls were refused, and the chain does not say so yet */
 };
 
 typedef enum srn__record_step {

@@ -5,9 +5,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "serve/openai_internal.h"
 #include "serve/record_internal.h"
-
-enum { RETRY_US = 1000000 };
 
 srn_ledger *srn__recorder_ledger(const srn__recorder *r) {
     return r->ledger;
@@ -34,28 +33,29 @@ static void say(srn__recorder *r, const char *event, const char *detail) {
     if (r->log) r->log(r->log_ctx, event, detail);
 }
 
-/* What is refused is told in the chain: an event that, as everything else, is not stored while commits fail,
- * and with whose commit calls are taken again. At most once a second. */
+/* What was refused is told in the chain with the first call that is taken again. */
 static void tell_refused(srn__recorder *r) {
-    uint64_t now = srn_now_us(), n = 0;
-    pthread_mutex_lock(&r->lock);
-    r->stats.refused++;
-    if (now - r->tried_us >= RETRY_US) {
-        r->tried_us = now;
-        n = r->stats.refused;
-    }
-    pthread_mutex_unlock(&r->lock);
-    if (n) srn__recorder_event(r, "refused", json_pack("{s:I}", "calls", (json_int_t)n));
+    srn__recorder_event(r, "refused",
+                        json_pack("{s:I}", "calls", (json_int_t)srn__recorder_get_stats(r).refused));
+}
+
+bool srn__recorder_ready(srn__recorder *r, bool required, srn_err *ret_why) {
+    srn_ledger_stats s;
+    if (!r->ledger || srn_ledger_ready(r->ledger, ret_why)) return true;
+    if (required || ret_why->code != SRN_EIO) return false;
+    srn_ledger_get_stats(r->ledger, &s);
+    return !s.waiting && s.queued < r->config->ledger.queue;
 }
 
 bool srn__recorder_takes(srn__recorder *r, bool required, srn_err *ret_why) {
-    srn_ledger_stats s;
-    if (srn_ledger_ready(r->ledger, ret_why)) return true;
-    if (!required && ret_why->code == SRN_EIO) {
-        srn_ledger_get_stats(r->ledger, &s);
-        if (!s.waiting && s.queued < r->config->ledger.queue) return true;
+    if (srn__recorder_ready(r, required, ret_why)) {
+        if (atomic_exchange(&r->untold, false)) tell_refused(r);
+        return true;
     }
-    tell_refused(r);
+    pthread_mutex_lock(&r->lock);
+    r->stats.refused++;
+    pthread_mutex_unlock(&r->lock);
+    atomic_store(&r->untold, true);
     return false;
 }
 
@@ -166,11 +166,13 @@ void srn__recorder_event(srn__recorder *r, const char *name, json_t *fields) {
 }
 
 void srn__recorder_model(srn__recorder *r, const srn__served *v) {
+    const char *path = srn_weights_path(srn_engine_weights(v->engine));
     srn__recorder_event(r, "model_loaded",
-                        json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:s}", "model", v->name, "path",
-                                  srn_weights_path(srn_engine_weights(v->engine)), "weights", v->ids.weights,
-                                  "tokenizer", v->ids.tokenizer, "template", v->ids.chat_template,
-                                  "quantisation", v->ids.quantisation, "engine", v->ids.engine, "numerics",
+                        json_pack("{s:o, s:o, s:s, s:s, s:s, s:s, s:s, s:i, s:s}", "model",
+                                  srn__text_json(srn_str_of(v->name)), "path",
+                                  srn__text_json(srn_str_of(path)), "weights", v->ids.weights, "tokenizer",
+                                  v->ids.tokenizer, "template", v->ids.chat_template, "quantisation",
+                                  v->ids.quantisation, "engine", v->ids.engine, "numerics",
                                   (int)v->ids.numerics, "kv", v->ids.kv));
     srn__recorder_keep(r, v);
 }

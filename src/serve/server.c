@@ -4,6 +4,7 @@
  */
 #include <stdlib.h>
 
+#include "serve/openai_internal.h"
 #include "serve/server_internal.h"
 
 /* Set before srn__http_ready lets the first handler run that asks for them. */
@@ -55,12 +56,13 @@ static void log_model(void *ctx, const char *name, const srn__served *v, const s
     char text[sizeof why->text + 800];
     if (why) snprintf(text, sizeof text, "%.127s: %s", name, why->text);
     if (why && v)
-        srn__recorder_event(
-            s->recorder, "digest_mismatch",
-            json_pack("{s:s, s:s, s:s}", "model", name, "weights", v->ids.weights, "what", why->text));
+        srn__recorder_event(s->recorder, "digest_mismatch",
+                            json_pack("{s:o, s:s, s:o}", "model", srn__text_json(srn_str_of(name)), "weights",
+                                      v->ids.weights, "what", srn__text_json(srn_str_of(why->text))));
     if (why) return srn__http_log_event(s->http, v ? "digest_mismatch" : "model_failed", text);
     if (!v) {
-        srn__recorder_event(s->recorder, "model_unloaded", json_pack("{s:s}", "model", name));
+        srn__recorder_event(s->recorder, "model_unloaded",
+                            json_pack("{s:o}", "model", srn__text_json(srn_str_of(name))));
         return srn__http_log_event(s->http, "model_unloaded", name);
     }
     srn__recorder_model(s->recorder, v);

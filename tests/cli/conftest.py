@@ -4,7 +4,8 @@ import shutil
 import tempfile
 
 import pytest
-from server import smol_server  # noqa: F401
+from ledger_help import KEYS, Served
+from server import smol_server, tiny_as  # noqa: F401
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -17,3 +18,22 @@ def state_folder():
     if before is not None:
         os.environ["XDG_STATE_HOME"] = before
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def keys_file(tmp_path_factory):
+    file = tmp_path_factory.mktemp("keys") / "keys.txt"
+    file.write_text(KEYS)
+    return file
+
+
+@pytest.fixture
+def tiny(tmp_path, keys_file):
+    """tiny(ARGS...): a server of the tiny model with a ledger in tmp_path / "l"."""
+    made = []
+
+    def start(*args, folder=None):
+        made.append(Served(folder or tmp_path / "l", tiny_as("tiny.gguf"), "--keys", keys_file, "--parallel", "4", *args))
+        return made[-1]
+    yield start
+    assert not any([s.server.stop() for s in made if s.server.process.returncode is None])

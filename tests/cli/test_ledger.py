@@ -34,7 +34,7 @@ def test_status_tells_what_there_is(ledger):
 
 def test_verify_holds_and_then_names_the_record(ledger):
     out = serin("ledger", "verify", "--ledger", str(ledger))
-    assert out.returncode == 0 and out.stdout.startswith("whole: 26 records, 1 signed checkpoints")
+    assert out.returncode == 0 and out.stdout.startswith("whole: 26 records, 1 signed checkpoint\n")
     with sqlite3.connect(ledger / "ledger.db") as db:
         db.execute("UPDATE records SET body = replace(body, 'small', 'large') WHERE seq = 9")
     out = serin("ledger", "verify", "--ledger", str(ledger))

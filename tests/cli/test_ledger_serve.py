@@ -5,75 +5,18 @@ import http.client
 import json
 import os
 import random
-import resource
 import signal
 import stat
 import struct
 import subprocess
 import threading
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
 
-from ledger_help import CALL, FEEDBACK, INTENT, bodies, check_chain, events, rows
+from ledger_help import (CALL, FEEDBACK, INTENT, MESSAGES, SECRET, WAIT, Served, ask, bodies, chat, check_chain,
+                         connect, empty_disk, events, fill_disk, ledger_metrics, rows, until_taken)
 from server import Server, smol_like, tiny_as
-
-KEYS = ("alice the-first-secret-of-all\nbob another-secret-of-many\nanna a-secret-of-alices tenant=alice\n"
-        "root the-secret-of-the-admin admin\n")
-SECRET = {line.split()[0]: line.split()[1] for line in KEYS.splitlines()}
-MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Say something about the sea."}]
-WAIT = 120
-
-
-def connect(server):
-    host, port = server.url.removeprefix("http://").split(":")
-    return http.client.HTTPConnection(host, int(port), timeout=WAIT)
-
-
-def ask(server, path, body=None, key="alice", method=None, headers=()):
-    """Status, headers and text of a reply."""
-    data = body if isinstance(body, (bytes, type(None))) else json.dumps(body).encode()
-    c = connect(server)
-    c.request(method or ("POST" if data is not None else "GET"), path, data,
-              {**({"Authorization": f"Bearer {SECRET.get(key, key)}"} if key else {}), **dict(headers)})
-    r = c.getresponse()
-    text = r.read().decode()
-    c.close()
-    return r.status, r.headers, text
-
-
-def chat(**more):
-    return {"messages": MESSAGES, "max_tokens": 6, "temperature": 0, "ignore_eos": True, **more}
-
-
-class Served:
-    def __init__(self, folder, *args, **kw):
-        self.folder = Path(folder)
-        self.server = Server(*args, "--ledger", folder, **kw)
-        self.url = self.server.url
-
-    def fence(self):
-        """What was appended before is committed once this call's end is."""
-        status, headers, _ = ask(self, "/v1/completions", {"prompt": "a", "max_tokens": 1}, key="root")
-        assert status == 200 and ask(self, f"/v1/calls/{headers['x-serin-call']}", key="root")[0] == 200
-
-    def records(self, call):
-        self.fence()
-        return bodies(self.folder, INTENT, call), bodies(self.folder, CALL, call)
-
-    def only(self, call):
-        records = self.records(call)[1]
-        assert len(records) == 1, records
-        return records[0]
-
-
-@pytest.fixture(scope="module")
-def keys_file(tmp_path_factory):
-    file = tmp_path_factory.mktemp("keys") / "keys.txt"
-    file.write_text(KEYS)
-    return file
 
 
 @pytest.fixture(scope="module")
@@ -83,18 +26,6 @@ def required(tmp_path_factory, keys_file):
     yield s
     assert s.server.stop() == 0
     check_chain(s.folder)
-
-
-@pytest.fixture
-def tiny(tmp_path, keys_file):
-    """tiny(ARGS...): a server of the tiny model with a ledger in tmp_path / "l"."""
-    made = []
-
-    def start(*args, folder=None):
-        made.append(Served(folder or tmp_path / "l", tiny_as("tiny.gguf"), "--keys", keys_file, "--parallel", "4", *args))
-        return made[-1]
-    yield start
-    assert not any([s.server.stop() for s in made if s.server.process.returncode is None])
 
 
 # ---- one record, with the right fields ----
@@ -313,30 +244,6 @@ def test_kill_minus_nine_loses_no_acknowledged_call(tiny, tmp_path):
 
 
 # ---- a full disk ----
-
-def fill_disk(s):
-    """Not one byte more can be written to a file by the server."""
-    resource.prlimit(s.server.process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
-
-
-def ledger_metrics(s):
-    lines = [line.split() for line in ask(s, "/metrics", key="root")[2].splitlines() if line.startswith("serin_ledger_")]
-    return {name.removeprefix("serin_ledger_"): float(value) for name, value in lines}
-
-
-def empty_disk(s):
-    resource.prlimit(s.server.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-
-
-def until_taken(s):
-    """Calls until one is taken again; the server tries by itself, a second apart."""
-    for _ in range(2000):
-        status, headers, _ = ask(s, "/v1/chat/completions", chat())
-        if status == 200:
-            return headers["x-serin-call"]
-        assert status == 503 and headers["Retry-After"]
-    raise AssertionError("calls are refused for ever")
-
 
 def test_required_refuses_while_the_disk_is_full(tiny):
     s = tiny("--ledger-mode", "required")
