@@ -80,6 +80,12 @@ void srn_pages_free(void *p, size_t bytes); /* p may be NULL */
 /* Bytes that can be had without swapping; UINT64_MAX where the system does not say. */
 uint64_t srn_memory_available(void);
 
+/* ---- what the program runs on; "" is what the system does not say ---- */
+typedef struct srn_platform {
+    char kernel[128], cpu[128], microcode[64], libc[64];
+} srn_platform;
+void srn_platform_get(srn_platform *ret);
+
 /* ---- a growing byte buffer with a cap ---- */
 typedef struct srn_buf {
     char *data; /* always NUL-terminated once anything was added */

@@ -58,19 +58,9 @@ srn_bench_limits srn__bench_turns_middle(const srn_bench_turns *t) {
 }
 
 void srn__bench_cpu(char *out, size_t cap) {
-    snprintf(out, cap, "unknown");
-    FILE *f = fopen("/proc/cpuinfo", "r");
-    if (!f) return;
-    char line[512];
-    while (fgets(line, sizeof line, f)) {
-        char *value = strchr(line, ':');
-        if (!value || (strncmp(line, "model name", 10) != 0 && strncmp(line, "Processor", 9) != 0)) continue;
-        value += 1 + strspn(value + 1, " \t");
-        value[strcspn(value, "\n")] = 0;
-        snprintf(out, cap, "%s", value);
-        break;
-    }
-    fclose(f);
+    srn_platform p;
+    srn_platform_get(&p);
+    snprintf(out, cap, "%s", p.cpu[0] ? p.cpu : "unknown");
 }
 
 /* ---- everything there is to measure ---- */

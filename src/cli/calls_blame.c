@@ -300,8 +300,33 @@ static bool label_change(blaming *b, const json_t *j, srn_blame_event *e, char *
     return true;
 }
 
+/* The names of an array with commas between them. */
+static void join_names(const json_t *list, char *ret, size_t cap) {
+    size_t i, at = 0;
+    json_t *name;
+    ret[0] = 0;
+    json_array_foreach((json_t *)(uintptr_t)list, i, name) {
+        if (at < cap)
+            at += (size_t)snprintf(ret + at, cap - at, "%s%.60s", i ? ", " : "", json_string_value(name));
+    }
+}
+
+/* What a reload changed, for the event of the configuration that comes behind it; no change by itself. */
+static bool note_reload(blaming *b, const json_t *j, srn_blame_event *e, char *detail) {
+    char thing[80];
+    (void)e;
+    snprintf(thing, sizeof thing, "reload %.64s", text_of(j, "to"));
+    join_names(json_object_get(j, "changed"), detail, DETAIL);
+    json_object_set_new(b->last, thing, json_string(detail));
+    return false;
+}
+
 static bool config_change(blaming *b, const json_t *j, srn_blame_event *e, char *detail) {
-    snprintf(detail, DETAIL, "configuration %.12s", text_of(j, "id"));
+    char thing[80];
+    snprintf(thing, sizeof thing, "reload %.64s", text_of(j, "id"));
+    const char *changed = json_string_value(json_object_get(b->last, thing));
+    snprintf(detail, DETAIL, "configuration %.12s%s%.120s", text_of(j, "id"), changed ? ": " : "",
+             changed ? changed : "");
     e->order = 2;
     return is_news(b, "config", text_of(j, "id"));
 }
@@ -319,6 +344,22 @@ static bool mismatch_change(blaming *b, const json_t *j, srn_blame_event *e, cha
     return true;
 }
 
+/* The first one says only what there was. */
+static bool driver_change(blaming *b, const json_t *j, srn_blame_event *e, char *detail) {
+    const json_t *before = json_object_get(j, "before"), *now = json_object_get(j, "now");
+    size_t i, at = 0;
+    json_t *name;
+    (void)b;
+    e->order = 3;
+    json_array_foreach(json_object_get(j, "changed"), i, name) {
+        const char *key = json_string_value(name);
+        if (key && at < DETAIL)
+            at += (size_t)snprintf(detail + at, DETAIL - at, "%s%.20s %.60s to %.60s", i ? "; " : "", key,
+                                   text_of(before, key), text_of(now, key));
+    }
+    return json_is_object(before);
+}
+
 static bool other_change(blaming *b, const json_t *j, srn_blame_event *e, char *detail) {
     (void)b, (void)j;
     detail[0] = 0;
@@ -333,8 +374,9 @@ static const struct {
 } kinds[] = {
     {"model_loaded", model_change}, {"label_moved", label_change},
     {"config", config_change},      {"start", start_change},
-    {"binary", other_change},       {"driver", other_change},
+    {"binary", other_change},       {"driver", driver_change},
     {"restored", other_change},     {"digest_mismatch", mismatch_change},
+    {"reload", note_reload},
 };
 
 static bool add_change(blaming *b, const srn_blame_event *e, const change *c) {

@@ -15,6 +15,10 @@ int srn_cpu_device_new(const srn_model *m, const srn_device_opts *o, srn_device 
 int srn_cpu_device_bytes(const srn_model *m, const srn_device_opts *o, uint64_t *ret_weights,
                          uint64_t *ret_kv, uint64_t *ret_work, srn_err *err);
 
+/* The instruction set that is used, up to limit (SERIN_CPU; NULL: the best); NULL where it would be refused.
+ */
+const char *srn_cpu_level(const char *limit);
+
 /* Threads that the process may run on at once. */
 uint32_t srn_cpu_count(void);
 

@@ -134,3 +134,8 @@ int srn__kernels_select(const char *limit, srn_kernels *ret, srn_err *err) {
 const char *const *srn__kernels_available(void) {
     return names_up_to[best_level()];
 }
+
+const char *srn_cpu_level(const char *limit) {
+    srn_kernels k;
+    return srn__kernels_select(limit, &k, NULL) ? NULL : k.name;
+}

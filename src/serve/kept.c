@@ -1,7 +1,7 @@
-/* What a server leaves in its ledger's folder so that calls can be replayed later: the weights that answered
- * them, as hard links, and which program ran last, so that a new one is an event. Called at the start and
- * when a model was loaded; folders only. Refuses nothing: what cannot be kept is said in the log, and the
- * server goes on.
+/* What a server leaves in its ledger so that calls can be replayed and explained later: the weights that
+ * answered them, as hard links, which program ran last and what it ran on, so that others are events. Called
+ * at the start and when a model was loaded; weights and program for folders only. Refuses nothing: what
+ * cannot be kept is said in the log, and the server goes on.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cpu/cpu.h"
 #include "serve/record_internal.h"
 
 enum { MAX_PROGRAM = 1 << 30 };
@@ -133,7 +134,77 @@ static void note_program(srn__recorder *r) {
     if (!f || fclose(f)) say(r, "program_not_noted", "%s: %s", path, strerror(errno));
 }
 
+/* ---- what it runs on ---- */
+
+/* A row a thing; the driver of a GPU, which has a kernel of its own, belongs here too. */
+static json_t *platform_json(void) {
+    srn_platform p;
+    srn_platform_get(&p);
+    const char *const rows[][2] = {{"kernel", p.kernel},
+                                   {"cpu", p.cpu},
+                                   {"isa", srn_cpu_level(getenv("SERIN_CPU"))},
+                                   {"microcode", p.microcode},
+                                   {"libc", p.libc}};
+    json_t *o = json_object();
+    for (size_t i = 0; i < SRN_LEN(rows); i++) {
+        bool known = rows[i][1] && rows[i][1][0];
+        json_object_set_new(o, rows[i][0], known ? json_string(rows[i][1]) : json_null());
+    }
+    return o;
+}
+
+typedef struct newest {
+    const char *host;
+    json_t *now; /* of the newest event of this host; NULL: there is none */
+} newest;
+
+static bool see_driver(void *ctx, const srn_stored *s) {
+    newest *n = ctx;
+    json_t *j = json_loadb(s->body.ptr, s->body.len, 0, NULL);
+    const char *event = json_string_value(json_object_get(j, "event")),
+               *host = json_string_value(json_object_get(j, "host"));
+    if (event && strcmp(event, "driver") == 0 && host && strcmp(host, n->host) == 0) {
+        json_decref(n->now);
+        n->now = json_incref(json_object_get(j, "now"));
+    }
+    json_decref(j);
+    return true;
+}
+
+static json_t *names_of_changes(const json_t *before, const json_t *now) {
+    json_t *names = json_array(), *value;
+    const char *key;
+    json_object_foreach((json_t *)(uintptr_t)now, key,
+                        value) if (!json_equal(value, json_object_get(before, key)))
+        json_array_append_new(names, json_string(key));
+    return names;
+}
+
+/* The event `driver` when what the program runs on is not what this machine's newest one says. */
+static void note_platform(srn__recorder *r) {
+    char host[256] = "";
+    srn_reader *reader = NULL;
+    srn_err err = {0};
+    gethostname(host, sizeof host - 1);
+    newest n = {.host = host};
+    int code = srn_reader_open_beside(r->ledger, &reader, &err);
+    if (!code) code = srn_reader_records(reader, SRN_RECORD_EVENT, 0, see_driver, &n, &err);
+    srn_reader_close(reader);
+    json_t *now = platform_json(), *changed = names_of_changes(n.now, now);
+    if (code)
+        say(r, "platform_not_noted", "%s", err.text);
+    else if (json_array_size(changed))
+        srn__recorder_event(r, "driver",
+                            json_pack("{s:s, s:O?, s:O, s:O}", "host", host, "before", n.now, "now", now,
+                                      "changed", changed));
+    json_decref(changed);
+    json_decref(now);
+    json_decref(n.now);
+}
+
 void srn__recorder_remember(srn__recorder *r) {
+    if (!r->ledger) return;
+    note_platform(r);
     if (!is_folder(r)) return;
     note_program(r);
     let_go(r);

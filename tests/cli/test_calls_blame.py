@@ -53,6 +53,46 @@ def test_the_change_that_a_metric_moved_with_is_named(ledger):
     assert "config  configuration " in text and "output 2 -> 5, +150.0%" in text and first["first_call"] in text
 
 
+def lives(folder, *all_of):
+    """Calls whose answers have as many tokens as each life says; whatever is between them happens there."""
+    for tokens, server, between in all_of:
+        between()
+        for i in range(110):
+            body = {"model": "tiny", "prompt": "abc" * (1 + i % 3), "seed": i, "max_tokens": tokens, "ignore_eos": True}
+            status, _, answer = ask(server(), "/v1/completions", body)
+            assert status == 200, answer
+
+
+def test_what_a_reload_changed_is_named(tmp_path):
+    config, folder = tmp_path / "serin.yaml", tmp_path / "ledger"
+    plain = f"models: [{{name: tiny, path: {TINY}}}]\n"
+    config.write_text(plain)
+    s = Server("--config", config, "--ledger", folder, env={"SERIN_CACHE": str(tmp_path / "cache")})
+
+    def reload():
+        config.write_text(plain + "limits: {stops: 3}\ngrace: 7s\n")
+        subprocess.run([SERIN, "reload", "--ledger", folder], check=True, capture_output=True, timeout=120)
+    lives(tmp_path, (2, lambda: s, lambda: None), (6, lambda: s, reload))
+    assert s.stop() == 0
+    (first,) = json.loads(blame(folder, "output", "--json").stdout)["changes"]
+    assert first["event"] == "config" and first["detail"].endswith(": grace, limits.stops")
+
+
+def test_another_platform_is_a_change_that_can_be_blamed(tmp_path):
+    folder, now = tmp_path / "ledger", []
+
+    def start(cpu):
+        assert not now or now.pop().stop() == 0
+        now.append(Server(TINY, "--ledger", folder, "--alias", "tiny",
+                          env={"SERIN_CACHE": str(tmp_path / "cache"), **({"SERIN_CPU": cpu} if cpu else {})}))
+    lives(tmp_path, (2, lambda: now[0], lambda: start("")), (6, lambda: now[0], lambda: start("ref")))
+    assert now.pop().stop() == 0
+    changes = json.loads(blame(folder, "output", "--json").stdout)["changes"]
+    (driver,) = [c for c in changes if c["event"] == "driver"]
+    assert driver["detail"].startswith("isa ") and driver["detail"].endswith(" to ref")
+    assert [c["event"] for c in changes].index("driver") <= [c["event"] for c in changes].index("start")
+
+
 def test_what_did_not_move_has_no_culprit(ledger):
     for metric in ("error", "input", "length"):
         r = blame(ledger, metric)

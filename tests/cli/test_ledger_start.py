@@ -31,6 +31,18 @@ def test_another_program_is_an_event_and_the_same_one_is_not(tmp_path):
     assert len(events(ledger, "binary")) == 2
 
 
+def test_another_platform_is_an_event_and_the_same_one_is_not(tmp_path):
+    ledger, kernel = tmp_path / "ledger", os.uname()
+    for limit in ("", "", "ref", "ref", ""):
+        env = {"SERIN_CPU": limit} if limit else {}
+        assert server.Server(server.smol_like(), "--ctx", "64", "--lazy", "--ledger", ledger, env=env).stop() == 0
+    first, lower, back = events(ledger, "driver")
+    assert first["before"] is None and first["now"]["kernel"] == f"{kernel.sysname} {kernel.release}"
+    assert first["host"] == kernel.nodename and "cpu" in first["changed"] and first["now"]["libc"].startswith("glibc ")
+    assert lower["before"] == first["now"] and lower["now"] == {**first["now"], "isa": "ref"} and lower["changed"] == ["isa"]
+    assert back["now"] == first["now"] and back["before"] == lower["now"]
+
+
 def test_a_second_server_is_told_where_the_first_one_listens(tmp_path):
     s = server.Server(server.smol_like(), "--ctx", "512", "--ledger", tmp_path / "ledger")
     try:

@@ -72,8 +72,8 @@ def test_the_ledgers_figures_are_those_of_its_records(serve, tmp_path):  # noqa:
     for _ in range(2):
         assert post(s, "/v1/completions", {"model": "smol", "prompt": "a", "max_tokens": 1})[0] == 200
     m = scrape(s)
-    # Events of the start (start, binary, config, model_loaded), an intent and a record of each call.
-    assert value(m, "serin_ledger_committed_total") == value(m, "serin_ledger_appended_total") == 8
+    # Events of the start (start, driver, binary, config, model_loaded), an intent and a record of each call.
+    assert value(m, "serin_ledger_committed_total") == value(m, "serin_ledger_appended_total") == 9
     assert value(m, "serin_ledger_healthy") == 1 and value(m, "serin_ledger_days_left") > 0
     assert value(m, "serin_ledger_commit_seconds_total") > 0 and value(m, "serin_ledger_commits_total") >= 4
     assert value(m, "serin_ledger_wait_seconds_total") > 0 and value(m, "serin_ledger_record_cpu_seconds_total") > 0
