@@ -145,9 +145,10 @@ typedef struct gate {
     srn_device *real;
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    uint64_t tickets; /* steps that may go on */
-    uint32_t n_steps; /* that have begun */
-    int32_t poison;   /* a step with this token fails as one whose activations overflowed; -1: none */
+    uint64_t tickets;        /* steps that may go on */
+    uint32_t n_steps;        /* that have begun */
+    int32_t poison;          /* a step with this token fails as one whose activations overflowed; -1: none */
+    _Atomic uint64_t *clock; /* not NULL: a step takes 1000 us and 100 for each token by it */
     logged log[MOST_LOG];
     uint32_t n_log;
 } gate;
@@ -165,6 +166,7 @@ static int gate_forward(srn_device *d, const srn_batch *b, srn_err *err) {
     while (!g->tickets) pthread_cond_wait(&g->changed, &g->lock);
     if (g->tickets != UINT64_MAX) g->tickets--;
     pthread_mutex_unlock(&g->lock);
+    if (g->clock) atomic_fetch_add(g->clock, 1000 + 100 * (uint64_t)b->n_tokens);
     if (poisoned) return srn_fail(err, SRN_ENONFINITE, "the test's token");
     return g->real->ops->forward(g->real, b, err);
 }

@@ -26,7 +26,7 @@ typedef struct text {
 } text;
 
 static text text_of(uint64_t seed) {
-    text t;
+    text t = {{0}};
     for (int i = 0; i < TEXT; i++) t.tokens[i] = (int32_t)(next_random(&seed) % 100);
     return t;
 }
@@ -164,7 +164,7 @@ static void jobs_and_requests_do_not_change_each_other(void **state) {
 typedef struct pair {
     srn_engine *e[2];
     srn_scheduler *s;
-    gate g; /* before the canary's device */
+    gate g[2]; /* before their devices; the baseline's lets all steps through */
     bell b;
     text t;
 } pair;
@@ -177,7 +177,8 @@ static pair *begin(const srn_engine_opts *eo, const srn_scheduler_opts *so, size
     p->e[1] = open_maimed("llama", eo, maimed);
     assert_non_null(p->e[0]);
     assert_non_null(p->e[1]);
-    gate_init(&p->g, p->e[1], tickets);
+    gate_init(&p->g[0], p->e[0], UINT64_MAX);
+    gate_init(&p->g[1], p->e[1], tickets);
     bell_init(&p->b);
     atomic_store(&fake_now, 1000000);
     p->s = scheduler_of(so, p->e[0]);
@@ -186,9 +187,9 @@ static pair *begin(const srn_engine_opts *eo, const srn_scheduler_opts *so, size
 }
 
 static void end(pair *p) {
-    gate_open(&p->g, UINT64_MAX);
+    gate_open(&p->g[1], UINT64_MAX);
     srn_scheduler_free(p->s);
-    gate_done(&p->g, p->e[1]);
+    for (int k = 0; k < 2; k++) gate_done(&p->g[k], p->e[k]);
     srn_engine_close(p->e[0]);
     srn_engine_close(p->e[1]);
     bell_done(&p->b);
@@ -269,6 +270,44 @@ static void judging_has_its_share_of_the_tokens_and_no_more(void **state) {
     end(p);
 }
 
+/* By a clock that steps move: a step of a job is at most as much longer than an empty one as a step of the
+ * answers that wait for it takes, once the first ones have told what a token costs. */
+static void a_gap_is_lengthened_by_a_bounded_time(void **state) {
+    (void)state;
+    enum { RUN = 4, LONG_ANSWER = 1200, JOBS = 4, STEP_US = 1000 + RUN * 100 };
+    pair *p = begin(&roomy, &(srn_scheduler_opts){.now_us = fake_clock}, MAIMED, UINT64_MAX);
+    srn_request *r[RUN];
+    srn_judge *jobs[JOBS];
+    for (int k = 0; k < 2; k++) p->g[k].clock = &fake_now;
+    for (uint64_t i = 0; i < RUN; i++) r[i] = produce(p, p->e[0], p->t.tokens, 20, LONG_ANSWER, i);
+    wait_tokens(&p->b, r[0], 50);
+    srn_judge_opts o = opts_of(&p->t);
+    o.share = 0.1;
+    for (uint64_t i = 0; i < JOBS; i++) {
+        o.tenant[0] = o.tenant[1] = i;
+        jobs[i] = judge_pair(p, &o);
+    }
+    uint64_t from = atomic_load(&fake_now), judging_us = 0;
+    wait_tokens(&p->b, r[0], LONG_ANSWER - 100);
+    pthread_mutex_lock(&p->g[1].lock);
+    uint64_t all_us = atomic_load(&fake_now) - from;
+    uint32_t n = p->g[1].n_log, most = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t tokens = p->g[1].log[i].n_tokens;
+        judging_us += 1000 + 100 * tokens;
+        if (i >= 4) most = SRN_MAX(most, tokens);
+    }
+    pthread_mutex_unlock(&p->g[1].lock);
+    print_message("%u steps of the canary, at most %u tokens, %g of the time\n", n, most,
+                  (double)judging_us / (double)all_us);
+    assert_true(n > 8 && stats_of(p->s).n_queued > 0);
+    assert_true(most >= 8 && most <= STEP_US / 100);
+    assert_true((double)judging_us < 0.1 * (double)all_us);
+    for (int i = 0; i < RUN; i++) srn_request_release(r[i]);
+    for (int i = 0; i < JOBS; i++) srn_judge_release(jobs[i]);
+    end(p);
+}
+
 static void idle_time_is_used_and_what_is_cached_is_not_computed(void **state) {
     (void)state;
     pair *p = begin(&roomy, NULL, MAIMED, UINT64_MAX);
@@ -329,27 +368,27 @@ static void a_job_ends_when_it_is_cancelled_late_or_its_engine_goes(void **state
     late.deadline_us = 2000000;
     srn_judge *first = judge_pair(p, &o), *second = judge_pair(p, &late), *third = judge_pair(p, &o),
               *last = judge_pair(p, &o);
-    gate_wait(&p->g, 1); /* the thread stands still in a step of the first */
+    gate_wait(&p->g[1], 1); /* the thread stands still in a step of the first */
     assert_int_equal(result_of(first).state, SRN_JUDGE_RUNNING);
     assert_int_equal(result_of(second).state, SRN_JUDGE_QUEUED);
     srn_judge_cancel(first);
     srn_judge_cancel(third);
-    gate_open(&p->g, 1);
+    gate_open(&p->g[1], 1);
     srn_judge_result r = wait_judged(&p->b, first);
     assert_int_equal(r.code, SRN_ECANCELLED);
     assert_true(r.d.n < TEXT - FIRST);
     assert_int_equal(wait_judged(&p->b, third).code, SRN_ECANCELLED);
-    gate_wait(&p->g, 2); /* the second runs */
+    gate_wait(&p->g[1], 2); /* the second runs */
     atomic_store(&fake_now, 2000000);
-    gate_open(&p->g, 1);
+    gate_open(&p->g[1], 1);
     r = wait_judged(&p->b, second);
     assert_int_equal(r.code, SRN_ETIMEOUT);
     assert_non_null(strstr(r.err.text, "time was over"));
-    gate_wait(&p->g, 3);
+    gate_wait(&p->g[1], 3);
     srn_judge_stats st = stats_of(p->s);
     assert_int_equal(st.n_failed, 3);
     assert_int_equal(st.n_queued, 1);
-    gate_open(&p->g, UINT64_MAX);
+    gate_open(&p->g[1], UINT64_MAX);
     srn_judge_release(first);
     srn_judge_release(second);
     srn_judge_release(third);
@@ -363,8 +402,8 @@ static void an_engine_that_goes_takes_its_jobs_along(void **state) {
     srn_judge_opts o = opts_of(&p->t);
     srn_judge *run = judge_pair(p, &o), *wait = judge_pair(p, &o), *left = judge_pair(p, &o);
     srn_request *r = produce(p, p->e[0], p->t.tokens, 20, 30, 1);
-    gate_wait(&p->g, 1);
-    gate_open(&p->g, UINT64_MAX);
+    gate_wait(&p->g[1], 1);
+    gate_open(&p->g[1], UINT64_MAX);
     srn_scheduler_remove(p->s, p->e[1], UINT64_MAX);
     srn_judge *jobs[3] = {run, wait, left};
     for (int i = 0; i < 3; i++) {
@@ -384,7 +423,7 @@ static void jobs_end_with_the_scheduler_and_outlive_it(void **state) {
     pair *p = begin(&roomy, NULL, 0, 0);
     srn_judge_opts o = opts_of(&p->t);
     srn_judge *j[2] = {judge_pair(p, &o), judge_pair(p, &o)};
-    gate_wait(&p->g, 1);
+    gate_wait(&p->g[1], 1);
     srn_judge_cancel(j[0]);
     srn_judge_cancel(j[1]);
     end(p);
@@ -397,7 +436,7 @@ static void jobs_end_with_the_scheduler_and_outlive_it(void **state) {
 static void what_overflows_in_one_engine_is_said_of_it(void **state) {
     (void)state;
     pair *p = begin(&roomy, NULL, 0, UINT64_MAX);
-    p->g.poison = 99;
+    p->g[1].poison = 99;
     p->t.tokens[FIRST + 50] = 99;
     for (int i = 0; i < FIRST + 50; i++) p->t.tokens[i] %= 99;
     srn_judge_opts o = opts_of(&p->t);
@@ -447,7 +486,7 @@ static void what_cannot_be_judged_is_refused_at_once(void **state) {
     for (int i = 0; i < 2; i++) queued[i] = judge_pair(p, &good);
     assert_int_equal(srn_judge_submit(p->s, p->e[0], p->e[1], &good, &j, &err), SRN_EBUSY);
     assert_int_equal(stats_of(p->s).n_refused, 1);
-    gate_open(&p->g, UINT64_MAX);
+    gate_open(&p->g[1], UINT64_MAX);
     for (int i = 0; i < 2; i++) {
         assert_int_equal(wait_judged(&p->b, queued[i]).code, SRN_OK);
         srn_judge_release(queued[i]);
@@ -501,11 +540,11 @@ static void a_job_gives_its_blocks_back_for_a_request(void **state) {
     for (int i = 0; i < LONG_PROMPT; i++) prompt[i] = i % 90;
     srn_judge_opts o = opts_of(&p->t);
     srn_judge *j = judge_pair(p, &o);
-    gate_wait(&p->g, 1);
-    gate_open(&p->g, 1);
-    gate_wait(&p->g, 2); /* it has blocks */
+    gate_wait(&p->g[1], 1);
+    gate_open(&p->g[1], 1);
+    gate_wait(&p->g[1], 2); /* it has blocks */
     srn_request *r = produce(p, p->e[1], prompt, LONG_PROMPT, 30, 3);
-    gate_open(&p->g, UINT64_MAX);
+    gate_open(&p->g[1], UINT64_MAX);
     srn_request_status st = wait_done(&p->b, r);
     assert_int_equal(st.code, SRN_OK);
     assert_int_equal(st.n_preempted, 0);
@@ -528,6 +567,7 @@ int main(void) {
         cmocka_unit_test(an_engine_is_exactly_nothing_apart_from_itself),
         cmocka_unit_test(jobs_and_requests_do_not_change_each_other),
         cmocka_unit_test(judging_has_its_share_of_the_tokens_and_no_more),
+        cmocka_unit_test(a_gap_is_lengthened_by_a_bounded_time),
         cmocka_unit_test(idle_time_is_used_and_what_is_cached_is_not_computed),
         cmocka_unit_test(as_many_tokens_are_compared_as_were_asked_for),
         cmocka_unit_test(a_job_ends_when_it_is_cancelled_late_or_its_engine_goes),
