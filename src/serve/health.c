@@ -32,6 +32,7 @@ void srn__handle_metrics(srn__call *c) {
     srn_buf_init(&text, 16u << 20);
     srn__metrics_text(srn__call_metrics(c), srn__call_models(c), srn__call_scheduler(c),
                       srn__http_connections(c->http), &text);
+    srn__metrics_judge(srn__call_scheduler(c), &text);
     srn__metrics_ledger(srn__call_recorder(c), &text);
     if (text.failed)
         srn__call_fail(c, 500, NULL, NULL, "out_of_memory", "no memory for the metrics' text");

@@ -31,5 +31,7 @@ void srn__metrics_text(srn__metrics *m, srn__models *models, srn_scheduler *s, u
 /* And what the ledger counts; nothing where there is none. */
 struct srn__recorder;
 void srn__metrics_ledger(struct srn__recorder *r, srn_buf *out);
+/* And the scheduler, of judging. */
+void srn__metrics_judge(srn_scheduler *s, srn_buf *out);
 
 #endif

@@ -58,6 +58,8 @@ def test_counters_add_up_and_dashboards_find_their_metrics(serve):  # noqa: F811
     assert all(re.fullmatch("[0-9a-f]{64}", info[k]) for k in ("weights_id", "tokenizer_id", "template_id"))
     assert info["quantisation"].startswith("F32 (" if TINY else "Q4_1 (79 %)") and "/numerics-" in info["engine_id"]
     assert value(m, "process_resident_memory_bytes") > 5e6
+    judged, page = {n: v for (n, _), v in m.items() if n.startswith("serin_judge_")}, (ROOT / "docs/metrics.md").read_text()
+    assert len(judged) == 13 and not any(judged.values()) and all(f"`{n}`" in page for n in judged)
 
     names = {name for name, _ in m}
     dashboard = json.loads((ROOT / "packaging/grafana/serin.json").read_text())
