@@ -40,7 +40,8 @@ def free_port():
 class Postgres:
     def __init__(self):
         self.programs = find()
-        self.dir = Path(tempfile.mkdtemp(prefix="serin-postgres-"))
+        # in memory where that can be: there are many syncs, and what they are worth is not tested by them
+        self.dir = Path(tempfile.mkdtemp(prefix="serin-postgres-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
         self.port = free_port()
         self.process = None
         self.made = 0

@@ -1,6 +1,6 @@
 /* Writes calls into a ledger and says how many a second: ledger_bench DIR [--records N] [--durable]
- * [--content BYTES] [--folder DIR]; DIR may be a URL of PostgreSQL. Appends as fast as there is room; with --durable each waits in a window of 64 for its
- * commit. The folder is left behind.
+ * [--content BYTES] [--folder DIR]; DIR may be a URL of PostgreSQL. Appends as fast as there is room; with
+ * --durable each waits in a window of 64 for its commit. The folder is left behind.
  */
 #include <errno.h>
 #include <pthread.h>
