@@ -197,16 +197,23 @@ static bool take_self(void *ctx, const srn__cell *c) {
     return false;
 }
 
+/* A process that has just ended may hold it for another moment: the first connection of a process waits for
+ * as long as lock_timeout says. */
 static int take_lock(srn__pg *g, srn_err *err) {
+    static const char
+        try[] = "SELECT pg_try_advisory_lock($1::integer, 1)::integer",
+        wait[] = "SELECT pg_advisory_lock($1::integer, 1)",
+        self[] = "SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()";
+    const int64_t class = SRN__PG_LOCK_CLASS;
     uint64_t got = 0;
-    int64_t class = SRN__PG_LOCK_CLASS;
-    int code =
-        srn__pg_number(g, "SELECT pg_try_advisory_lock($1::integer, 1)::integer", &class, 1, &got, err);
+    int code = srn__pg_number(g, try, &class, 1, &got, err);
+    if (!code && !got && !g->pid) {
+        code = srn__pg_ask_text(g, wait, &class, 1, NULL, NULL, err);
+        got = !code;
+        if (code == SRN_EBUSY) code = SRN_OK;
+    }
     if (!code && !got) code = lock_is_held(g, err);
-    if (code) return code;
-    return srn__pg_ask_text(
-        g, "SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()", NULL, 0,
-        take_self, g, err);
+    return code ? code : srn__pg_ask_text(g, self, NULL, 0, take_self, g, err);
 }
 
 /* ---- all of it ---- */
@@ -214,7 +221,9 @@ static int take_lock(srn__pg *g, srn_err *err) {
 int srn__pg_connect(srn__pg *g, bool *ret_new, srn_err *err) {
     static const char writer[] =
         "SET search_path = serin; SET statement_timeout = 0; SET lock_timeout = 2000;"
-        "SET idle_in_transaction_session_timeout = 60000; SET client_connection_check_interval = 5000";
+        "SET idle_in_transaction_session_timeout = 60000; SET client_connection_check_interval = 5000;"
+        "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;"
+        "SET tcp_user_timeout = 15000"; /* so that a machine that is gone holds no lock */
     static const char reader[] =
         "SET search_path = serin; SET statement_timeout = 110000; SET lock_timeout = 10000;"
         "SET default_transaction_read_only = on; SET idle_in_transaction_session_timeout = 600000;"
