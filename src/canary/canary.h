@@ -33,6 +33,8 @@ const char *srn_metric_name(srn_metric m); /* "error", ... */
 bool srn_metric_of(srn_str name, srn_metric *ret);
 /* What a guardrail's margin is: a difference of shares or nats, or a ratio (1.05 is "5 % more"). */
 bool srn_metric_is_ratio(srn_metric m);
+/* What a value counts as: a logarithm of what is a ratio, else itself; clipped. NAN: no call can have it. */
+double srn_metric_score(srn_metric m, double value);
 
 /* ---- a declaration (declare.c) ---- */
 
@@ -75,7 +77,8 @@ typedef struct srn_rollout {
     uint32_t min_subjects, min_calls;  /* of each arm, before a step may end */
     uint64_t min_time_us, max_time_us; /* of a step; of the whole */
     bool clear_every_step; /* every step ends only with all guardrails cleared, not the last alone */
-    double alpha;          /* chance of a wrong roll-back over the whole roll-out, all metrics */
+    double alpha;          /* chance, at most, over the whole roll-out and all metrics, that what is no worse
+                              than its margins is rolled back */
     srn_guardrail guards[SRN_METRIC_END];
     double judge_share; /* of step tokens, for divergence: 0.05 */
     srn_rollout_end at_end, on_timeout;
@@ -139,12 +142,12 @@ void srn_pins_put(srn_pins *p, uint64_t conversation, const srn_pin *pin);
 typedef struct srn_observation {
     uint64_t subject; /* keyed */
     uint64_t at_us;   /* when the call was admitted */
-    srn_arm arm;      /* CONTROL or CANARY */
+    srn_arm arm;      /* CONTROL, CANARY, or BASELINE: of it all but the latencies is compared as well */
     uint32_t step;
     double values[SRN_METRIC_END]; /* as srn_metric says; NAN: this call has none */
 } srn_observation;
 /* What a subject was like before the roll-out began, on the baseline: lowers the noise of everything. Means
- * of the scores, over n calls. */
+ * of the scores (srn_metric_score), over n calls. */
 typedef struct srn_history {
     uint64_t subject;
     uint32_t n[SRN_METRIC_END];
@@ -157,34 +160,53 @@ void srn_evidence_free(srn_evidence *e);
 /* Before the first observation. */
 int srn_evidence_history(srn_evidence *e, const srn_history *h, size_t n, srn_err *err);
 /* In any order of time, but in one order for all who are to agree: that of the ledger. SRN_ENOMEM; a value
- * out of its range, or a step that is none, is SRN_EINVAL and changes nothing. */
+ * out of its range, or a step that is none, is SRN_EINVAL and changes nothing. Each step's evidence begins
+ * anew; what comes late, of a step before the newest, is dropped. */
 int srn_evidence_add(srn_evidence *e, const srn_observation *o, srn_err *err);
-/* A subject was seen by the arm without being counted (cap, pinned to another arm): several exposures. */
+/* A subject was served by the arm without being counted: BASELINE, one whose place is the canary's (cap, or a
+ * conversation that began before); CONTROL or CANARY, one that has moved (pinned). Several exposures. */
 void srn_evidence_expose(srn_evidence *e, uint64_t subject, srn_arm arm);
 
 /* ---- a look (verdict.c): pure of evidence, declaration and time ---- */
 
+/* What is not known is NAN, or null in JSON. */
 typedef struct srn_finding { /* of one metric: the worsening, canary against control */
     uint64_t n_subjects[2], n_calls[2], n_missing[2]; /* [control, canary] */
+    uint64_t missing_run[2];                          /* calls since the newest that had a value */
     double weight[2];                                 /* effective number of calls */
     double mean[2], variance;                         /* of the scores; of their difference */
-    double estimate, low, high; /* of the worsening, as difference or ratio; always valid at its alpha */
+    double freedom;                                   /* effective degrees of freedom of the variance */
+    double estimate;                                  /* of the worsening, as difference or ratio */
+    double low,
+        high;      /* always valid: low at alpha, high at SRN_CLEAR_ALPHA (length: both at half of alpha) */
+    double evalue; /* divergence: of the bets against a mean within the margin; else 1 */
     double alpha, margin;
     bool guarded, enough; /* a guardrail; enough subjects for a word on it */
-    bool broken;          /* low is beyond the margin */
+    bool broken;          /* low is beyond the margin, or the bets are */
     bool cleared;         /* high is within it */
 } srn_finding;
+#define SRN_CLEAR_ALPHA 0.05 /* chance that a guardrail at its margin is called cleared, ever */
 
-typedef enum srn_verdict { SRN_VERDICT_HOLD, SRN_VERDICT_STEP, SRN_VERDICT_ROLL_BACK } srn_verdict;
+typedef enum srn_verdict {
+    SRN_VERDICT_HOLD,
+    SRN_VERDICT_STEP, /* the step has done its work; of the last step: the roll-out has, at_end says what then
+                       */
+    SRN_VERDICT_ROLL_BACK
+} srn_verdict;
+const char *srn_verdict_name(srn_verdict v); /* "hold", "step", "roll_back" */
 
 typedef struct srn_look {
     srn_verdict verdict;
-    uint32_t step; /* that was looked at */
+    uint32_t step;     /* that was looked at */
+    uint32_t compared; /* the step whose arms were compared: this, or the one before where all is canary */
     uint64_t at_us;
-    srn_metric metric;  /* that decided, or SRN_METRIC_END */
-    double srm_p;       /* always-valid p of the split of subjects being as declared */
-    uint64_t n_exposed; /* subjects that saw both arms */
-    char why[256];      /* a sentence */
+    srn_metric metric;                  /* that decided, or SRN_METRIC_END */
+    double srm_p;                       /* always-valid p of the split of subjects being as declared */
+    uint64_t n_exposed;                 /* subjects that saw both arms */
+    uint64_t n_subjects[2], n_calls[2]; /* of the step, [control, canary] */
+    uint64_t newest_us, observed_us;    /* newest admission; the step's time with calls in it */
+    uint64_t since_canary;              /* answers of the control since the newest of the canary */
+    char why[256];                      /* a sentence */
     srn_finding findings[SRN_METRIC_END];
 } srn_look;
 typedef struct srn_step_is { /* where the roll-out stands */
@@ -234,24 +256,34 @@ int srn_rollout_apply(const srn_rollout *r, srn_rollout_state *s, const char *ev
 /* ---- simulation (simulate.c) ---- */
 
 typedef struct srn_traffic { /* of the operator's own calls, or made */
-    uint32_t n_subjects;     /* 100 to 1,000 */
-    double zipf;             /* exponent of their activity */
-    double icc;              /* correlation of calls of one subject */
-    double drift;            /* daily swing of every metric, in its standard deviations */
-    double calls_per_day;
-    double rate[SRN_METRIC_END]; /* of what is 0 or 1: its mean; else the median */
-    double sd[SRN_METRIC_END];   /* of the logarithm, or of the value */
+    uint32_t n_subjects;
+    double zipf;  /* exponent of their activity */
+    double icc;   /* correlation of calls of one subject, up to 0.5 */
+    double drift; /* daily swing of every metric, in its standard deviations; of a share: of its rate */
+    double calls_per_day;         /* of everybody */
+    double history_calls;         /* that everybody made before; 0: nothing is known of the subjects */
+    double newcomers;             /* share of subjects without history */
+    double stale;                 /* correlation of a subject's level with what it was before */
+    double rate[SRN_METRIC_END];  /* of a share its mean; of a ratio the median; else the mean */
+    double sd[SRN_METRIC_END];    /* of the logarithm, or of the value */
+    double known[SRN_METRIC_END]; /* share of calls that have it (divergence: that are judged) */
 } srn_traffic;
 void srn_traffic_default(srn_traffic *t);
+/* From JSON: its fields by name, the metrics' as {"itl": {"rate", "sd", "known"}}; what is absent has its
+ * default. SRN_EINVAL names the key. */
+int srn_traffic_parse(const json_t *o, const char *what, srn_traffic *ret, srn_err *err);
 typedef struct srn_effect {
     srn_metric metric;
-    bool ratio;
-    double by; /* 0.15 of a ratio: 15 % more; else the difference */
+    double by;       /* 0.15 of a ratio: 15 % more; else the difference */
+    bool by_subject; /* of a share: some subjects have all of it, as the correlation says; else any call */
 } srn_effect;
+/* "itl=+15%", "error=+5%" (points), "uncertainty=0.3". */
+int srn_effect_parse(const char *text, srn_effect *ret, srn_err *err);
 typedef struct srn_simulation {
-    uint32_t n_runs, n_rolled_back, n_promoted, n_held;
-    uint32_t by_metric[SRN_METRIC_END]; /* which one rolled back */
-    double calls_median, calls_p95;     /* until the roll-back, of those that were */
+    uint32_t n_runs, n_rolled_back, n_promoted, n_held; /* promoted: the last step did its work */
+    uint32_t by_metric[SRN_METRIC_END];                 /* which one rolled back */
+    double calls_median, calls_p95;       /* until the roll-back, of those that were; NAN: none */
+    double promoted_median, promoted_p95; /* until the promotion */
 } srn_simulation;
 typedef struct srn_simulate_opts {
     const srn_traffic *traffic;

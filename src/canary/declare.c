@@ -322,10 +322,10 @@ static void defaults(srn_rollout *r) {
     r->min_calls = 200;
     r->min_time_us = 600000000;
     r->max_time_us = 7 * 86400000000;
-    r->alpha = 0.01;
+    r->alpha = 0.05;
     r->judge_share = 0.05;
     r->at_end = SRN_AT_END_PROMOTE;
-    r->guards[SRN_METRIC_ERROR] = (srn_guardrail){true, 0.01};
+    r->guards[SRN_METRIC_ERROR] = (srn_guardrail){true, 0.005};
     r->guards[SRN_METRIC_TTFT] = (srn_guardrail){true, 1.1};
     r->guards[SRN_METRIC_ITL] = (srn_guardrail){true, 1.05};
     r->guards[SRN_METRIC_DIVERGENCE] = (srn_guardrail){true, 0.02};
@@ -349,6 +349,8 @@ static int check(const reader *x, const json_t *guardrails) {
                          "it is reported");
         r->guards[SRN_METRIC_DIVERGENCE] = (srn_guardrail){false, 0};
     }
+    if (r->n_steps == 1 && r->steps[0] >= 1)
+        return wrong(x, "steps", "a step of 100%% leaves no control; put one of at most 50%% before it");
     for (int m = 0; m < SRN_METRIC_END; m++) any |= r->guards[m].set;
     if (!any) return wrong(x, "guardrails", "none is left; a roll-out needs at least one");
     if (r->guards[SRN_METRIC_DIVERGENCE].set && !(r->judge_share > 0))

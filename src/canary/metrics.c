@@ -1,21 +1,27 @@
 /* What a roll-out measures: names, and what their margins are. Pure; any thread. */
 #include "canary/canary_internal.h"
 
+#include <math.h>
+
+#include "base/num.h"
+
+/* part: of alpha. Faults and speed, which every roll-out can break, get more of it. */
 static const struct {
     const char *name;
-    bool ratio;
+    srn__kind kind;
+    double part;
 } metrics[SRN_METRIC_END] = {
-    [SRN_METRIC_ERROR] = {"error", false},
-    [SRN_METRIC_CONSTRAINT] = {"constraint", false},
-    [SRN_METRIC_CHECKS] = {"checks", false},
-    [SRN_METRIC_CUT] = {"cut", false},
-    [SRN_METRIC_TTFT] = {"ttft", true},
-    [SRN_METRIC_ITL] = {"itl", true},
-    [SRN_METRIC_LENGTH] = {"length", true},
-    [SRN_METRIC_REPETITION] = {"repetition", false},
-    [SRN_METRIC_UNCERTAINTY] = {"uncertainty", false},
-    [SRN_METRIC_FEEDBACK] = {"feedback", false},
-    [SRN_METRIC_DIVERGENCE] = {"divergence", false},
+    [SRN_METRIC_ERROR] = {"error", SRN__KIND_SHARE, 10},
+    [SRN_METRIC_CONSTRAINT] = {"constraint", SRN__KIND_SHARE, 1},
+    [SRN_METRIC_CHECKS] = {"checks", SRN__KIND_SHARE, 1},
+    [SRN_METRIC_CUT] = {"cut", SRN__KIND_SHARE, 0.5},
+    [SRN_METRIC_TTFT] = {"ttft", SRN__KIND_LOG, 2},
+    [SRN_METRIC_ITL] = {"itl", SRN__KIND_LOG, 8},
+    [SRN_METRIC_LENGTH] = {"length", SRN__KIND_LOG, 0.5},
+    [SRN_METRIC_REPETITION] = {"repetition", SRN__KIND_NATS, 0.5},
+    [SRN_METRIC_UNCERTAINTY] = {"uncertainty", SRN__KIND_NATS, 0.5},
+    [SRN_METRIC_FEEDBACK] = {"feedback", SRN__KIND_SHARE, 0.5},
+    [SRN_METRIC_DIVERGENCE] = {"divergence", SRN__KIND_NATS, 2},
 };
 
 const char *srn_metric_name(srn_metric m) {
@@ -32,7 +38,38 @@ bool srn_metric_of(srn_str name, srn_metric *ret) {
 }
 
 bool srn_metric_is_ratio(srn_metric m) {
-    return (unsigned)m < SRN_METRIC_END && metrics[m].ratio;
+    return (unsigned)m < SRN_METRIC_END && metrics[m].kind == SRN__KIND_LOG;
+}
+
+srn__kind srn__metric_kind(srn_metric m) {
+    return metrics[m].kind;
+}
+
+bool srn__metric_is_latency(srn_metric m) {
+    return m == SRN_METRIC_TTFT || m == SRN_METRIC_ITL;
+}
+
+double srn__metric_icc(srn_metric m) {
+    return metrics[m].kind == SRN__KIND_SHARE ? 0.05 : 0.1;
+}
+
+double srn__metric_part(srn_metric m) {
+    return metrics[m].part;
+}
+
+/* Of logarithms: microseconds from 0.1 ms to 1,000 s, tokens from 1 to 2^20. */
+double srn_metric_score(srn_metric m, double value) {
+    if ((unsigned)m >= SRN_METRIC_END || !(value >= 0) || value > 1e18) return NAN;
+    if (m == SRN_METRIC_LENGTH) return srn_log(SRN_MAX(1, SRN_MIN(0x1p20, value)));
+    switch (metrics[m].kind) {
+    case SRN__KIND_LOG:
+        return srn_log(SRN_MAX(100, SRN_MIN(1e9, value)));
+    case SRN__KIND_NATS:
+        if (m == SRN_METRIC_REPETITION && value > 1) return NAN;
+        return m == SRN_METRIC_DIVERGENCE && value > 0.6931472 ? NAN : SRN_MIN(value, 20);
+    default:
+        return value <= 1 ? value : NAN;
+    }
 }
 
 void srn__canary_text(char *ret, size_t size, const char *z) {
