@@ -22,6 +22,10 @@ static int check_sides(srn_regress *g, srn_err *err) {
         return srn_fail(err, SRN_EUSAGE,
                         "compare either models or versions of a prompt: with --from-prompt, give one model "
                         "(--from)");
+    if (from->prompt && (from->program || to->program))
+        return srn_fail(err, SRN_EUSAGE, "compare either programs or versions of a prompt");
+    if ((from->program || to->program) && !to->model) to->model = from->model;
+    if ((from->program || to->program) && !from->model) from->model = to->model;
     if (from->prompt && !to->model) to->model = from->model;
     if (from->prompt && !from->model) from->model = to->model;
     if (!from->model || !to->model)
@@ -55,6 +59,18 @@ static int open_side(void *ctx, int side, srn_answerer **ret, srn_err *err) {
     srn_regress_side *s = &c->g.sides[side];
     srn_replayer *r;
     int code = srn_weights_locate(s->model, c->paths[side], sizeof c->paths[side], err);
+    s->path = c->paths[side];
+    if (!code && s->program) {
+        const srn__program_opts p = {.program = s->program,
+                                     .model = s->path,
+                                     .kv = c->kv,
+                                     .ledger = c->g.filter ? c->ledger : NULL,
+                                     .keys = c->keys,
+                                     .threads = (uint32_t)c->threads,
+                                     .ctx = (uint32_t)c->ctx,
+                                     .patience_s = (uint32_t)c->patience};
+        return srn__program_open(&p, ret, err);
+    }
     const srn_replayer_opts o = {.model = c->paths[side],
                                  .kv = c->kv,
                                  .threads = (uint32_t)c->threads,
@@ -64,7 +80,6 @@ static int open_side(void *ctx, int side, srn_answerer **ret, srn_err *err) {
                                  .progress = srn_cli_progress};
     if (!code) code = srn_replayer_open(&o, &r, err);
     if (code) return code;
-    s->path = c->paths[side];
     *ret = srn_replayer_answerer(r);
     return SRN_OK;
 }
@@ -110,6 +125,15 @@ static int show(const srn__regress *c, bool *ret_fails, srn_err *err) {
     return code;
 }
 
+/* Of both sides where one is another build, so that it is known whether they are one. */
+static int identify(srn_regress *g, srn_err *err) {
+    int code = SRN_OK;
+    if (!g->sides[0].program && !g->sides[1].program) return SRN_OK;
+    for (int k = 0; !code && k < 2; k++)
+        code = srn__program_id(g->sides[k].program, g->sides[k].program_id, err);
+    return code;
+}
+
 static int open_ledger(srn__regress *c, srn_err *err) {
     srn_err none;
     int code = srn_reader_open(c->ledger, c->keys, &c->g.reader, err);
@@ -126,6 +150,7 @@ static int run(srn__regress *c, bool *ret_fails, srn_err *err) {
     c->g.program = srn__regress_ask_program;
     c->g.progress = progress;
     c->g.ctx = c;
+    if (!code) code = identify(&c->g, err);
     if (!code) code = srn__regress_read_files(c, err);
     if (!code && c->g.filter) code = open_ledger(c, err);
     if (!code) code = srn_regress_read(&c->g, err);
@@ -139,13 +164,16 @@ static int run(srn__regress *c, bool *ret_fails, srn_err *err) {
 }
 
 int srn__cmd_regress(int argc, char **argv) {
-    srn__regress c = {.limit = 1000, .max_kl = -1, .g.workers = SRN_REGRESS_WORKERS};
+    srn__regress c = {.limit = 1000, .patience = 600, .max_kl = -1, .g.workers = SRN_REGRESS_WORKERS};
     const srn_opt opts[] = {
         {"from", 0, SRN_OPT_STR, &c.g.sides[0].model, 0, 0, "MODEL", "A: a file, or a name in the cache"},
         {"to", 0, SRN_OPT_STR, &c.g.sides[1].model, 0, 0, "MODEL", "B"},
         {"from-prompt", 0, SRN_OPT_STR, &c.g.sides[0].prompt, 0, 0, "NAME@V",
          "compare versions of a prompt on one model, over the calls that used it"},
         {"to-prompt", 0, SRN_OPT_STR, &c.g.sides[1].prompt, 0, 0, "NAME@V", "the other version"},
+        {"from-program", 0, SRN_OPT_STR, &c.g.sides[0].program, 0, 0, "FILE",
+         "another build of serin that answers for A"},
+        {"to-program", 0, SRN_OPT_STR, &c.g.sides[1].program, 0, 0, "FILE", "and for B"},
         {"calls", 0, SRN_OPT_STR, &c.g.filter, 0, 0, "FILTER", "recorded calls that a filter finds"},
         {"prompts", 0, SRN_OPT_STR, &c.file, 0, 0, "FILE", "a request a line (JSONL; - for standard input)"},
         {"limit", 0, SRN_OPT_INT, &c.limit, 1, MAX_ITEMS, "N", "at most so many of them (1000)"},
@@ -164,19 +192,26 @@ int srn__cmd_regress(int argc, char **argv) {
         {"ctx", 0, SRN_OPT_INT, &c.ctx, 1, 1 << 30, "N",
          "context in tokens (what a model was trained for, at most 8192)"},
         {"kv", 0, SRN_OPT_STR, &c.kv, 0, 0, "TYPE", "type of the KV cache: f16 (default), q8_0 or f32"},
+        {"patience", 0, SRN_OPT_INT, &c.patience, 1, 86400, "SECONDS",
+         "such a build may be silent for so long (600)"},
+        {"as-side", 0, SRN_OPT_FLAG, &c.as_side, 0, 0, NULL,
+         "answer another serin on standard input and output"},
         {"ledger", 0, SRN_OPT_STR, &c.ledger, 0, 0, "DIR|URL", "the ledger (the default folder)"},
         {"keys", 0, SRN_OPT_STR, &c.keys, 0, 0, "DIR", "its keys, where they are elsewhere"},
         {"json", 0, SRN_OPT_FLAG, &c.json, 0, 0, NULL, "one JSON object"},
     };
     const srn_cli_spec spec = {
         .usage = "serin regress --from A --to B (--calls FILTER | --prompts FILE)",
-        .about = "Asks two models, or two versions of a prompt, the same: which answers still pass their "
+        .about = "Asks two models, two versions of a prompt or two builds of serin the same: which answers "
+                 "still pass their "
                  "checks, how far the models are apart, how long and how fast they answer.",
         .examples =
             "  serin regress --from small.Q8_0.gguf --to small.Q4_K_M.gguf --calls 'since=1d' --html "
             "report.html\n"
             "  serin regress --from small --to new --prompts cases.jsonl --checks checks.json --fail-on "
             "lost\n"
+            "  serin regress --from small --to-program ./serin-new --prompts cases.jsonl --fail-on "
+            "different\n"
             "  serin regress --from small --from-prompt support@3 --to-prompt support@4 --calls 'since=7d'\n",
         .opts = opts,
         .n_opts = SRN_LEN(opts),
@@ -185,6 +220,7 @@ int srn__cmd_regress(int argc, char **argv) {
     srn_err err = {0};
     bool failed = false;
     if (early >= 0) return early;
+    if (c.as_side) return srn__regress_as_side();
     if (run(&c, &failed, &err)) return srn_cli_error("regress", &err);
     int flushed = srn_cli_flush("regress");
     return flushed ? flushed : failed;

@@ -15,7 +15,7 @@
 
 #include "cli/regress.h"
 
-enum { PROGRAM_MS = 10000, NOT_RUN = 255 };
+enum { PROGRAM_MS = 10000, PEEK_MS = 500, NOT_RUN = 255 };
 
 extern char **environ;
 
@@ -35,7 +35,7 @@ static int file_of(srn_str text) {
     return fd;
 }
 
-static int spawn(const char *const *argv, int in, pid_t *ret) {
+int srn__regress_spawn(const char *const *argv, int in, int out, pid_t *ret) {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attr;
     sigset_t defaults;
@@ -51,8 +51,9 @@ static int spawn(const char *const *argv, int in, pid_t *ret) {
     posix_spawnattr_setpgroup(&attr, 0);
     posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGDEF);
     posix_spawn_file_actions_adddup2(&actions, in, 0);
-    posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
-    posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0);
+    if (out >= 0) posix_spawn_file_actions_adddup2(&actions, out, 1);
+    for (int fd = 1; out < 0 && fd <= 2; fd++)
+        posix_spawn_file_actions_addopen(&actions, fd, "/dev/null", O_WRONLY, 0);
     /* The arguments of a program are not changed by spawning it. */
     int bad = posix_spawnp(ret, argv[0], &actions, &attr, (char *const *)(uintptr_t)argv, environ);
     posix_spawnattr_destroy(&attr);
@@ -61,8 +62,8 @@ static int spawn(const char *const *argv, int in, pid_t *ret) {
 }
 
 /* Waits for the end of a process, which stays to be reaped, or of its time; without a signal handler. */
-static bool ends_in_time(pid_t pid) {
-    uint64_t until = srn_now_us() + PROGRAM_MS * 1000ull;
+static bool ends_in_time(pid_t pid, uint32_t ms) {
+    uint64_t until = srn_now_us() + ms * 1000ull;
     int fd = (int)syscall(SYS_pidfd_open, pid, 0), n;
     if (fd < 0) { /* an old kernel: it is waited for however long it takes */
         siginfo_t info;
@@ -79,17 +80,29 @@ static bool ends_in_time(pid_t pid) {
     return n > 0;
 }
 
-int srn__regress_ask_program(const char *const *argv, srn_str answer) {
-    pid_t pid;
-    int status = 0, in = file_of(answer);
-    if (in < 0) return NOT_RUN;
-    int bad = spawn(argv, in, &pid);
-    close(in);
-    if (bad) return NOT_RUN;
-    bool late = !ends_in_time(pid);
+int srn__regress_peek(pid_t pid) {
+    siginfo_t info = {0};
+    if (!ends_in_time(pid, PEEK_MS) || waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT | WNOHANG) ||
+        !info.si_pid)
+        return -1;
+    return info.si_code == CLD_EXITED ? info.si_status : 128 + info.si_status;
+}
+
+int srn__regress_reap(pid_t pid) {
+    int status = 0;
+    bool late = !ends_in_time(pid, PROGRAM_MS);
     kill(-pid, SIGKILL); /* itself, or what it may have left behind; its id is not free before it is reaped */
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
     }
     if (late) return NOT_RUN;
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+int srn__regress_ask_program(const char *const *argv, srn_str answer) {
+    pid_t pid;
+    int in = file_of(answer);
+    if (in < 0) return NOT_RUN;
+    int bad = srn__regress_spawn(argv, in, -1, &pid);
+    close(in);
+    return bad ? NOT_RUN : srn__regress_reap(pid);
 }

@@ -10,6 +10,11 @@ static void print_side(const srn_regress *g, int k) {
     srn_cli_put_text(stdout, srn_str_of(g->sides[k].model), 200, false);
     if (g->sides[0].prompt) printf("  %s@%u", g->sides[k].ref.name, g->sides[k].ref.version);
     printf("  weights %.12s, %s\n", g->sides[k].ids.weights, g->sides[k].ids.quantisation);
+    if (!g->sides[k].program_id[0]) return;
+    printf("   by ");
+    srn_cli_put_text(stdout, srn_str_of(g->sides[k].program ? g->sides[k].program : "this program"), 200,
+                     false);
+    printf(" %.12s, %s\n", g->sides[k].program_id, g->sides[k].ids.engine);
 }
 
 static void print_weights(const srn_regress *g) {

@@ -101,10 +101,20 @@ static int run_items(srn_regress *g, srn_answerer *const a[2], int side, srn_err
     if (n == 0) work(&r);
     for (size_t i = 0; i < n; i++) pthread_join(threads[i], NULL);
     pthread_mutex_destroy(&r.lock);
-    return stopped(g) ? srn_fail(err, SRN_ECANCELLED, "it was cancelled") : r.code;
+    return r.code;
 }
 
 /* ---- the sides ---- */
+
+/* Whether it makes sense to go on: nobody has ended it, and those who answer still do. */
+static int check(const srn_regress *g, srn_answerer *const a[2], srn_err *err) {
+    for (int k = 0; k < 2; k++)
+        if (a[k] && a[k]->check) {
+            int code = a[k]->check(a[k], err);
+            if (code) return code;
+        }
+    return stopped(g) ? srn_fail(err, SRN_ECANCELLED, "it was cancelled") : SRN_OK;
+}
 
 static int open_side(const srn_regress *g, srn_answerer *a[2], int side, srn_err *err) {
     if (a[side]) return SRN_OK;
@@ -121,6 +131,7 @@ static void close_side(const srn_regress *g, srn_answerer *a[2], int side) {
 static int run_side(srn_regress *g, srn_answerer *a[2], int side, srn_err *err) {
     int code = open_side(g, a, side, err);
     if (!code) code = run_items(g, a, side, err);
+    if (!code) code = check(g, a, err);
     if (code) return code;
     srn_regress_side *s = &g->sides[side];
     s->ids = *a[side]->ids;
@@ -222,7 +233,7 @@ int srn_regress_run(srn_regress *g, srn_err *err) {
         g->no_divergence_why = no_divergence(g);
         if (!g->no_divergence_why && measure(g, a)) g->no_divergence_why = g->no_divergence_err.text;
         for (size_t i = 0; g->no_divergence_why && i < g->n; i++) g->items[i].has_divergence = false;
-        if (stopped(g)) code = srn_fail(err, SRN_ECANCELLED, "it was cancelled");
+        code = check(g, a, err);
     }
     close_side(g, a, 0);
     close_side(g, a, 1);

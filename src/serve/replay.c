@@ -127,19 +127,34 @@ void srn__replay_lay_record(const json_t *record, srn__job_spec *spec) {
 
 /* ---- what was recorded ---- */
 
-/* Base64 of little-endian 32-bit values; *ret is the caller's to free. */
-static int values_of(const json_t *text, const char *what, uint32_t **ret, uint32_t *ret_n, srn_err *err) {
+int srn__bytes_of(const json_t *text, const char *what, uint8_t **ret, size_t *ret_n, srn_err *err) {
     const char *z = json_string_value(text);
     srn_str digits = {z ? z : "", json_string_length(text)};
     size_t bytes = srn_base64_bytes(digits);
-    if (!z || bytes % 4 || bytes > MAX_IDS)
-        return srn_fail(err, SRN_EFORMAT, "the content of the call: %s is no list of 32-bit values", what);
+    if (!z || bytes > MAX_IDS) return srn_fail(err, SRN_EFORMAT, "%s is no base64", what);
     uint8_t *raw = srn_calloc(bytes + 4, 1);
-    uint32_t *v = srn_calloc(bytes / 4 + 1, sizeof *v);
-    int code = raw && v ? SRN_OK : srn_fail_nomem(err, bytes);
-    if (!code && !srn_base64_get(digits, raw))
-        code = srn_fail(err, SRN_EFORMAT, "the content of the call: %s is no base64", what);
-    for (size_t i = 0; !code && i < bytes / 4; i++)
+    int code = raw ? SRN_OK : srn_fail_nomem(err, bytes);
+    if (!code && !srn_base64_get(digits, raw)) code = srn_fail(err, SRN_EFORMAT, "%s is no base64", what);
+    if (code) {
+        free(raw);
+        return code;
+    }
+    *ret = raw;
+    *ret_n = bytes;
+    return SRN_OK;
+}
+
+int srn__values_of(const json_t *text, const char *what, uint32_t **ret, uint32_t *ret_n, srn_err *err) {
+    uint8_t *raw;
+    size_t n;
+    int code = srn__bytes_of(text, what, &raw, &n, err);
+    if (code) return code;
+    uint32_t *v = srn_calloc(n / 4 + 1, sizeof *v);
+    if (n % 4)
+        code = srn_fail(err, SRN_EFORMAT, "%s is no list of 32-bit values", what);
+    else if (!v)
+        code = srn_fail_nomem(err, n);
+    for (size_t i = 0; !code && i < n / 4; i++)
         v[i] = (uint32_t)raw[4 * i] | (uint32_t)raw[4 * i + 1] << 8 | (uint32_t)raw[4 * i + 2] << 16 |
                (uint32_t)raw[4 * i + 3] << 24;
     free(raw);
@@ -148,13 +163,14 @@ static int values_of(const json_t *text, const char *what, uint32_t **ret, uint3
         return code;
     }
     *ret = v;
-    *ret_n = (uint32_t)(bytes / 4);
+    *ret_n = (uint32_t)(n / 4);
     return SRN_OK;
 }
 
 int srn__replay_prompt(const json_t *content, size_t i, srn_tokens *ret, srn_err *err) {
     uint32_t *ids = NULL, n = 0;
-    int code = values_of(json_array_get(json_object_get(content, "prompt"), i), "prompt", &ids, &n, err);
+    int code = srn__values_of(json_array_get(json_object_get(content, "prompt"), i),
+                              "the call's content: prompt", &ids, &n, err);
     for (uint32_t k = 0; !code && k < n; k++)
         if (!srn_tokens_push(ret, (int32_t)ids[k])) code = srn_fail_nomem(err, n * sizeof *ids);
     free(ids);
@@ -173,13 +189,16 @@ static int kept_of(const json_t *choice, kept *k, srn_err *err) {
     *k = (kept){.part = (uint32_t)json_integer_value(json_object_get(choice, "part")),
                 .index = (uint32_t)json_integer_value(json_object_get(choice, "index")),
                 .finish = text_of(choice, "finish")};
-    int code = values_of(json_object_get(choice, "tokens"), "choices.tokens", &k->tokens, &k->n, err);
-    if (!code) code = values_of(json_object_get(choice, "logits"), "choices.logits", &k->logits, &n, err);
+    int code = srn__values_of(json_object_get(choice, "tokens"), "the call's content: choices.tokens",
+                              &k->tokens, &k->n, err);
+    if (!code)
+        code = srn__values_of(json_object_get(choice, "logits"), "the call's content: choices.logits",
+                              &k->logits, &n, err);
     if (!code && n != k->n)
         code = srn_fail(err, SRN_EFORMAT, "the content of the call: %u tokens have %u logits", k->n, n);
     const json_t *p = json_object_get(choice, "logprobs");
     if (!code && p && !json_is_null(p)) {
-        code = values_of(p, "choices.logprobs", &k->logprobs, &n, err);
+        code = srn__values_of(p, "the call's content: choices.logprobs", &k->logprobs, &n, err);
         if (!code && n != k->n)
             code = srn_fail(err, SRN_EFORMAT, "the content of the call: %u tokens have %u logprobs", k->n, n);
     }

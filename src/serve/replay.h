@@ -45,6 +45,8 @@ struct srn_answerer {
     /* The logits after the last n_rows of these tokens, [n_rows, n_vocab]. */
     int (*rows)(srn_answerer *a, const int32_t *tokens, uint32_t n, uint32_t n_rows, float *ret,
                 srn_err *err);
+    /* Whether it still answers at all; else why not. NULL: it does. */
+    int (*check)(srn_answerer *a, srn_err *err);
     void (*cancel)(srn_answerer *a); /* what runs, and all that will, ends with SRN_ECANCELLED */
     void (*close)(srn_answerer *a);  /* nothing runs any more */
 };

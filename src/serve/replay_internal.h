@@ -74,6 +74,9 @@ int srn__replay_recorded(const json_t *content, srn_replay_answer *ret, srn_err 
  * choices as srn_replayer_run does. */
 int srn__replay_embeddings(srn_replayer *r, const json_t *body, const json_t *content, json_t *choices,
                            bool *ret_same, bool *ret_prompt_same, uint32_t *ret_n, srn_err *err);
+/* Base64, and base64 of little-endian 32-bit values; *ret is the caller's to free. what: for errors. */
+int srn__bytes_of(const json_t *text, const char *what, uint8_t **ret, size_t *ret_n, srn_err *err);
+int srn__values_of(const json_t *text, const char *what, uint32_t **ret, uint32_t *ret_n, srn_err *err);
 /* A recorded prompt's ids: part i of the content. */
 int srn__replay_prompt(const json_t *content, size_t i, srn_tokens *ret, srn_err *err);
 
