@@ -12,10 +12,15 @@
 enum {
     KNOWN_SLOTS = 4096,
     EXPECTED = 1024,
+    MARKS = 32,
+    USAGE_US = 10 * 1000 * 1000,
     PART_AHEAD = 2048,
     ARRAY_HEAD = 20,
     ARRAY_ITEM = 4 + SRN_ULID_BYTES
 };
+
+#define DAY_US  UINT64_C(86400000000)
+#define MARK_US (DAY_US / 4)
 
 typedef enum state { /* bits: what the ledger has of a call */
                      HAS_CALL = 1,
@@ -28,6 +33,10 @@ typedef struct known {
     bool used;
 } known;
 
+typedef struct mark { /* when a record was put */
+    uint64_t seq, t_us;
+} mark;
+
 typedef struct pg_store {
     srn__store head;
     srn__pg pg;
@@ -36,7 +45,12 @@ typedef struct pg_store {
     bool unsure;       /* a commit has no answer yet */
     uint64_t end_seq;  /* the last record that is committed; UINT64_MAX: not known */
     uint64_t put_seq;  /* and of the transaction */
-    int64_t opened;    /* INTENTs of the transaction less those that it ended */
+    mark marks[MARKS]; /* ascending, the newest that are committed */
+    mark marking;      /* of the transaction; seq 0: none */
+    uint32_t n_marks;
+    srn__usage usage;
+    uint64_t usage_at_us; /* when that was asked; 0: never */
+    int64_t opened;       /* INTENTs of the transaction less those that it ended */
     /* what is known of calls, for one transaction */
     known slots[KNOWN_SLOTS]; /* open addressing by hash */
     uint32_t n_known;
@@ -64,7 +78,8 @@ static const struct {
     {"intent", "INSERT INTO open(id, seq) VALUES($1, $2)"},
     {"end_intent", "DELETE FROM open WHERE id = $1"},
     {"doc", "INSERT INTO docs(collection, key, version, seq, t_us, body) VALUES($1, $2, $3, $4, $5, $6)"},
-    {"look", "SELECT id, 1::bigint FROM calls WHERE id = ANY($1::bytea[])"
+    {"mark", "INSERT INTO marks(seq, t_us) VALUES($1, $2)"},
+    {"look", "SELECT id, 1::bigint FROM calls WHERE id = ANY($1::bytea[]) AND seq >= $2"
              " UNION ALL SELECT id, 2::bigint FROM open WHERE id = ANY($1::bytea[])"},
 };
 
@@ -160,10 +175,25 @@ static size_t make_array(char *to, const uint8_t (*ids)[SRN_ULID_BYTES], uint32_
     return (size_t)(at - to);
 }
 
+/* Before which record none of these calls can be: what was committed a day before the first of them began, as
+ * their ids say, is none of them. So only the newest parts are looked into. */
+static uint64_t first_possible(const pg_store *s, const uint8_t (*ids)[SRN_ULID_BYTES], uint32_t n) {
+    uint64_t first_us = UINT64_MAX, seq = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t ms = 0;
+        for (int k = 0; k < 6; k++) ms = ms << 8 | ids[i][k];
+        first_us = SRN_MIN(first_us, ms * 1000);
+    }
+    for (uint32_t i = 0; i < s->n_marks; i++)
+        if (s->marks[i].t_us + DAY_US <= first_us) seq = s->marks[i].seq;
+    return seq;
+}
+
 /* Sends the question for these ids. */
 static int send_look(pg_store *s, const uint8_t (*ids)[SRN_ULID_BYTES], uint32_t n, srn_err *err) {
     values v = {.n = 0};
     add_bytes(&v, s->array, make_array(s->array, ids, n));
+    add_number(&v, first_possible(s, ids, n));
     for (uint32_t i = 0; i < n; i++) know(s, ids[i]);
     return send_put(s, "look", &v, err);
 }
@@ -215,6 +245,20 @@ static int check_end(pg_store *s, srn_err *err) {
         s->pg.at->name, (unsigned long long)now.seq, (unsigned long long)s->end_seq);
 }
 
+static bool take_mark(void *ctx, const srn__cell *c) {
+    pg_store *s = ctx;
+    s->marks[s->n_marks++] = (mark){(uint64_t)c[0].number, (uint64_t)c[1].number};
+    return s->n_marks < MARKS;
+}
+
+static int load_marks(pg_store *s, srn_err *err) {
+    static const char sql[] =
+        "SELECT seq, t_us FROM (SELECT * FROM marks ORDER BY seq DESC LIMIT $1) x ORDER BY seq";
+    const int64_t most = MARKS;
+    s->n_marks = 0;
+    return srn__pg_ask_text(&s->pg, sql, &most, 1, take_mark, s, err);
+}
+
 /* A connection with the lock, tables and statements. */
 static int connect_store(pg_store *s, srn_err *err) {
     bool is_new = false;
@@ -224,6 +268,7 @@ static int connect_store(pg_store *s, srn_err *err) {
     if (!code) code = prepare_all(s, err);
     if (!code) code = srn__pg_newest_part(&s->pg, &s->part, err);
     if (!code) code = srn__pg_number(&s->pg, "SELECT count(*) FROM open", NULL, 0, &s->head.open, err);
+    if (!code) code = load_marks(s, err);
     if (!code) code = check_end(s, err);
     s->ready = !code;
     if (code) srn__pg_close(&s->pg);
@@ -341,6 +386,23 @@ static int put_doc(pg_store *s, const srn__row *row, srn_err *err) {
     return send_put(s, "doc", &v, err);
 }
 
+/* Now and then, where a time is in the chain; it counts once it is committed. */
+static int put_mark(pg_store *s, const srn__row *row, srn_err *err) {
+    uint64_t before_us = s->marking.seq ? s->marking.t_us : s->n_marks ? s->marks[s->n_marks - 1].t_us : 0;
+    if (row->t_us < before_us + MARK_US) return SRN_OK;
+    values v = {.n = 0};
+    add_number(&v, row->seq);
+    add_number(&v, row->t_us);
+    s->marking = (mark){row->seq, row->t_us};
+    return send_put(s, "mark", &v, err);
+}
+
+static void keep_mark(pg_store *s) {
+    if (!s->marking.seq) return;
+    if (s->n_marks == MARKS) memmove(s->marks, s->marks + 1, --s->n_marks * sizeof *s->marks);
+    s->marks[s->n_marks++] = s->marking;
+}
+
 static int store_put(srn__store *base, const srn__row *row, srn_err *err) {
     pg_store *s = (pg_store *)base;
     int code = s->part.last < row->seq ? srn__pg_settle(&s->pg, NULL, NULL, "writing", err) : SRN_OK;
@@ -348,6 +410,7 @@ static int store_put(srn__store *base, const srn__row *row, srn_err *err) {
     if (!code && row->kind == SRN_RECORD_CALL) code = put_call(s, row, err);
     if (!code && row->kind == SRN_RECORD_INTENT) code = put_intent(s, row, err);
     if (!code && row->doc) code = put_doc(s, row, err);
+    if (!code) code = put_mark(s, row, err);
     if (code) return code;
     s->put_seq = row->seq;
     const uint8_t *id = srn__record_id(row->record);
@@ -404,6 +467,7 @@ static int store_begin(srn__store *base, srn_err *err) {
     bool had = s->ready && s->pg.conn;
     s->opened = 0;
     s->put_seq = 0;
+    s->marking = (mark){0};
     int code = begin_once(s, err);
     if (code && had && !s->pg.conn) code = begin_once(s, err);
     if (code) s->n_expected = 0;
@@ -418,6 +482,7 @@ static int store_commit(srn__store *base, bool *ret_unknown, srn_err *err) {
     if (!code) {
         base->open += (uint64_t)s->opened;
         if (s->put_seq) s->end_seq = s->put_seq;
+        keep_mark(s);
         forget_known(s);
         return SRN_OK;
     }
@@ -468,10 +533,18 @@ static int store_oldest_open(srn__store *base, uint64_t *ret_seq, srn_err *err) 
                 : srn__pg_number(&s->pg, "SELECT coalesce(min(seq), 0) FROM open", NULL, 0, ret_seq, err);
 }
 
+/* Retention asks every second; the answer is kept for a while, unless it drops something. */
 static int store_usage(srn__store *base, uint64_t now_us, srn__usage *ret, srn_err *err) {
     pg_store *s = (pg_store *)base;
-    int code = ensure(s, err);
-    return code ? code : srn__pg_usage(&s->pg, now_us, ret, err);
+    uint64_t at_us = srn_now_us();
+    int code = SRN_OK;
+    if (!s->usage_at_us || at_us - s->usage_at_us >= USAGE_US) {
+        code = ensure(s, err);
+        if (!code) code = srn__pg_usage(&s->pg, now_us, &s->usage, err);
+        s->usage_at_us = code ? 0 : at_us;
+    }
+    if (!code) *ret = s->usage;
+    return code;
 }
 
 static int store_newest(srn__store *base, srn_record_kind kind, srn_buf *ret_body, srn_err *err) {
@@ -509,6 +582,7 @@ static int store_drop(srn__store *base, uint64_t from, uint64_t to, uint32_t n, 
                       uint64_t *ret_dropped, srn_err *err) {
     pg_store *s = (pg_store *)base;
     int code = ensure(s, err);
+    s->usage_at_us = 0;
     return code ? code : srn__pg_drop(&s->pg, from, to, n, ret_next, ret_dropped, err);
 }
 

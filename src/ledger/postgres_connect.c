@@ -43,6 +43,11 @@ static int check_url(const srn__pg *g, srn_err *err) {
         "where characters such as @ / %% in a password are written %%40 %%2F %%25");
 }
 
+/* Warnings would go to the process's standard error. */
+static void drop_notice(void *ctx, const char *text) {
+    (void)ctx, (void)text;
+}
+
 static int begin_connection(srn__pg *g, srn_err *err) {
     /* the URL's own settings take the place of those before it */
     static const char *const names[] = {
@@ -53,6 +58,7 @@ static int begin_connection(srn__pg *g, srn_err *err) {
     if (code) return code;
     g->conn = PQconnectStartParams(names, values, 1);
     if (!g->conn) return srn_fail_nomem(err, 0);
+    PQsetNoticeProcessor(g->conn, drop_notice, NULL);
     if (PQstatus(g->conn) == CONNECTION_BAD) return srn__pg_fail(err, g, NULL, "connecting");
     return SRN_OK;
 }

@@ -20,6 +20,7 @@ static const char schema[] =
     "CREATE TABLE epochs(epoch bigint PRIMARY KEY, first_seq bigint NOT NULL, parent bytea,"
     " t_us bigint NOT NULL);"
     "CREATE TABLE parts(first bigint PRIMARY KEY, last bigint NOT NULL, made_us bigint NOT NULL);"
+    "CREATE TABLE marks(seq bigint PRIMARY KEY, t_us bigint NOT NULL);"
     "CREATE TABLE records(seq bigint PRIMARY KEY, epoch bigint NOT NULL, kind bigint NOT NULL,"
     " t_us bigint NOT NULL, call bytea, body" TEXT ", content_sha bytea, hash bytea NOT NULL)"
     " PARTITION BY RANGE (seq);"

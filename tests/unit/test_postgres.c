@@ -148,6 +148,32 @@ static void answers(srn_reader *r, const char *filter, srn_buf *ret) {
     srn_filter_free(f);
 }
 
+static bool keep_body(void *ctx, const srn_stored *s) {
+    srn_buf_add(ctx, s->body.ptr, s->body.len);
+    return false;
+}
+
+/* A call that is there already, however old: looked for where it can be only. */
+static void is_there_already(fill *f, srn_reader *r, uint64_t seq) {
+    srn_record *record = NULL;
+    srn_err err = {0};
+    srn_buf body;
+    srn_buf_init(&body, 1 << 16);
+    if (srn_reader_records(r, SRN_RECORD_CALL, seq, keep_body, &body, &err)) fail_msg("%s", err.text);
+    srn__row row = {.seq = f->tail.seq + 1,
+                    .epoch = f->tail.epoch,
+                    .t_us = f->tail.t_us,
+                    .kind = SRN_RECORD_CALL,
+                    .body = {body.data, body.len}};
+    if (srn_record_decode(row.kind, row.body, &record, &err)) fail_msg("%s", err.text);
+    row.record = record;
+    assert_int_equal(f->store->ops->begin(f->store, &err), SRN_OK);
+    assert_int_equal(f->store->ops->put(f->store, &row, &err), SRN_EEXIST);
+    f->store->ops->rollback(f->store);
+    srn_record_free(record);
+    srn_buf_done(&body);
+}
+
 static void the_same_records_give_the_same_answers(void **state) {
     static const char *const filters[] = {
         "",
@@ -180,6 +206,12 @@ static void the_same_records_give_the_same_answers(void **state) {
         srn_buf_done(&v);
     }
     assert_int_equal(pg_holds(y), 1500);
+    assert_string_equal(pg_sql(p.url, "SELECT count(*) FROM serin.marks"), "12");
+    fill_close(&b); /* the next one knows when which records came */
+    srn__store *store = NULL;
+    if (srn__postgres_open(&home, ANSWER_US, &store, &err) || fill_begin(&b, store, 5, &err))
+        fail_msg("%s", err.text);
+    for (uint64_t seq = 3; seq < 1500; seq += 249) is_there_already(&b, y, seq);
     srn_reader_close(x);
     srn_reader_close(y);
     fill_close(&a);
@@ -312,6 +344,7 @@ static void retention_drops_whole_parts_and_the_chain_holds(void **state) {
     srn_entry e = {.kind = SRN_RECORD_EVENT, .body = event_body(buf, sizeof buf, "prompt_pushed"), .doc = &d};
     assert_int_equal(srn_ledger_commit(l, &e, &err), SRN_OK);
     append_calls(l, 351, CALLS);
+    assert_int_equal(commit_call(l, 3), SRN_EEXIST); /* in whichever part it is */
     srn_ledger_close(l);
     long parts = strtol(pg_sql(p.url, "SELECT count(*) FROM serin.parts"), NULL, 10);
     assert_in_range(parts, 8, 60);
