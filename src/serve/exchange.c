@@ -326,6 +326,14 @@ static uint64_t announced(const srn__call *c) {
     return v ? strtoull(v, NULL, 10) : 0; /* libmicrohttpd refused what is no number */
 }
 
+/* Of a connection that came under another configuration. */
+static void set_idle(srn__call *c, srn__conn *conn) {
+    uint32_t idle_s = srn__listener_idle_s(c->settings->config);
+    if (idle_s == conn->idle_s) return;
+    MHD_set_connection_option(c->mhd, MHD_CONNECTION_OPTION_TIMEOUT, (unsigned)idle_s);
+    conn->idle_s = idle_s;
+}
+
 static enum MHD_Result begin(srn__http *h, struct MHD_Connection *con, const char *url, const char *method,
                              void **ret) {
     const union MHD_ConnectionInfo *i = MHD_get_connection_info(con, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
@@ -345,6 +353,7 @@ static enum MHD_Result begin(srn__http *h, struct MHD_Connection *con, const cha
     c->conn = conn;
     conn->call = c;
     *ret = c;
+    set_idle(c, conn);
     pthread_mutex_lock(&h->lock);
     h->n_calls++;
     pthread_mutex_unlock(&h->lock);

@@ -286,6 +286,7 @@ struct srn__conn {
     srn__call *call;
     struct MHD_Connection *mhd;
     uint64_t deadline_us; /* for its headers or body; 0: none */
+    uint32_t idle_s;      /* what libmicrohttpd knows of it, also for clients that do not read */
     bool in_request;      /* the request line came */
     bool gone;            /* closed by the client */
     bool linger;          /* swallow what is still on its way before the socket is closed */
@@ -348,6 +349,7 @@ struct srn__http {
 int srn__listener_start(srn__http *h, srn_err *err);
 void srn__listener_stop(srn__http *h); /* mode is KILL: joins the thread */
 void srn__listener_wake(srn__http *h); /* any thread */
+uint32_t srn__listener_idle_s(const srn_config *c);
 void srn__listener_arm(srn__http *h, srn__conn *conn, uint64_t deadline_us);
 
 #endif

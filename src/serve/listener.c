@@ -40,6 +40,10 @@ void srn__listener_wake(srn__http *h) {
 
 /* ---- connections ---- */
 
+uint32_t srn__listener_idle_s(const srn_config *c) {
+    return (uint32_t)(((uint64_t)c->limits.idle_timeout_ms + 999) / 1000);
+}
+
 static void name_client(const struct sockaddr *a, char out[64]) {
     char text[INET6_ADDRSTRLEN] = "?";
     if (!a || a->sa_family == AF_UNIX) {
@@ -70,6 +74,7 @@ static void open_conn(srn__http *h, struct MHD_Connection *con, void **context) 
     conn->fd = fd->connect_fd;
     conn->mhd = con;
     conn->id = h->next_conn++;
+    conn->idle_s = srn__listener_idle_s(h->o.config);
     const union MHD_ConnectionInfo *addr = MHD_get_connection_info(con, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
     name_client(addr ? addr->client_addr : NULL, conn->client);
     /* Once for the connection's life; closing the descriptor takes it out of the epoll. */
@@ -285,7 +290,7 @@ static int start_daemon(srn__http *h, srn_err *err) {
         {MHD_OPTION_CONNECTION_LIMIT, (intptr_t)SRN_MAX(l->connections, 1u), NULL},
         {MHD_OPTION_PER_IP_CONNECTION_LIMIT, (intptr_t)l->connections_per_ip, NULL},
         /* Also ends a client that does not read its reply. */
-        {MHD_OPTION_CONNECTION_TIMEOUT, (intptr_t)((l->idle_timeout_ms + 999) / 1000), NULL},
+        {MHD_OPTION_CONNECTION_TIMEOUT, (intptr_t)srn__listener_idle_s(h->o.config), NULL},
         {MHD_OPTION_CONNECTION_MEMORY_LIMIT, (intptr_t)(SRN_MAX(l->header_bytes, 16384u) + POOL_EXTRA), NULL},
         {MHD_OPTION_STRICT_FOR_CLIENT, 1, NULL}, /* HTTP/1.1 without a Host header is refused */
         {MHD_OPTION_END, 0, NULL},

@@ -260,6 +260,26 @@ def test_retention_changes_without_a_restart(site):
     assert record["policy"] == "full" or record["content"]["policy"] == "full"
 
 
+def test_connections_wait_for_requests_as_long_as_the_new_configuration_says(site):
+    short = ONE + "limits: {idle_timeout: 1s, header_timeout: 3s}\n"
+    s = site(short)
+    host, port = s.url.removeprefix("http://").split(":")
+    old, kept, slow = (socket.create_connection((host, int(port)), timeout=60) for _ in range(3))
+    hello = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+    def ask_on(c):
+        c.sendall(hello)
+        return c.recv(65536)
+    assert all(b" 200 " in ask_on(c) for c in (old, kept, slow))
+    assert s.reload(short.replace("1s", "1min"))["changed"] == ["limits.idle_timeout"]
+    assert b" 200 " in ask_on(kept) and b" 200 " in ask_on(slow)
+    slow.sendall(b"GET /health HTTP/1.1\r\n")
+    assert old.recv(100) == b"" and b" 408 " in slow.recv(1000)  # so the old time is over, by far
+    assert b" 200 " in ask_on(kept)
+    for c in (old, kept, slow):
+        c.close()
+
+
 def test_only_admins_reload(site):
     s = site()
     assert ask(s, "/v1/reload", {}, "clerk")[0] == 403 and ask(s, "/v1/reload", {})[0] == 401
