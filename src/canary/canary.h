@@ -163,6 +163,8 @@ int srn_evidence_history(srn_evidence *e, const srn_history *h, size_t n, srn_er
  * out of its range, or a step that is none, is SRN_EINVAL and changes nothing. Each step's evidence begins
  * anew; what comes late, of a step before the newest, is dropped. */
 int srn_evidence_add(srn_evidence *e, const srn_observation *o, srn_err *err);
+/* The divergence of a call of the canary that was added without it: judging takes longer than the call. */
+int srn_evidence_judged(srn_evidence *e, const srn_observation *o, srn_err *err);
 /* A subject was served by the arm without being counted: BASELINE, one whose place is the canary's (cap, or a
  * conversation that began before); CONTROL or CANARY, one that has moved (pinned). Several exposures. */
 void srn_evidence_expose(srn_evidence *e, uint64_t subject, srn_arm arm);
@@ -227,10 +229,11 @@ void srn_look_again(const srn_rollout *r, const srn_step_is *is, srn_look *l);
 
 typedef enum srn_rollout_phase {
     SRN_PHASE_RUNNING,
-    SRN_PHASE_PAUSED, /* assignments stay, new subjects get the baseline; after a crash the share is 0 */
-    SRN_PHASE_PROMOTED,
+    SRN_PHASE_PAUSED,   /* assignments stay, new subjects get the baseline; after a crash the share is 0 */
+    SRN_PHASE_PROMOTED, /* the canary answers for the baseline, until it is retired */
     SRN_PHASE_ROLLED_BACK,
-    SRN_PHASE_ABORTED
+    SRN_PHASE_ABORTED,
+    SRN_PHASE_RETIRED /* was promoted, and the configuration says so itself now */
 } srn_rollout_phase;
 const char *srn_phase_name(srn_rollout_phase p); /* "running", ... */
 typedef struct srn_rollout_state {
@@ -246,10 +249,10 @@ bool srn_rollout_is_over(const srn_rollout_state *s); /* promoted, rolled back o
  */
 bool srn_rollout_crash_ends(const srn_rollout_state *s, uint64_t at_us);
 /* One event of the chain ("rollout_started", "rollout_step", "rollout_paused", "rollout_resumed",
- * "rollout_crashed", "rollout_promoted", "rollout_rolled_back", "rollout_aborted") at its time, applied to a
- * state that began zeroed. Fields read: hash, step, why, by, look. Those that do not fit the state change
- * nothing: SRN_EINVAL says why. A roll-back latches, a promotion does where a look decided it; what is not
- * latched may be started again, and begins anew. */
+ * "rollout_crashed", "rollout_promoted", "rollout_rolled_back", "rollout_aborted", "rollout_retired") at its
+ * time, applied to a state that began zeroed. Fields read: hash, step, why, by, look. Those that do not fit
+ * the state change nothing: SRN_EINVAL says why. A roll-back latches, a promotion does where a look decided
+ * it; what is not latched may be started again, and begins anew. */
 int srn_rollout_apply(const srn_rollout *r, srn_rollout_state *s, const char *event, const json_t *fields,
                       uint64_t at_us, srn_err *err);
 

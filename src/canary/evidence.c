@@ -341,3 +341,13 @@ int srn_evidence_add(srn_evidence *e, const srn_observation *o, srn_err *err) {
             add_value(e, c, m, side, o->values[m]);
     return SRN_OK;
 }
+
+int srn_evidence_judged(srn_evidence *e, const srn_observation *o, srn_err *err) {
+    bool full;
+    int code = check(e, o, err);
+    if (code || o->arm != SRN_ARM_CANARY || o->step != e->step) return code; /* late, as any other */
+    cell *c = cell_of(e, o->subject, 1, &full);
+    if (!c) return full ? SRN_OK : srn_fail_nomem(err, sizeof *c);
+    if (c->side == 1) add_value(e, c, SRN_METRIC_DIVERGENCE, 1, o->values[SRN_METRIC_DIVERGENCE]);
+    return SRN_OK;
+}

@@ -6,11 +6,10 @@
 enum { CRASHES_APART_US = 600 * 1000000 }; /* a second crash within this ends the roll-out */
 
 const char *srn_phase_name(srn_rollout_phase p) {
-    static const char *const names[] = {[SRN_PHASE_RUNNING] = "running",
-                                        [SRN_PHASE_PAUSED] = "paused",
-                                        [SRN_PHASE_PROMOTED] = "promoted",
-                                        [SRN_PHASE_ROLLED_BACK] = "rolled_back",
-                                        [SRN_PHASE_ABORTED] = "aborted"};
+    static const char *const names[] = {
+        [SRN_PHASE_RUNNING] = "running",   [SRN_PHASE_PAUSED] = "paused",
+        [SRN_PHASE_PROMOTED] = "promoted", [SRN_PHASE_ROLLED_BACK] = "rolled_back",
+        [SRN_PHASE_ABORTED] = "aborted",   [SRN_PHASE_RETIRED] = "retired"};
     return (unsigned)p < SRN_LEN(names) ? names[p] : NULL;
 }
 
@@ -111,6 +110,16 @@ static int abort_it(const srn_rollout *r, srn_rollout_state *s, const json_t *fi
     return finish(s, SRN_PHASE_ABORTED, fields);
 }
 
+static int retire(const srn_rollout *r, srn_rollout_state *s, const json_t *fields, uint64_t at_us,
+                  srn_err *err) {
+    (void)fields, (void)at_us;
+    if (s->phase != SRN_PHASE_PROMOTED)
+        return srn_fail(err, SRN_EINVAL, "%s: only what was promoted can be retired; this one is %s", r->name,
+                        srn_phase_name(s->phase));
+    s->phase = SRN_PHASE_RETIRED;
+    return SRN_OK;
+}
+
 typedef int apply_fn(const srn_rollout *r, srn_rollout_state *s, const json_t *fields, uint64_t at_us,
                      srn_err *err);
 static const struct {
@@ -121,6 +130,7 @@ static const struct {
     {"rollout_paused", pause},     {"rollout_resumed", resume},
     {"rollout_crashed", crash},    {"rollout_promoted", promote},
     {"rollout_aborted", abort_it}, {"rollout_rolled_back", roll_back},
+    {"rollout_retired", retire},
 };
 
 int srn_rollout_apply(const srn_rollout *r, srn_rollout_state *s, const char *event, const json_t *fields,
@@ -134,7 +144,7 @@ int srn_rollout_apply(const srn_rollout *r, srn_rollout_state *s, const char *ev
         return srn_fail(err, SRN_EINVAL, "%s: the event is of another declaration (%.12s, this is %.12s)",
                         r->name, hash ? hash : "without hash", r->hash);
     if (apply != start && !s->is.started_us) return srn_fail(err, SRN_EINVAL, "%s: has not started", r->name);
-    if (apply != start && srn_rollout_is_over(s))
+    if (apply != start && apply != retire && srn_rollout_is_over(s))
         return srn_fail(err, SRN_EINVAL, "%s: has ended (%s)", r->name, srn_phase_name(s->phase));
     int code = apply(r, s, fields, at_us, err);
     if (code) return code;
