@@ -33,6 +33,7 @@ int srn__cmd_drain(int argc, char **argv);
 int srn__cmd_reload(int argc, char **argv);
 int srn__cmd_prompts(int argc, char **argv);
 int srn__cmd_ledger(int argc, char **argv);
+int srn__cmd_canary(int argc, char **argv);
 
 /* Options as a table; parses --name VALUE, --name=VALUE, flags, -x shorts, "--" and leaves operands in order.
  */
@@ -82,6 +83,14 @@ const char *srn_cli_nearest(const char *word, size_t len, const char *const *nam
 /* Parses argv; operands go to operands[0..max_operands-1]. Returns -1 to go on, or the exit code at once
  * (0 after --help, 2 after an error that it has printed with the next command to try). */
 int srn_cli_parse(const srn_cli_spec *spec, int argc, char **argv, const char **operands, int *ret_n);
+
+/* A command that is a family of words (words.c); each gets "FAMILY WORD" as argv[0]. */
+typedef struct srn_cli_family {
+    const char *name, *about, *examples;
+    const srn_command *words;
+    size_t n;
+} srn_cli_family;
+int srn_cli_run_word(const srn_cli_family *f, int argc, char **argv);
 
 /* Prints "serin COMMAND: sentence" on stderr, as srn_cli_put_text does, and returns the exit code that
  * belongs to err's code: 2 for bad input (EINVAL, ENOENT, EFORMAT, EUNSUP, ELIMIT, ECONTEXT, EUSAGE), 130 for

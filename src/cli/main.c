@@ -28,6 +28,7 @@ static const srn_command commands[] = {
     {"regress", srn__cmd_regress, "two models, or two prompts, over the same requests"},
     {"synth", srn__cmd_synth, "make a model of random weights, to measure with"},
     {"prompts", srn__cmd_prompts, "registered prompts: versions, labels, their history"},
+    {"canary", srn__cmd_canary, "roll-outs: a share for new weights, judged as it runs"},
     {"help", cmd_help, "list the commands"},
 };
 
