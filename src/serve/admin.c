@@ -4,6 +4,24 @@
 #include "serve/fields.h"
 #include "serve/routes.h"
 
+/* Who does it: the key, and whom it says it speaks for. The key of this machine's commands speaks for their
+ * user. */
+int srn__call_by(srn__call *c, const json_t *body, char ret[128], srn__fields *f) {
+    const json_t *by = json_object_get(body, "by");
+    const srn_key *key = srn__call_key(c);
+    if (srn__field_given(body, "by") && (!json_string_length(by) || json_string_length(by) > 60))
+        return srn__field_wrong(f, SRN_EINVAL, "by", "needs a text of 1 to 60 bytes");
+    bool local = key && strcmp(key->name, "local") == 0;
+    if (json_is_string(by) && key && !local)
+        snprintf(ret, 128, "%s (key %.50s)", json_string_value(by), key->name);
+    else
+        snprintf(ret, 128, "%.120s",
+                 json_is_string(by) ? json_string_value(by)
+                 : key              ? key->name
+                                    : "unknown");
+    return SRN_OK;
+}
+
 /* The names in the body; false: an error was replied. */
 static bool read_names(srn__call *c, const char **ret_model, const char **ret_path, uint32_t *ret_grace_ms) {
     srn_err err = {0};

@@ -129,12 +129,26 @@ static srn_pin decide(srn__rollout *r, const srn_rollout_state *s, const srn__ca
         *ret_why = SRN_WHY_PINNED; /* it began before the roll-out did */
     else
         pin.arm = srn_assign_arm(place, s->share);
-    pin.counted = pin.arm != SRN_ARM_BASELINE;
-    if (!pin.counted || room) return pin;
+    pin.counted = *ret_why == SRN_WHY_HASH;
+    if (pin.arm == SRN_ARM_BASELINE || room) return pin;
     *ret_why = SRN_WHY_CAP; /* of the control, too, new ones are no evidence then: the two stay alike */
     if (pin.arm == SRN_ARM_CANARY) pin.arm = SRN_ARM_BASELINE;
     pin.counted = false;
     return pin;
+}
+
+static void open_call(srn__rollout *r, srn__assigned *a, uint64_t now_us) {
+    a->begun_us = now_us;
+    a->prev = r->last;
+    *(r->last ? &r->last->next : &r->first) = a;
+    r->last = a;
+    srn__inflight_add(r, 1);
+}
+
+static void close_call(srn__rollout *r, srn__assigned *a) {
+    *(a->next ? &a->next->prev : &r->last) = a->prev;
+    *(a->prev ? &a->prev->next : &r->first) = a->next;
+    srn__inflight_add(r, -1);
 }
 
 static void assign(srn__assigned *a, const srn_rollout_state *s, const srn__call *c, double place) {
@@ -149,9 +163,9 @@ static void assign(srn__assigned *a, const srn_rollout_state *s, const srn__call
         pin = decide(r, s, c, place, room, &a->why);
     pin.at_us = now;
     if (s->share > 0) srn_pins_put(r->pins, a->conversation, &pin);
-    if (pin.arm == SRN_ARM_CANARY) r->n_canary++, r->n_open++;
-    pthread_mutex_unlock(&r->lock);
     a->arm = pin.arm;
+    if (pin.arm == SRN_ARM_CANARY) r->n_canary++, open_call(r, a, now);
+    pthread_mutex_unlock(&r->lock);
     a->counted = pin.counted;
     a->step = s->is.step;
     if (a->arm == SRN_ARM_BASELINE) return;
@@ -160,13 +174,31 @@ static void assign(srn__assigned *a, const srn_rollout_state *s, const srn__call
     a->salt = srn_hash(0x61726d73, srn_str_of(space)) | 1;
 }
 
+/* Of a prompt it is the labels that were moved. */
+static bool replaces(void *ctx, const srn_rollout *d) {
+    const asks *a = ctx;
+    return strcmp(d->baseline, a->model) == 0 && strcmp(d->canary, a->model) != 0 && is_eligible(d, a->route);
+}
+
+/* The model that was promoted in place of the one asked for, and what was promoted in place of that. */
+static void follow(srn__rollouts *x, asks *of, char name[128], srn__assigned *a) {
+    enum { MOST = 16 };
+    srn_rollout_state s;
+    srn__rollout *r;
+    for (int i = 0; i < MOST && (r = srn__rollouts_pick(x, true, replaces, of, &s)) != NULL; i++) {
+        snprintf(name, 128, "%s", r->declared->canary);
+        snprintf(a->model, sizeof a->model, "%s", name);
+        srn__rollout_put(r);
+    }
+}
+
 const srn__assigned *srn__assign(srn__call *c, const char *asked) {
     srn__rollouts *x = srn__call_rollouts(c);
     srn_rollout_state s;
     srn_buf who[2];
     char name[128];
     if (c->assigned) return c->assigned;
-    if (!x || !c->route || !(c->route->flags & SRN__ROUTE_ANSWERS)) return NULL;
+    if (!x || !c->route || !(c->route->flags & SRN__ROUTE_MODEL)) return NULL;
     c->assigned = srn_arena_alloc(&c->arena, sizeof *c->assigned);
     if (!c->assigned) return NULL;
     *c->assigned = (srn__assigned){0};
@@ -175,7 +207,9 @@ const srn__assigned *srn__assign(srn__call *c, const char *asked) {
     if (!srn__models_name(srn__call_models(c), srn__call_config(c),
                           route && route->model ? route->model : asked, name))
         return c->assigned;
-    srn__rollout *r = srn__rollouts_pick(x, fits, &of, &s);
+    follow(x, &of, name, c->assigned);
+    srn__rollout *r =
+        c->route->flags & SRN__ROUTE_ANSWERS ? srn__rollouts_pick(x, false, fits, &of, &s) : NULL;
     if (!r) return c->assigned;
     for (size_t i = 0; i < 2; i++) srn_buf_init(&who[i], MAX_TEXT);
     if (add_who(c, &who[0], &who[1])) {
@@ -202,13 +236,30 @@ static bool gets_canary(const srn__assigned *a) {
 }
 
 const char *srn__assigned_model(const srn__assigned *a, const char *model) {
-    return gets_canary(a) ? a->of->declared->canary : model;
+    if (gets_canary(a)) return a->of->declared->canary;
+    return a && a->model[0] ? a->model : model;
 }
 
 uint32_t srn__assigned_version(const srn__assigned *a, const char *prompt, uint32_t version) {
     if (!gets_canary(a) || !a->of->declared->prompt || strcmp(a->of->declared->prompt, prompt) != 0)
         return version;
     return version == a->of->declared->baseline_version ? a->of->declared->canary_version : version;
+}
+
+void srn__assign_checks(srn__call *c, const srn_prompt *p) {
+    srn_err err = {0}; /* they were looked at when the version was stored */
+    if (!p || !p->checks || !srn__assigned_slice(c->assigned) || c->assigned->checks) return;
+    srn_checks_new(p->checks, "checks", &c->assigned->checks, &err);
+}
+
+uint64_t srn__assigned_salt(const srn__assigned *a, uint64_t own) {
+    if (!a || !a->salt) return own;
+    return srn_hash(a->salt, (srn_str){(const char *)&own, sizeof own}) | 1;
+}
+
+uint32_t srn__assigned_slice(const srn__assigned *a) {
+    bool compared = a && a->of && a->counted && (a->arm == SRN_ARM_CONTROL || gets_canary(a));
+    return compared ? (uint32_t)a->arm : 0;
 }
 
 void srn__assign_fall_back(srn__call *c) {
@@ -220,9 +271,10 @@ void srn__assign_fall_back(srn__call *c) {
 void srn__assign_done(srn__call *c) {
     srn__assigned *a = c->assigned;
     c->assigned = NULL;
+    if (a) srn_checks_free(a->checks);
     if (!a || !a->of) return;
     pthread_mutex_lock(&a->of->lock);
-    if (a->arm == SRN_ARM_CANARY) a->of->n_open--;
+    if (a->arm == SRN_ARM_CANARY) close_call(a->of, a);
     pthread_mutex_unlock(&a->of->lock);
     srn__rollout_put(a->of);
 }

@@ -5,7 +5,7 @@
  */
 #include "serve/http_internal.h"
 #include "serve/metrics.h"
-#include "serve/record.h"
+#include "serve/rollout.h"
 #include "serve/routes.h"
 
 void srn__handle_live(srn__call *c) {
@@ -34,6 +34,7 @@ void srn__handle_metrics(srn__call *c) {
                       srn__http_connections(c->http), &text);
     srn__metrics_judge(srn__call_scheduler(c), &text);
     srn__metrics_ledger(srn__call_recorder(c), &text);
+    srn__metrics_rollouts(srn__call_rollouts(c), &text);
     if (text.failed)
         srn__call_fail(c, 500, NULL, NULL, "out_of_memory", "no memory for the metrics' text");
     else

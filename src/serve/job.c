@@ -319,7 +319,9 @@ static srn_request_opts request_opts(srn__job *j, const srn__job_spec *spec, con
     o.speculate = srn__served_config(j->model, srn__call_config(j->call))->speculate;
     o.tenant = key ? key->tenant_id : 0;
     const srn__assigned *a = srn__assigned_of(j->call);
-    if (a && a->salt) o.cache_salt = srn_hash(a->salt, (srn_str){(const char *)&o.cache_salt, 8}) | 1;
+    o.cache_salt = srn__assigned_salt(a, o.cache_salt);
+    o.slice = srn__assigned_slice(a);
+    o.logprobs = o.logprobs || o.slice; /* what is uncertain is measured */
     o.priority = (key ? key->priority : 0) + spec->priority;
     o.deadline_us = timeout ? srn_now_us() + 1000 * (uint64_t)timeout : 0;
     o.notify = wake;
@@ -366,6 +368,7 @@ int srn__job_start(srn__call *c, const srn__job_spec *spec, srn__job **ret, cons
     atomic_fetch_add(&spec->model->refs, 1);
     j->logprobs = spec->logprobs;
     j->n_top = spec->logprobs || spec->prompt_logprobs ? spec->n_top : 0;
+    srn__assign_checks(c, spec->prompt);
     srn_buf_init(&j->text, SRN__MAX_ANSWER);
     srn_arena_init(&j->ids, MAX_CALL_IDS);
     srn_reply_opts reply = spec->reply;

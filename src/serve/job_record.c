@@ -2,7 +2,7 @@
  * of the content what the policy keeps. On the listener thread, or on that which frees the job.
  */
 #include "serve/job_internal.h"
-#include "serve/record.h"
+#include "serve/rollout.h"
 
 /* Of an answer that was given up: tokens that nobody had looked at. */
 static void read_rest(srn__job *j, srn__job_choice *c) {
@@ -40,6 +40,33 @@ static void add_choice(srn__job *j, srn__job_choice *c, srn__record_part *p) {
     p->n_accepted += s->n_accepted;
 }
 
+/* Those of the prompt's checks that need no program. */
+static void check(const srn_checks *checks, srn_request *r, srn__record_part *p) {
+    srn_request_status now;
+    srn_buf text;
+    srn_buf_init(&text, SRN__MAX_ANSWER);
+    srn_request_read(r, 0, &text, 0, NULL, NULL, 0, &now);
+    srn_str answer = {text.data ? text.data : "", text.len};
+    for (uint32_t i = 0; i < srn_checks_count(checks) && !text.failed; i++) {
+        if (srn_check_command(checks, i)) continue;
+        *(srn_check_passes(checks, i, answer, 0) ? &p->n_passed : &p->n_failed) += 1;
+    }
+    srn_buf_done(&text);
+}
+
+static void measure(const srn__job *j, srn__record_part *p) {
+    const srn__job_choice *c = &j->choices[0];
+    const srn__assigned *a = srn__assigned_of(j->call);
+    if (!srn__assigned_slice(a)) return;
+    if (a->checks) check(a->checks, c->request, p);
+    p->measured = true;
+    p->prefill_us = c->status.prefill_us;
+    p->decode_us = c->status.decode_us;
+    p->n_decoded = c->status.n_decoded;
+    p->repetition = srn_answer_repetition(c->tokens, c->n_tokens);
+    p->uncertainty = srn_answer_uncertainty(c->tokens, c->n_tokens);
+}
+
 void srn__job_record(srn__job *j, bool whole) {
     srn__record_part p = {.n_input = (uint32_t)j->prompt.n,
                           .error = j->failed ? srn_err_name(j->err.code) : NULL};
@@ -51,6 +78,11 @@ void srn__job_record(srn__job *j, bool whole) {
         const char *end = srn__job_end_of(j, c);
         bool bad = p.finish && (strcmp(p.finish, "abort") == 0 || strcmp(p.finish, "error") == 0);
         if (!bad) p.finish = end;
+    }
+    if (whole && !j->failed && j->n) {
+        measure(j, &p);
+        srn__judges_add(srn__watcher_judges(srn__call_watcher(j->call)), j->call, j->prompt.ids,
+                        (uint32_t)j->prompt.n, j->choices[0].tokens, j->choices[0].n_tokens);
     }
     srn__record_end(j->call, &p, whole);
 }

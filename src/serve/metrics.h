@@ -33,5 +33,8 @@ struct srn__recorder;
 void srn__metrics_ledger(struct srn__recorder *r, srn_buf *out);
 /* And the scheduler, of judging. */
 void srn__metrics_judge(srn_scheduler *s, srn_buf *out);
+/* And of roll-outs; nothing where x is NULL. */
+struct srn__rollouts;
+void srn__metrics_rollouts(struct srn__rollouts *x, srn_buf *out);
 
 #endif

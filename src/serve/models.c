@@ -277,6 +277,15 @@ bool srn__models_name(srn__models *m, const srn_config *c, const char *name, cha
     return s != NULL;
 }
 
+srn__served *srn__models_peek(srn__models *m, const char *name) {
+    const srn_config_model *known = NULL;
+    pthread_mutex_lock(&m->lock);
+    srn__slot *s = find(m, view_of(m, NULL), name, &known);
+    srn__served *v = s && s->state == SRN__SLOT_LOADED ? hold(s) : NULL;
+    pthread_mutex_unlock(&m->lock);
+    return v;
+}
+
 int srn__models_get(srn__models *m, const srn_config *c, const char *name, void (*again)(void *ctx),
                     void *ctx, srn__served **ret, bool *ret_later, srn_err *err) {
     int code = SRN_OK;

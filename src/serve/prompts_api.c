@@ -4,7 +4,16 @@
 #include <stdlib.h>
 
 #include "serve/fields.h"
+#include "serve/rollout.h"
 #include "serve/routes.h"
+
+/* Labels stand still while roll-outs are frozen. */
+static int check_thawed(srn__call *c, srn_err *err) {
+    srn__rollouts *x = srn__call_rollouts(c);
+    if (!x || !srn__rollouts_frozen(x)) return SRN_OK;
+    return srn_fail(err, SRN_EBUSY,
+                    "roll-outs and label moves are frozen; serin canary thaw lets them go on");
+}
 
 static srn_prompts *registry_of(srn__call *c) {
     srn_prompts *p = srn__call_prompts(c);
@@ -17,7 +26,9 @@ static srn_prompts *registry_of(srn__call *c) {
 }
 
 static void reply(srn__call *c, int code, const char *param, const srn_err *err, json_t *o) {
-    if (code)
+    if (code == SRN_EBUSY)
+        srn__call_fail(c, 409, NULL, NULL, "conflict", "%s", err->text);
+    else if (code)
         srn__call_fail_err(c, param && *param ? param : NULL, err);
     else
         srn__call_reply_json(c, 200, o);
@@ -62,24 +73,6 @@ void srn__handle_prompts_get(srn__call *c) {
 }
 
 /* ---- changing ---- */
-
-/* Who does it: the key, and whom it says it speaks for. The key of this machine's commands speaks for their
- * user. */
-static int who(srn__call *c, const json_t *body, char ret[128], srn__fields *f) {
-    const json_t *by = json_object_get(body, "by");
-    const srn_key *key = srn__call_key(c);
-    if (srn__field_given(body, "by") && (!json_string_length(by) || json_string_length(by) > 60))
-        return srn__field_wrong(f, SRN_EINVAL, "by", "needs a text of 1 to 60 bytes");
-    bool local = key && strcmp(key->name, "local") == 0;
-    if (json_is_string(by) && key && !local)
-        snprintf(ret, 128, "%s (key %.50s)", json_string_value(by), key->name);
-    else
-        snprintf(ret, 128, "%.120s",
-                 json_is_string(by) ? json_string_value(by)
-                 : key              ? key->name
-                                    : "unknown");
-    return SRN_OK;
-}
 
 /* A document, or a file's text. */
 static int read_draft(const json_t *body, srn_prompt **ret, srn__fields *f) {
@@ -146,7 +139,8 @@ void srn__handle_prompts_push(srn__call *c) {
         code = srn_prompt_check_label(srn_str_of(g.label), &err);
         if (code) snprintf(f.param, sizeof f.param, "label");
     }
-    if (!code) code = who(c, body, g.by, &f);
+    if (!code) code = srn__call_by(c, body, g.by, &f);
+    if (!code && g.label) code = check_thawed(c, &err);
     if (!code) code = push(p, body, &g, &f);
     reply(c, code, f.param, &err,
           code ? NULL
@@ -174,7 +168,8 @@ void srn__handle_prompts_label(srn__call *c) {
     if (!code && !(json_is_null(version) || (json_is_integer(version) && v >= 1 && v <= INT32_MAX)))
         code = srn__field_wrong(&f, SRN_EINVAL, "version",
                                 "needs a number from 1 on, or null, which takes the label away");
-    if (!code) code = who(c, body, g.by, &f);
+    if (!code) code = srn__call_by(c, body, g.by, &f);
+    if (!code) code = check_thawed(c, &err);
     if (!code) {
         g.label = json_string_value(json_object_get(body, "label"));
         code = srn_prompts_label(p, name, g.label, (uint32_t)v, g.by, &g.moved, &err);

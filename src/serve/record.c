@@ -410,6 +410,16 @@ void srn__record_end(srn__call *c, const srn__record_part *p, bool whole) {
     s->n_accepted += p->n_accepted;
     s->queue_us = SRN_MAX(s->queue_us, p->queue_us);
     s->ttft_us = SRN_MAX(s->ttft_us, p->ttft_us);
+    if (p->measured && !s->measured) {
+        s->measured = true;
+        s->prefill_us = p->prefill_us;
+        s->decode_us = p->decode_us;
+        s->n_decoded = p->n_decoded;
+        s->repetition = p->repetition;
+        s->uncertainty = p->uncertainty;
+        s->n_passed = p->n_passed;
+        s->n_failed = p->n_failed;
+    }
     bool bad = strcmp(r->finish, "abort") == 0 || strcmp(r->finish, "error") == 0;
     if (!bad && p->finish) snprintf(r->finish, sizeof r->finish, "%s", p->finish);
     if (!r->error[0] && p->error) snprintf(r->error, sizeof r->error, "%s", p->error);

@@ -98,6 +98,13 @@ typedef struct srn__record_part {
     uint32_t n_input, n_cached, n_output, n_reasoning, n_draft, n_accepted;
     uint64_t queue_us, ttft_us; /* the longest of its choices */
     const char *finish, *error; /* NULL: none */
+    /* Of a call that a roll-out counts, by its first choice: engine time, and what the answer was like (NAN:
+     * not known). */
+    bool measured;
+    uint64_t prefill_us, decode_us;
+    uint32_t n_decoded;
+    double repetition, uncertainty;
+    uint32_t n_passed, n_failed; /* checks of its prompt */
 } srn__record_part;
 /* A choice of the part, for the content and the gaps between its tokens; before srn__record_end. */
 void srn__record_choice_end(srn__call *c, const srn__record_choice *choice);

@@ -2,6 +2,7 @@
  * by intent and record; its end; and the pieces of the content. Pure but for the clock; any thread. What is
  * not known is null.
  */
+#include <math.h>
 #include <stdlib.h>
 
 #include "base/num.h"
@@ -123,16 +124,35 @@ static void put_arm(srn_buf *b, const srn__call *c) {
     put_text(b, "why", part ? srn_why_name(a->why) : NULL);
 }
 
-/* What the call is evidence of; the rest is measured at its end. */
-static void put_rollout(srn_buf *b, const srn__call *c) {
-    const srn__assigned *a = c->assigned;
+/* "NAME":VALUE; null where it is not known. */
+static void put_measure(srn_buf *b, const char *name, bool known, double v) {
+    if (known && !isnan(v))
+        srn_buf_addf(b, "\"%s\":%.9g", name, v);
+    else
+        srn_buf_addf(b, "\"%s\":null", name);
+}
+
+/* What the call is evidence of. */
+static void put_rollout(srn_buf *b, const srn__record *r) {
+    const srn__assigned *a = r->call->assigned;
+    const srn__record_part *s = &r->sum;
     if (!a || !a->of) return;
     srn_buf_addf(b,
                  ",\"rollout\":{\"hash\":\"%s\",\"step\":%u,\"subject\":\"%016llx\","
-                 "\"conversation\":\"%016llx\",\"counted\":%s,\"fallback\":%s}",
+                 "\"conversation\":\"%016llx\",\"counted\":%s,\"fallback\":%s,\"engine_us\":{",
                  a->of->declared->hash, a->step, (unsigned long long)a->subject,
                  (unsigned long long)a->conversation, a->counted ? "true" : "false",
                  a->fell_back ? "true" : "false");
+    put_measure(b, "ttft", s->measured && s->prefill_us, (double)s->prefill_us);
+    srn_buf_addc(b, ',');
+    put_measure(b, "itl", s->measured && s->n_decoded, (double)s->decode_us / SRN_MAX(s->n_decoded, 1u));
+    srn_buf_addz(b, "},");
+    put_measure(b, "repetition", s->measured, s->repetition);
+    srn_buf_addc(b, ',');
+    put_measure(b, "uncertainty", s->measured, s->uncertainty);
+    if (s->n_passed + s->n_failed)
+        srn_buf_addf(b, ",\"checks\":{\"passed\":%u,\"failed\":%u}", s->n_passed, s->n_failed);
+    srn_buf_addc(b, '}');
 }
 
 static void put_sampling(srn_buf *b, const srn__job_spec *spec) {
@@ -198,7 +218,7 @@ void srn__record_put_end(srn_buf *b, const srn__record *r, int status, uint64_t 
     srn_buf_addf(b, ",\"status\":%d", status);
     put_text(b, "finish", r->finish);
     put_text(b, "error", r->error);
-    put_rollout(b, r->call);
+    put_rollout(b, r);
     put_text(b, "policy", srn_content_policy_name(r->policy));
     if (r->policy == SRN_CONTENT_NONE || !(r->in_ids.len || r->out_ids.len)) {
         srn_buf_addz(b, ",\"hashes\":null}");

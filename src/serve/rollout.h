@@ -8,6 +8,7 @@
 #include <pthread.h>
 
 #include "canary/canary.h"
+#include "prompts/checks.h"
 #include "serve/record.h"
 
 typedef struct srn__rollouts srn__rollouts;
@@ -17,6 +18,7 @@ srn__rollouts *srn__call_rollouts(const srn__call *c); /* NULL: there is no ledg
 
 typedef struct srn__rollouts_opts {
     const srn_config *config;
+    srn_prompts *prompts;    /* whose labels a promotion moves */
     srn__recorder *recorder; /* with a ledger */
     void (*log)(void *ctx, const char *event, const char *detail);
     void *log_ctx;
@@ -50,18 +52,81 @@ typedef struct srn__rollout {
     srn_pins *pins;
     uint64_t window_us; /* calls since then, about: what the cap is a share of */
     double n_calls, n_canary;
-    uint32_t n_open; /* calls of the canary that have not ended */
+    struct srn__assigned *first, *last; /* calls of the canary that have not ended, oldest first */
+    uint32_t n_open;
+    struct srn__inflight *inflight; /* the same number where a crash leaves it; NULL: not kept */
+    uint64_t began_seq;             /* of the event that began it; the list's lock guards it */
 } srn__rollout;
 void srn__rollout_put(srn__rollout *r); /* NULL is fine */
 /* Calls fn for each one that ever was, oldest first, under the lock. */
 void srn__rollouts_each(srn__rollouts *x, void (*fn)(void *ctx, srn__rollout *r, const srn_rollout_state *s),
                         void *ctx);
-/* A hold on the oldest one that runs, or is paused, and fits; NULL: there is none. */
-srn__rollout *srn__rollouts_pick(srn__rollouts *x, bool (*fits)(void *ctx, const srn_rollout *r), void *ctx,
+/* A hold on the oldest one that runs, or is paused, and fits, or (promoted) on the newest that was promoted;
+ * NULL: there is none. */
+srn__rollout *srn__rollouts_pick(srn__rollouts *x, bool promoted,
+                                 bool (*fits)(void *ctx, const srn_rollout *r), void *ctx,
                                  srn_rollout_state *ret_state);
 /* A hold on the newest of that name. SRN_ENOENT names those that there are. */
 int srn__rollouts_get(srn__rollouts *x, const char *name, srn__rollout **ret, srn_rollout_state *ret_state,
                       srn_err *err);
+
+/* ---- calls of the canary in flight (inflight.c) ---- */
+
+/* A number in a file of the folder that a killed process leaves as it was. *ret_left: what the process before
+ * left; 0: it ended cleanly, or never was. */
+int srn__inflight_open(const char *dir, const char *hash, struct srn__inflight **ret, uint32_t *ret_left,
+                       srn_err *err);
+void srn__inflight_close(struct srn__inflight *f); /* NULL is fine */
+void srn__inflight_forget(const char *dir, const char *hash);
+void srn__inflight_add(srn__rollout *r, int32_t by); /* the roll-out's lock is held */
+
+/* ---- what records say (rollout_observe.c; pure) ---- */
+
+typedef enum srn__seen { SRN__SEEN_NOTHING, SRN__SEEN_CALL, SRN__SEEN_EXPOSED } srn__seen;
+/* A call's record. EXPOSED: it is no evidence, but its subject saw the arm. */
+srn__seen srn__rollout_observe(const json_t *body, srn_observation *ret);
+/* What of a step was known at a look besides the events: part of the event of a decision. */
+json_t *srn__step_is_json(const srn_step_is *is);
+void srn__step_is_read(const json_t *o, srn_step_is *add);
+/* An event rollout_judged: subject, step and divergence. */
+bool srn__rollout_observe_judged(const json_t *event, srn_observation *ret);
+
+/* ---- the watcher (rollout_watch.c) ---- */
+
+typedef struct srn__watcher srn__watcher;
+srn__watcher *srn__call_watcher(const srn__call *c); /* NULL: there is no ledger */
+typedef struct srn__watcher_opts {
+    srn__rollouts *rollouts;
+    srn__recorder *recorder;
+    srn__models *models;
+    srn_scheduler *scheduler;
+    void (*log)(void *ctx, const char *event, const char *detail);
+    void *log_ctx;
+} srn__watcher_opts;
+/* Starts the thread that reads what is new, looks, and acts. What a crash left behind is told of first. */
+int srn__watcher_new(const srn__watcher_opts *o, srn__watcher **ret, srn_err *err);
+void srn__watcher_free(srn__watcher *w); /* NULL is fine; joins the thread */
+void srn__watcher_poke(srn__watcher *w); /* there is news; any thread */
+/* The newest look at a roll-out that runs. SRN_ENOENT: there was none yet. */
+int srn__watcher_look(srn__watcher *w, const char *hash, srn_look *ret, srn_err *err);
+
+/* ---- divergence (rollout_judge.c) ---- */
+
+/* Answers of the canary that both arms are to be asked about, and what came of it: jobs of the scheduler
+ * beside production, whose results are events rollout_judged. */
+typedef struct srn__judges srn__judges;
+int srn__judges_new(const srn__watcher_opts *o, void (*news)(void *ctx), void *ctx, srn__judges **ret,
+                    srn_err *err);
+void srn__judges_free(srn__judges *j); /* NULL is fine; ends what runs. Before the scheduler is freed */
+/* An answer has ended: looked at where its call is evidence and the arms are two models. Copies; any thread,
+ * quick. Where too many wait it is left out. */
+void srn__judges_add(srn__judges *j, const srn__call *c, const int32_t *prompt, uint32_t n_prompt,
+                     const srn_out_token *answer, uint32_t n_answer);
+/* Submits what waits and tells of what is done. The watcher's thread. */
+void srn__judges_turn(srn__judges *j);
+/* Why the arms of that roll-out cannot be compared; false: they can, or nobody asked yet. Any thread. */
+bool srn__judges_why_not(srn__judges *j, const char *hash, char ret[256]);
+srn__judges *srn__watcher_judges(srn__watcher *w);
 
 /* ---- assignment (assign.c) ---- */
 
@@ -73,8 +138,12 @@ typedef struct srn__assigned {
     uint32_t step;
     bool counted; /* it is evidence */
     bool fell_back;
+    char model[128];                /* what was promoted in place of the model asked for; "": nothing was */
     uint64_t subject, conversation; /* keyed */
     uint64_t salt;                  /* of the arm's cache namespace; 0: that of everybody */
+    srn_checks *checks;             /* of the version of the prompt; NULL: none */
+    uint64_t begun_us;              /* of a call of the canary */
+    struct srn__assigned *next, *prev;
 } srn__assigned;
 
 /* asked: the model as the client names it. For a call that cannot be part of any: of is NULL. */
@@ -84,6 +153,12 @@ const srn__assigned *srn__assigned_of(const srn__call *c);
 /* The model that the call gets in place of this one, and the version of a registered prompt. */
 const char *srn__assigned_model(const srn__assigned *a, const char *model);
 uint32_t srn__assigned_version(const srn__assigned *a, const char *prompt, uint32_t version);
+/* The salt of the arm's cache namespace with a request's own in it; without an arm that alone. */
+uint64_t srn__assigned_salt(const srn__assigned *a, uint64_t own);
+/* The checks that the answer will be put to, where the call is compared and its prompt has some. */
+void srn__assign_checks(srn__call *c, const srn_prompt *p);
+/* The slice whose engine time is measured; 0: none. */
+uint32_t srn__assigned_slice(const srn__assigned *a);
 /* The canary cannot answer: the baseline does, and it counts as a failure of the canary. Before the work
  * begins. */
 void srn__assign_fall_back(srn__call *c);

@@ -32,6 +32,7 @@ void srn__rollout_put(srn__rollout *r) {
     if (!r || atomic_fetch_sub(&r->refs, 1) != 1) return;
     srn_rollout_free(r->declared);
     srn_pins_free(r->pins);
+    srn__inflight_close(r->inflight);
     pthread_mutex_destroy(&r->lock);
     free(r);
 }
@@ -111,7 +112,7 @@ static int add_entry(srn__rollouts *x, const json_t *declaration, const char *ha
 }
 
 /* What does not fit the state was overtaken by an event of another server, and changes nothing. */
-static int fold(srn__rollouts *x, const json_t *body, srn_err *err) {
+static int fold(srn__rollouts *x, const json_t *body, uint64_t seq, srn_err *err) {
     const char *event = json_string_value(json_object_get(body, "event"));
     const char *hash = json_string_value(json_object_get(body, "hash"));
     uint64_t at_us = (uint64_t)json_integer_value(json_object_get(body, "at_us"));
@@ -129,6 +130,7 @@ static int fold(srn__rollouts *x, const json_t *body, srn_err *err) {
     if (!e) e = find_hash(x, hash);
     if (!e || srn_rollout_apply(e->r->declared, &e->state, event, body, at_us, &late)) return SRN_OK;
     e->halted = false; /* the ledger has caught up */
+    if (strcmp(event, "rollout_started") == 0) e->r->began_seq = seq;
     return SRN_OK;
 }
 
@@ -140,7 +142,7 @@ static bool fold_one(void *ctx, const srn_stored *s) {
     if (memmem(s->body.ptr, s->body.len, mark, sizeof mark - 1)) {
         json_t *body = json_loadb(s->body.ptr, s->body.len, 0, NULL);
         const char *event = json_string_value(json_object_get(body, "event"));
-        if (event && strncmp(event, "rollout", 7) == 0) code = fold(x, body, &x->why);
+        if (event && strncmp(event, "rollout", 7) == 0) code = fold(x, body, s->seq, &x->why);
         json_decref(body);
     }
     if (code) return false;
@@ -232,12 +234,22 @@ static int check_routes(const srn_config *c, const srn_rollout *d, srn_err *err)
                     d->name);
 }
 
-static int check(const srn_config *c, const srn_rollout *d, srn_err *err) {
+static int check(const srn__rollouts *x, const srn_rollout *d, srn_err *err) {
+    const srn_config *c = x->o.config;
     const char *missing = !has_model(c, d->baseline) ? d->baseline
                           : !has_model(c, d->canary) ? d->canary
                                                      : NULL;
     if (missing)
         return srn_fail(err, SRN_EINVAL, "%s: the configuration has no model '%s'", d->name, missing);
+    if (d->prompt)
+        for (int i = 0; i < 2; i++) {
+            srn_prompt_ref ref = {.version = i ? d->canary_version : d->baseline_version};
+            const srn_prompt *p = NULL;
+            snprintf(ref.name, sizeof ref.name, "%s", d->prompt);
+            int code = srn_prompts_get(x->o.prompts, &ref, &p, NULL, err);
+            srn_prompts_put(p);
+            if (code) return srn_fail_prefix(err, SRN_EINVAL, "%s: prompt", d->name);
+        }
     return check_routes(c, d, err);
 }
 
@@ -245,7 +257,7 @@ int srn__rollouts_begin(srn__rollouts *x, const char *by, const json_t *declarat
     srn_rollout *d = NULL;
     srn_rollout_state s = {0};
     int code = srn_rollout_parse(declaration, "roll-out", &d, err);
-    if (!code) code = check(x->o.config, d, err);
+    if (!code) code = check(x, d, err);
     if (!code) code = srn__rollouts_catch_up(x, err);
     json_t *whole = code ? NULL : srn_rollout_json(d);
     json_t *fields =
@@ -320,6 +332,22 @@ static int unknown(srn__rollouts *x, const char *name, srn_err *err) {
     return code;
 }
 
+/* Labels that point at the baseline's version of the prompt point at the canary's from now on. */
+static int move_labels(srn__rollouts *x, const srn_rollout *d, srn_err *err) {
+    char by[SRN_ROLLOUT_NAME_MAX + 16];
+    const char *label;
+    json_t *known = NULL, *version;
+    bool moved;
+    snprintf(by, sizeof by, "roll-out %s", d->name);
+    int code = srn_prompts_json(x->o.prompts, d->prompt, &known, err);
+    json_object_foreach(json_object_get(known, "labels"), label, version) {
+        if (!code && json_integer_value(version) == (json_int_t)d->baseline_version)
+            code = srn_prompts_label(x->o.prompts, d->prompt, label, d->canary_version, by, &moved, err);
+    }
+    json_decref(known);
+    return code;
+}
+
 int srn__rollouts_act(srn__rollouts *x, const char *by, const char *name, const char *event, json_t *fields,
                       srn_err *err) {
     json_t *all = fields ? fields : json_object();
@@ -336,9 +364,16 @@ int srn__rollouts_act(srn__rollouts *x, const char *by, const char *name, const 
     srn_rollout_state s = code ? (srn_rollout_state){0} : e->state;
     if (!code) code = srn_rollout_apply(e->r->declared, &s, event, all, srn_unix_us(), err);
     if (!code && ends_share(event)) e->halted = true;
+    srn__rollout *r = code ? NULL : e->r;
+    if (r) atomic_fetch_add(&r->refs, 1);
     pthread_mutex_unlock(&x->lock);
-    if (!code) return commit(x, by, event, all, err);
-    json_decref(all);
+    if (code)
+        json_decref(all);
+    else
+        code = commit(x, by, event, all, err);
+    if (!code && strcmp(event, "rollout_promoted") == 0 && r->declared->prompt)
+        code = move_labels(x, r->declared, err);
+    srn__rollout_put(r);
     return code;
 }
 
@@ -373,17 +408,22 @@ void srn__rollouts_each(srn__rollouts *x, void (*fn)(void *ctx, srn__rollout *r,
     pthread_mutex_unlock(&x->lock);
 }
 
-srn__rollout *srn__rollouts_pick(srn__rollouts *x, bool (*fits)(void *ctx, const srn_rollout *r), void *ctx,
+static bool is_live(const entry *e, bool promoted) {
+    srn_rollout_state s = state_of(e);
+    return promoted ? s.phase == SRN_PHASE_PROMOTED : !srn_rollout_is_over(&s) && !e->halted;
+}
+
+srn__rollout *srn__rollouts_pick(srn__rollouts *x, bool promoted,
+                                 bool (*fits)(void *ctx, const srn_rollout *r), void *ctx,
                                  srn_rollout_state *ret_state) {
     srn__rollout *found = NULL;
     pthread_mutex_lock(&x->lock);
     for (uint32_t i = 0; i < x->n && !found; i++) {
-        srn_rollout_state s = state_of(&x->entries[i]);
-        if (srn_rollout_is_over(&s) || x->entries[i].halted || !fits(ctx, x->entries[i].r->declared))
-            continue;
-        found = x->entries[i].r;
+        const entry *e = &x->entries[promoted ? x->n - 1 - i : i];
+        if (!is_live(e, promoted) || !fits(ctx, e->r->declared)) continue;
+        found = e->r;
         atomic_fetch_add(&found->refs, 1);
-        *ret_state = s;
+        *ret_state = state_of(e);
     }
     pthread_mutex_unlock(&x->lock);
     return found;

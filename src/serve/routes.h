@@ -2,6 +2,7 @@
 #ifndef SRN_SERVE_ROUTES_H
 #define SRN_SERVE_ROUTES_H
 
+#include "serve/fields.h"
 #include "serve/serve_internal.h"
 
 /* health.c */
@@ -37,9 +38,17 @@ void srn__handle_drain(srn__call *c);
 void srn__handle_call(srn__call *c);
 void srn__handle_feedback(srn__call *c);
 void srn__handle_forget(srn__call *c);
+/* rollout_api.c */
+void srn__handle_rollouts_list(srn__call *c);
+void srn__handle_rollout_get(srn__call *c);
+void srn__handle_rollout_begin(srn__call *c);
+void srn__handle_rollout_act(srn__call *c);
+void srn__handle_freeze(srn__call *c);
 /* reload.c */
 void srn__handle_reload(srn__call *c);
 /* admin.c */
+/* Who asks for a change, as the body's `by` and the key say. */
+int srn__call_by(srn__call *c, const json_t *body, char ret[128], srn__fields *f);
 void srn__handle_load(srn__call *c);
 void srn__handle_unload(srn__call *c);
 

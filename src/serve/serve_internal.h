@@ -61,6 +61,8 @@ int srn__models_get(srn__models *m, const srn_config *c, const char *name, void 
 /* What that configuration calls the model that a name or alias (NULL or "": the default) stands for; false:
  * none. */
 bool srn__models_name(srn__models *m, const srn_config *c, const char *name, char ret[128]);
+/* A hold on a model by its own name, if it is loaded now, or NULL. */
+srn__served *srn__models_peek(srn__models *m, const char *name);
 void srn__served_put(srn__served *v); /* any thread; the last one closes the engine on a thread of its own */
 /* What a configuration says of a loaded model, or, where it does not know it, as what it was loaded. */
 const srn_config_model *srn__served_config(const srn__served *v, const srn_config *c);

@@ -33,6 +33,10 @@ srn__background *srn__call_background(const srn__call *c) {
     return srn__call_server(c)->background;
 }
 
+srn__watcher *srn__call_watcher(const srn__call *c) {
+    return srn__call_server(c)->watcher;
+}
+
 static void count(void *ctx, const srn__call_end *e) {
     srn_server *s = ctx;
     srn__metrics_call(s->metrics, e->route, e->status, e->facts, e->total_us);
@@ -109,6 +113,8 @@ static void server_free(srn_server *s, uint32_t grace_ms) {
     if (s->http) srn__http_stop(s->http, grace_ms);
     srn__background_free(s->background);
     srn__recorder_stop(s->recorder);
+    srn__watcher_free(s->watcher);
+    s->watcher = NULL;
     free_models(s);
     srn_scheduler_free(s->scheduler);
     srn__recorder_settle(s->recorder);
@@ -135,7 +141,8 @@ static int start(srn_server *s, const srn_server_opts *o, srn_err *err) {
     if (!code) code = srn__recorder_new(&ro, &s->recorder, err);
     srn_ledger *ledger = code ? NULL : srn__recorder_ledger(s->recorder);
     if (ledger) code = srn_prompts_open(ledger, &s->prompts, err);
-    srn__rollouts_opts xo = {.config = c, .recorder = s->recorder, .log = log_ledger, .log_ctx = &s->opts};
+    srn__rollouts_opts xo = {
+        .config = c, .prompts = s->prompts, .recorder = s->recorder, .log = log_ledger, .log_ctx = &s->opts};
     if (!code && ledger) code = srn__rollouts_new(&xo, &s->rollouts, err);
     if (code) return code;
     srn__http_opts h = {.config = c,
@@ -157,6 +164,13 @@ static int start(srn_server *s, const srn_server_opts *o, srn_err *err) {
     srn__background_opts bo = {s->models, s->scheduler, s->prompts, s->recorder};
     if (!code) code = srn__background_new(&bo, &s->background, err);
     if (!code) code = srn__models_load_all(s->models, o->progress, o->progress_ctx, err);
+    srn__watcher_opts wo = {.rollouts = s->rollouts,
+                            .recorder = s->recorder,
+                            .models = s->models,
+                            .scheduler = s->scheduler,
+                            .log = log_ledger,
+                            .log_ctx = &s->opts};
+    if (!code && s->rollouts) code = srn__watcher_new(&wo, &s->watcher, err);
     if (!code && s->rollouts) code = srn__rollouts_begin_declared(s->rollouts, err);
     return code;
 }

@@ -18,6 +18,7 @@ struct srn_server {
     srn_prompts *prompts; /* NULL: there is no ledger */
     srn__recorder *recorder;
     srn__rollouts *rollouts; /* NULL: there is no ledger */
+    srn__watcher *watcher;   /* likewise */
     srn__background *background;
     srn_server_opts opts;
     atomic_uint grace_ms;        /* of the configuration in force */

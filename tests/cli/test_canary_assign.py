@@ -50,7 +50,7 @@ def arm(header):
 
 
 def test_half_of_the_subjects_get_the_canary_and_each_stays_with_its_arm(tmp_path, serve):
-    s = serve("--config", config(tmp_path, "steps: [50%]"))
+    s = serve("--config", config(tmp_path, "steps: [50%], max_share: 100%"))
     first = {f"user {i}": ask(s, user=f"user {i}") for i in range(24)}
     arms = {u: arm(h) for u, (h, _) in first.items()}
     assert set(arms.values()) == {"canary", "control"}  # at a half nobody is left over
@@ -74,7 +74,7 @@ def test_half_of_the_subjects_get_the_canary_and_each_stays_with_its_arm(tmp_pat
 
 
 def test_who_says_no_name_is_known_by_how_the_conversation_begins(tmp_path, serve):
-    s = serve("--config", config(tmp_path, "steps: [50%]"))
+    s = serve("--config", config(tmp_path, "steps: [50%], max_share: 100%"))
     for text in ("One.", "Two.", "Three."):
         h, _ = ask(s, text)
         turn = [{"role": "user", "content": text}, {"role": "assistant", "content": "Yes."}, {"role": "user", "content": "And?"}]
@@ -84,24 +84,24 @@ def test_who_says_no_name_is_known_by_how_the_conversation_begins(tmp_path, serv
 
 
 def test_a_conversation_that_began_before_the_roll_out_stays_with_the_baseline(tmp_path, serve):
-    s = serve("--config", config(tmp_path, "steps: [100%]"))
+    s = serve("--config", config(tmp_path, "steps: [50%], max_share: 100%"))
     turn = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}, {"role": "user", "content": "So?"}]
     h, call = ask(s, messages=turn)
     assert h.startswith("baseline") and "why=pinned" in h
     assert ask(s, messages=turn)[0].startswith("baseline")
-    assert ask(s, "A new one.")[0].startswith("canary")
+    assert arm(ask(s, "A new one.")[0]) in ("canary", "control")
     s.stop()
     r = next(r for r in bodies(tmp_path / "ledger", CALL) if r["id"] == call)
     assert r["model"] == "small" and not r["rollout"]["counted"]
 
 
 def test_the_cap_sends_new_conversations_to_the_baseline_outside_the_evidence(tmp_path, serve):
-    s = serve("--config", config(tmp_path, "steps: [100%], max_share: 30%"))
-    got = [ask(s, user=f"user {i}") for i in range(30)]
+    s = serve("--config", config(tmp_path, "steps: [50%], max_share: 10%"))
+    got = [ask(s, user=f"user {i}") for i in range(40)]
     n = sum(arm(h) == "canary" for h, _ in got)
-    assert 9 <= n <= 11  # of 30 calls 30 %, and one
-    capped = [c for h, c in got if arm(h) == "baseline"]
-    assert all("why=cap" in h for h, _ in got if arm(h) == "baseline")
+    assert 1 <= n <= 5  # of 40 calls 10 %, and one
+    capped = [c for h, c in got if "why=cap" in h]
+    assert all(arm(h) in ("baseline", "control") for h, _ in got if "why=cap" in h)
     s.stop()
     records = {r["id"]: r for r in bodies(tmp_path / "ledger", CALL)}
     assert capped and not any(records[c]["rollout"]["counted"] for c in capped)
@@ -111,7 +111,7 @@ def test_only_routes_of_low_risk_take_part_and_tenants_opt_out(tmp_path, serve):
     routes = ("  - {name: risky, match: {endpoint: /v1/completions}, risk: high}\n"
               "  - {name: mine, match: {key: bob}}\n"
               "  - {name: rest, risk: low}\n")
-    s = serve("--config", config(tmp_path, "steps: [100%], opt_out: [alice]", routes))
+    s = serve("--config", config(tmp_path, "steps: [50%], opt_out: [alice]", routes))
     assert ask(s, path="/v1/completions")[0] == ""
     assert ask(s, key="another-secret-of-many")[0] == ""  # bob's route has normal risk
     h, _ = ask(s)
@@ -121,12 +121,12 @@ def test_only_routes_of_low_risk_take_part_and_tenants_opt_out(tmp_path, serve):
 
 
 def test_named_routes_take_part_whatever_their_risk(tmp_path, serve):
-    s = serve("--config", config(tmp_path, "steps: [100%], routes: [chat]", "  - {name: chat, risk: high}\n"))
-    assert ask(s)[0].startswith("canary")
+    s = serve("--config", config(tmp_path, "steps: [50%], max_share: 100%, routes: [chat]", "  - {name: chat, risk: high}\n"))
+    assert arm(ask(s)[0]) in ("canary", "control")
 
 
 def test_a_restart_gives_the_same_arms_and_starts_nothing_twice(tmp_path, serve):
-    file = config(tmp_path, "steps: [50%]")
+    file = config(tmp_path, "steps: [50%], max_share: 100%")
     s = serve("--config", file)
     arms = [arm(ask(s, user=f"user {i}")[0]) for i in range(12)]
     s.stop()

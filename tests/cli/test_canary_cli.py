@@ -1,0 +1,89 @@
+"""serin canary: the words of an operator, against a server of this machine that is found by its ledger."""
+import json
+import os
+import subprocess
+
+import pytest
+
+from server import serve  # noqa: F401
+from test_canary_api import begin, config
+from test_canary_assign import ask
+
+
+@pytest.fixture
+def cli(tmp_path, serve):
+    s = serve("--config", config(tmp_path))
+
+    def run(*args, code=0, text=None):
+        done = subprocess.run([os.environ["SERIN"], "canary", *args, "--ledger", tmp_path / "ledger"], capture_output=True,
+                              text=True, input=text, timeout=120)
+        assert done.returncode == code, (args, done.stdout, done.stderr)
+        return done.stdout + done.stderr
+    run.server = s
+    return run
+
+
+DECLARED = """canary:
+  - name: trial
+    kind: different
+    baseline: small
+    canary: other
+    steps: [50%, 100%]
+    max_share: 100%
+    guardrails: {itl: 10%, ttft: off}
+"""
+
+
+def test_a_roll_out_from_its_start_to_its_end(cli):
+    assert "there is no roll-out" in cli("list")
+    out = cli("start", "-", "--by", "ann", text=DECLARED)
+    assert "trial: running, 50 % of the subjects, step 1 of 2" in out and "small -> other" in out
+    for i in range(6):
+        ask(cli.server, user=f"user {i}")
+    assert "running" in cli("list") and "50 %" in cli("list")
+    assert json.loads(cli("status", "trial", "--json"))["by"].startswith("ann")
+    assert "paused" in cli("pause", "trial", "--why", "lunch") and "lunch" in cli("status", "trial")
+    assert "is paused already" in cli("pause", "trial", code=2)
+    cli("resume", "trial")
+    assert "step 2 of 2" in cli("step", "trial", "2")
+    assert "no step" in cli("step", "trial", "two", code=2)
+    assert "frozen" in cli("freeze") and "frozen" in cli("promote", "trial", code=1)
+    cli("thaw")
+    assert "promoted" in cli("promote", "trial", "--why", "good")
+    h, _ = ask(cli.server, user="anybody")
+    assert h == ""  # it is the model of that name now, and no experiment
+    history = cli("history", "trial")
+    assert [line.split()[2] for line in history.splitlines()] == [
+        "rollout_started", "rollout_paused", "rollout_resumed", "rollout_step", "rollout_promoted"]
+    assert "there is none yet" in cli("explain", "trial")  # people decided, not evidence
+    assert "retired" in cli("retire", "trial")
+
+
+def test_what_is_promoted_answers_until_it_is_retired(cli):
+    begin(cli.server, name="trial")
+    cli("promote", "trial")
+    def model():
+        import urllib.request
+        body = json.dumps({"model": "small", "max_tokens": 1, "messages": [{"role": "user", "content": "Hi."}]}).encode()
+        request = urllib.request.Request(cli.server.url + "/v1/chat/completions", body,
+                                         {"Content-Type": "application/json", "Authorization": "Bearer the-first-secret-of-all"})
+        with urllib.request.urlopen(request, timeout=120) as r:
+            return json.loads(r.read())["model"]
+    assert model() == "other"
+    cli("retire", "trial")
+    assert model() == "small"
+
+
+def test_mistakes_are_named(cli, tmp_path):
+    assert "missing.yaml" in cli("start", "missing.yaml", code=2)
+    assert "kind" in cli("start", "-", text="name: x\n", code=2)
+    assert "has 2 roll-outs" in cli("start", "-", text="canary: [{name: a}, {name: b}]\n", code=2)
+    assert "there is no roll-out 'nothing'" in cli("status", "nothing", code=2)
+    assert "did you mean 'status'" in cli("sttaus", code=2)
+
+
+@pytest.mark.parametrize("word", ["start", "list", "status", "pause", "resume", "step", "promote", "retire", "abort", "rollback",
+                                  "history", "explain", "freeze", "thaw"])
+def test_every_word_has_help_with_an_example(word):
+    done = subprocess.run([os.environ["SERIN"], "canary", word, "--help"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and f"serin canary {word}" in done.stdout and "xample" in done.stdout
