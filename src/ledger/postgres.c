@@ -1,5 +1,5 @@
 /* PostgreSQL as a store: the one connection that writes it. Used by the ledger's writer thread, and by
- * srn_ledger_open before that thread runs. A transaction is three round trips: BEGIN with a look at what is
+ * srn_ledger_open before that thread runs. A transaction is two round trips: BEGIN with a look at what is
  * there already, then all rows and COMMIT in one pipeline. A connection that is lost is made again by the
  * next transaction; one that is lost while its COMMIT was on the way leaves an outcome that is not known
  * until the lock is had again, which is when the server has ended that connection: then the end of the chain
