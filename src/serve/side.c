@@ -56,11 +56,14 @@ static uint32_t number_of(const json_t *o, const char *key) {
 static int parse(srn_str line, json_t **ret, srn_err *err) {
     json_error_t je;
     if (line.len > SRN_SIDE_LINE) return no_line(err, "it is longer than 64 MiB");
-    *ret = json_loadb(line.ptr, line.len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &je);
-    if (!*ret) return no_line(err, je.text);
-    if (json_is_object(*ret)) return SRN_OK;
-    json_decref(*ret);
-    return no_line(err, "an object is expected");
+    json_t *o = json_loadb(line.ptr, line.len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &je);
+    if (!o) return no_line(err, je.text);
+    if (!json_is_object(o)) {
+        json_decref(o);
+        return no_line(err, "an object is expected");
+    }
+    *ret = o;
+    return SRN_OK;
 }
 
 /* ---- requests ---- */
