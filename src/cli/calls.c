@@ -87,9 +87,9 @@ static int make_filter(srn__calls *c, const char *subject, srn_err *err) {
 /* ---- the ledger ---- */
 
 static int open_ledger(srn__calls *c, srn_err *err) {
-    int code = srn__ledger_place(&c->ledger, &c->place, err);
-    if (!code) code = srn_reader_open(c->ledger, c->keys, &c->reader, err);
-    if (code == SRN_ENOENT)
+    int code = srn__ledger_place(&c->ledger, c->folder, &c->place, err);
+    if (!code) code = srn_reader_open_in(c->ledger, c->folder, c->keys, &c->reader, err);
+    if (code == SRN_ENOENT && !srn_ledger_is_postgres(c->ledger))
         code = srn_fail(err, code,
                         "there is no ledger in %s; `serin serve MODEL --ledger DIR` writes one, and --ledger "
                         "DIR names it here",
@@ -112,7 +112,8 @@ int srn__calls_begin(srn__calls *c, const srn__calls_spec *spec, int argc, char 
         {"slow", 0, SRN_OPT_STR, &c->slow, 0, 0, "TIME", "that took longer: 2s, 300ms"},
     };
     const srn_opt common[] = {
-        {"ledger", 0, SRN_OPT_STR, &c->ledger, 0, 0, "DIR", "the ledger ($XDG_STATE_HOME/serin/ledger)"},
+        {"ledger", 0, SRN_OPT_STR, &c->ledger, 0, 0, "DIR|URL", "the ledger ($XDG_STATE_HOME/serin/ledger)"},
+        SRN__LEDGER_FOLDER(&c->folder),
         {"keys", 0, SRN_OPT_STR, &c->keys, 0, 0, "DIR", "its keys (keys in the ledger's folder)"},
         {"json", 0, SRN_OPT_FLAG, &c->json, 0, 0, NULL, "print JSON"},
     };

@@ -13,7 +13,7 @@ enum { SRN__CALLS_WORDS = 32 }; /* of a filter that is written as several argume
 
 typedef struct srn__calls {
     const char *command; /* "calls list" */
-    const char *ledger, *keys;
+    const char *ledger, *folder, *keys;
     const char *since, *until, *model, *prompt, *version, *arm, *tenant, *status, *slow, *subject;
     const char *before, *by, *step, *format, *output;
     int64_t limit;

@@ -81,7 +81,7 @@ static int open_all(exporting *x, srn_err *err) {
     if (!srn_export_of(srn_str_of(format), &x->form))
         return srn_fail(err, SRN_EINVAL, "--format is jsonl, csv or eval, not '%.40s'", format);
     bool wanted = c->content || x->form == SRN_EXPORT_EVAL;
-    int code = wanted ? srn_reader_open(c->ledger, c->keys, &x->contents, err) : SRN_OK;
+    int code = wanted ? srn_reader_open_in(c->ledger, c->folder, c->keys, &x->contents, err) : SRN_OK;
     if (code) return code;
     x->to = c->output ? fopen(c->output, "wx") : stdout;
     if (x->to) return SRN_OK;

@@ -14,9 +14,10 @@
 #include "ledger/ledger.h"
 
 typedef struct options {
-    const char *where, *keys, *checkpoint;
+    const char *where, *folder, *keys, *checkpoint;
     bool json;
     srn_buf place; /* the default folder's path */
+    srn_buf name;  /* of where, without a password */
 } options;
 
 static void utc(uint64_t us, char ret[32]) {
@@ -42,7 +43,7 @@ static void print_size(const char *name, uint64_t bytes) {
 }
 
 static json_t *status_json(const options *o, const srn_reader_status *s) {
-    json_t *j = json_pack("{ssss sI sI sI sI sI sI sI sI}", "ledger", o->where, "instance", s->instance,
+    json_t *j = json_pack("{ssss sI sI sI sI sI sI sI sI}", "ledger", o->name.data, "instance", s->instance,
                           "epoch", (json_int_t)s->epoch, "records", (json_int_t)s->n_records, "last_seq",
                           (json_int_t)s->last_seq, "last_us", (json_int_t)s->last_us, "signed_seq",
                           (json_int_t)s->signed_seq, "signed_us", (json_int_t)s->signed_us, "disk_bytes",
@@ -63,7 +64,7 @@ static int print_status(const options *o, const srn_reader_status *s) {
     utc(s->last_us, last);
     utc(s->signed_us, signed_at);
     printf("%-12s ", "ledger");
-    srn_cli_put_text(stdout, srn_str_of(o->where), 4096, false);
+    srn_cli_put_text(stdout, srn_str_of(o->name.data), 4096, false);
     printf("\n%-12s %s, epoch %" PRIu64 "\n", "instance", s->instance, s->epoch);
     printf("%-12s %" PRIu64 ", the last one %" PRIu64 " of %s\n", "records", s->n_records, s->last_seq, last);
     if (s->signed_seq)
@@ -90,7 +91,7 @@ static int print_status(const options *o, const srn_reader_status *s) {
 static int run_status(options *o, srn_err *err, int *ret_exit) {
     srn_reader *r = NULL;
     srn_reader_status s;
-    int code = srn_reader_open(o->where, o->keys, &r, err);
+    int code = srn_reader_open_in(o->where, o->folder, o->keys, &r, err);
     if (!code) code = srn_reader_get_status(r, &s, err);
     srn_reader_close(r);
     if (!code) *ret_exit = print_status(o, &s);
@@ -101,7 +102,7 @@ static int run_status(options *o, srn_err *err, int *ret_exit) {
 
 static json_t *verify_json(const options *o, const srn_verify_result *v) {
     json_t *j =
-        json_pack("{sssb sI sI sI}", "ledger", o->where, "ok", v->ok, "records", (json_int_t)v->n_records,
+        json_pack("{sssb sI sI sI}", "ledger", o->name.data, "ok", v->ok, "records", (json_int_t)v->n_records,
                   "dropped", (json_int_t)v->n_dropped, "checkpoints", (json_int_t)v->n_checkpoints);
     if (!j || v->ok) return j;
     json_object_set_new(j, "bad_seq", json_integer((json_int_t)v->bad_seq));
@@ -152,7 +153,7 @@ static int run_verify(options *o, srn_err *err, int *ret_exit) {
     if (!code && data && !how.checkpoint.len)
         code = srn_fail(err, SRN_EFORMAT, "%s: holds no checkpoint; `serin ledger checkpoint` prints one",
                         o->checkpoint);
-    if (!code) code = srn_reader_open(o->where, o->keys, &r, err);
+    if (!code) code = srn_reader_open_in(o->where, o->folder, o->keys, &r, err);
     if (!code) code = srn_reader_verify(r, &how, &v, err);
     srn_reader_close(r);
     free(data);
@@ -166,9 +167,11 @@ static int run_verify(options *o, srn_err *err, int *ret_exit) {
 static int newest(options *o, srn_buf *ret, bool *ret_now, srn_err *err) {
     srn_reader *r = NULL;
     srn_ledger *l = NULL;
-    int code = srn_reader_open(o->where, o->keys, &r, err); /* makes no ledger where there is none */
+    int code =
+        srn_reader_open_in(o->where, o->folder, o->keys, &r, err); /* makes no ledger where there is none */
     if (code) return code;
-    code = srn_ledger_open(&(srn_ledger_opts){.where = o->where, .keys_dir = o->keys}, &l, err);
+    code = srn_ledger_open(&(srn_ledger_opts){.where = o->where, .folder = o->folder, .keys_dir = o->keys},
+                           &l, err);
     *ret_now = !code;
     if (!code) code = srn_ledger_checkpoint(l, ret, err);
     if (code == SRN_EBUSY) code = srn_reader_checkpoint(r, ret, err);
@@ -250,7 +253,8 @@ static int run_command(size_t word, int argc, char **argv) {
 static int run_word(size_t word, int argc, char **argv) {
     options o = {0};
     const srn_opt opts[] = {
-        {"ledger", 0, SRN_OPT_STR, &o.where, 0, 0, "DIR", "the ledger (default: that of this user)"},
+        {"ledger", 0, SRN_OPT_STR, &o.where, 0, 0, "DIR|URL", "the ledger (default: that of this user)"},
+        SRN__LEDGER_FOLDER(&o.folder),
         {"keys", 0, SRN_OPT_STR, &o.keys, 0, 0, "DIR", "its keys (default: keys in the folder)"},
         {"json", 0, SRN_OPT_FLAG, &o.json, 0, 0, NULL, "print JSON"},
         {"checkpoint", 0, SRN_OPT_STR, &o.checkpoint, 0, 0, "FILE", "a checkpoint that was kept elsewhere"},
@@ -270,9 +274,11 @@ static int run_word(size_t word, int argc, char **argv) {
     if (code >= 0) return code;
     srn_err err = {0};
     int ended = 0;
-    code = srn__ledger_place(&o.where, &o.place, &err);
+    code = srn__ledger_place(&o.where, o.folder, &o.place, &err);
+    if (!code) code = srn__ledger_name(o.where, &o.name, &err);
     if (!code) code = words[word].run(&o, &err, &ended);
     srn_buf_done(&o.place);
+    srn_buf_done(&o.name);
     return code ? srn_cli_error(name, &err) : ended;
 }
 

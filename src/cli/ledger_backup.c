@@ -78,7 +78,7 @@ int srn__cmd_ledger_backup(int argc, char **argv) {
     srn_verify_result v = {0};
     int n, code = srn_cli_parse(&spec, argc, argv, &o.to, &n);
     if (code >= 0) return code;
-    code = srn__ledger_place(&o.where, &place, &err);
+    code = srn__ledger_place(&o.where, NULL, &place, &err);
     if (!code) code = srn_ledger_backup(o.where, o.to, srn_cli_progress, NULL, &info, &err);
     if (!code && !o.no_verify) code = verify_copy(&o, &v, &err);
     code = code ? srn_cli_error("ledger backup", &err) : print_backup(&o, &info);
@@ -105,6 +105,7 @@ int srn__cmd_ledger_restore(int argc, char **argv) {
     bool json = false;
     const srn_opt opts[] = {
         {"ledger", 0, SRN_OPT_STR, &o.where, 0, 0, "DIR", "where to (default: this user's ledger)"},
+        SRN__LEDGER_FOLDER(&o.folder),
         {"keys", 0, SRN_OPT_STR, &o.keys_dir, 0, 0, "DIR", "its keys (default: keys in that folder)"},
         {"new-keys", 0, SRN_OPT_FLAG, &o.new_keys, 0, 0, NULL,
          "go on with new keys where the old ones are gone: encrypted content stays unreadable"},
@@ -128,7 +129,7 @@ int srn__cmd_ledger_restore(int argc, char **argv) {
     srn_backup_info parent;
     int n, code = srn_cli_parse(&spec, argc, argv, &o.from, &n);
     if (code >= 0) return code;
-    code = srn__ledger_place(&o.where, &place, &err);
+    code = srn__ledger_place(&o.where, NULL, &place, &err);
     if (!code) code = srn_ledger_restore(&o, &parent, &err);
     code = code ? srn_cli_error("ledger restore", &err) : print_restored(&o, &parent, json);
     srn_buf_done(&place);
@@ -137,8 +138,9 @@ int srn__cmd_ledger_restore(int argc, char **argv) {
 
 /* ---- forget ---- */
 
-static int forget_there(const char *where, const char *tenant, const char *subject, srn_err *err) {
-    const srn__server_opts o = {.ledger = where};
+static int forget_there(const char *where, const char *folder, const char *tenant, const char *subject,
+                        srn_err *err) {
+    const srn__server_opts o = {.ledger = where, .folder = folder};
     srn__server server;
     json_t *answer = NULL;
     int code = srn__server_find(&o, &server, err);
@@ -151,26 +153,29 @@ static int forget_there(const char *where, const char *tenant, const char *subje
 }
 
 /* Through the server that writes the ledger, where one does. */
-static int forget(const char *where, const char *keys, const char *tenant, const char *subject,
-                  srn_err *err) {
+static int forget(const char *where, const char *folder, const char *keys, const char *tenant,
+                  const char *subject, srn_err *err) {
     srn_reader *r = NULL;
     srn_ledger *l = NULL;
-    int code = srn_reader_open(where, keys, &r, err); /* makes no ledger where there is none */
+    int code = srn_reader_open_in(where, folder, keys, &r, err); /* makes no ledger where there is none */
     srn_reader_close(r);
-    if (!code) code = srn_ledger_open(&(srn_ledger_opts){.where = where, .keys_dir = keys}, &l, err);
-    if (code == SRN_EBUSY) return forget_there(where, tenant, subject, err);
+    if (!code)
+        code =
+            srn_ledger_open(&(srn_ledger_opts){.where = where, .folder = folder, .keys_dir = keys}, &l, err);
+    if (code == SRN_EBUSY) return forget_there(where, folder, tenant, subject, err);
     if (!code) code = srn_ledger_forget_subject(l, "serin ledger forget", tenant, subject, err);
     srn_ledger_close(l);
     return code;
 }
 
 int srn__cmd_ledger_forget(int argc, char **argv) {
-    const char *where = NULL, *keys = NULL, *tenant = "", *subject = NULL;
+    const char *where = NULL, *folder = NULL, *keys = NULL, *tenant = "", *subject = NULL;
     const srn_opt opts[] = {
         {"subject", 0, SRN_OPT_STR, &subject, 0, 0, "WHO",
          "the user as requests name him, or a record's `subject`"},
         {"tenant", 0, SRN_OPT_STR, &tenant, 0, 0, "NAME", "the tenant of the API key (default: none)"},
-        {"ledger", 0, SRN_OPT_STR, &where, 0, 0, "DIR", "the ledger (default: that of this user)"},
+        {"ledger", 0, SRN_OPT_STR, &where, 0, 0, "DIR|URL", "the ledger (default: that of this user)"},
+        SRN__LEDGER_FOLDER(&folder),
         {"keys", 0, SRN_OPT_STR, &keys, 0, 0, "DIR", "its keys (default: keys in the folder)"},
     };
     const srn_cli_spec spec = {
@@ -188,9 +193,9 @@ int srn__cmd_ledger_forget(int argc, char **argv) {
     srn_err err = {0};
     int n, code = srn_cli_parse(&spec, argc, argv, NULL, &n);
     if (code >= 0) return code;
-    code = srn__ledger_place(&where, &place, &err);
+    code = srn__ledger_place(&where, folder, &place, &err);
     if (!code && !subject) code = srn_fail(&err, SRN_EINVAL, "--subject says whom to forget");
-    if (!code) code = forget(where, keys, tenant, subject, &err);
+    if (!code) code = forget(where, folder, keys, tenant, subject, &err);
     if (code) {
         code = srn_cli_error("ledger forget", &err);
     } else {

@@ -46,8 +46,27 @@ static int cmd_help(int argc, char **argv) {
     return srn_cli_flush("help");
 }
 
+/* What other users see of a command line, in ps, must not hold passwords: an address that has one is moved
+ * elsewhere, and its place overwritten. */
+static void hide_passwords(int argc, char **argv) {
+    for (int i = 1; i < argc; i++) {
+        srn_buf shown;
+        srn_buf_init(&shown, 1 << 16);
+        size_t n = strlen(argv[i]);
+        if (strstr(argv[i], "://")) srn_hide_password(argv[i], &shown);
+        char *copy = shown.data && shown.len < n ? srn_strndup(argv[i], n) : NULL;
+        if (copy) {
+            memset(argv[i], 0, n);
+            memcpy(argv[i], shown.data, shown.len);
+            argv[i] = copy;
+        }
+        srn_buf_done(&shown);
+    }
+}
+
 int main(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN); /* a reader that left is a failed write, which srn_cli_flush reports */
+    hide_passwords(argc, argv);
     if (argc < 2) return help(stderr), 2;
     const char *name = argv[1];
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) return cmd_help(0, NULL);

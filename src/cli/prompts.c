@@ -2,7 +2,6 @@
  * read beside the server that writes it. Main thread. Refuses what the registry refuses.
  */
 #include "cli/prompts.h"
-#include "cli/ledger.h"
 
 #include <stdlib.h>
 #include <time.h>
@@ -13,8 +12,8 @@
 int srn__prompts_open_read(const srn__prompts_opts *o, srn_prompts **ret, srn_err *err) {
     srn_buf place;
     const char *where = o->ledger;
-    int code = srn__ledger_place(&where, &place, err);
-    if (!code && !strstr(where, "://") && access(where, F_OK))
+    int code = srn__ledger_place(&where, o->folder, &place, err);
+    if (!code && !srn_ledger_is_postgres(where) && access(where, F_OK))
         code = srn_fail(err, SRN_ENOENT, "%s: there is no ledger; `serin prompts push NAME FILE` makes one",
                         where);
     if (!code) code = srn_prompts_read(where, NULL, ret, err);

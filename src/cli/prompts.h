@@ -5,16 +5,19 @@
 #define SRN_CLI_PROMPTS_H
 
 #include "cli/cli.h"
+#include "cli/ledger.h"
 #include "prompts/prompts.h"
 
 typedef struct srn__prompts_opts {
-    const char *ledger, *by; /* NULL: the default folder; the user's name */
+    const char *ledger, *folder, *by; /* NULL: the default folder; the user's name */
     bool json;
 } srn__prompts_opts;
 /* The three rows of these options, for a table of options. */
-#define SRN__PROMPTS_OPTS(o)                                                                                 \
-    {"ledger", 0, SRN_OPT_STR, &(o)->ledger, 0, 0, "DIR", "the ledger (~/.local/state/serin/ledger)"}, {     \
-        "json", 0, SRN_OPT_FLAG, &(o)->json, 0, 0, NULL, "print JSON"                                        \
+#define SRN__PROMPTS_OPTS(o)                                                                                  \
+    SRN__LEDGER_FOLDER(&(o)->folder), {"ledger", 0, SRN_OPT_STR, &(o)->ledger,                                \
+                                       0,        0, "DIR|URL",   "the ledger (~/.local/state/serin/ledger)"}, \
+    {                                                                                                         \
+        "json", 0, SRN_OPT_FLAG, &(o)->json, 0, 0, NULL, "print JSON"                                         \
     }
 #define SRN__PROMPTS_BY(o)                                                                                   \
     { "by", 0, SRN_OPT_STR, &(o)->by, 0, 0, "NAME", "who does it, for the record (your user name)" }

@@ -3,7 +3,6 @@
  */
 #include <stdlib.h>
 
-#include "cli/ledger.h"
 #include "cli/prompts.h"
 #include "cli/server_client.h"
 
@@ -16,16 +15,16 @@ struct srn__prompts_writer {
 
 /* ---- opening ---- */
 
-static int open_own(srn__prompts_writer *w, const char *where, srn_err *err) {
-    srn_ledger_opts o = {.where = where};
+static int open_own(srn__prompts_writer *w, const char *where, const char *folder, srn_err *err) {
+    srn_ledger_opts o = {.where = where, .folder = folder};
     int code = srn_ledger_open(&o, &w->ledger, err);
     return code ? code : srn_prompts_open(w->ledger, &w->prompts, err);
 }
 
 /* Who else writes is a server, or for a moment another command: then the sentence about that stays in err. */
-static int find_server(srn__prompts_writer *w, const char *where, srn_err *err) {
+static int find_server(srn__prompts_writer *w, const char *where, const char *folder, srn_err *err) {
     srn_err why = {0};
-    int code = srn__server_find(&(srn__server_opts){.ledger = where}, &w->server, &why);
+    int code = srn__server_find(&(srn__server_opts){.ledger = where, .folder = folder}, &w->server, &why);
     if (code == SRN_ENOENT) return SRN_EBUSY;
     if (code) *err = why;
     return code;
@@ -37,12 +36,12 @@ int srn__prompts_writer_open(const srn__prompts_opts *o, srn__prompts_writer **r
     srn_buf place;
     srn_err own = {0};
     srn__prompts_writer *w = srn_calloc(1, sizeof *w);
-    int code = srn__ledger_place(&where, &place, err);
+    int code = srn__ledger_place(&where, o->folder, &place, err);
     if (!w) code = srn_fail_nomem(err, sizeof *w);
     if (!code) {
         snprintf(w->by, sizeof w->by, "%.60s", o->by ? o->by : user && *user ? user : "unknown");
-        code = open_own(w, where, &own);
-        if (code == SRN_EBUSY) code = find_server(w, where, &own);
+        code = open_own(w, where, o->folder, &own);
+        if (code == SRN_EBUSY) code = find_server(w, where, o->folder, &own);
         if (code && err) *err = own;
     }
     srn_buf_done(&place);

@@ -136,7 +136,7 @@ static int identify(srn_regress *g, srn_err *err) {
 
 static int open_ledger(srn__regress *c, srn_err *err) {
     srn_err none;
-    int code = srn_reader_open(c->ledger, c->keys, &c->g.reader, err);
+    int code = srn_reader_open_in(c->ledger, c->folder, c->keys, &c->g.reader, err);
     if (!code && srn_prompts_read(c->ledger, c->keys, &c->g.prompts, &none)) c->g.prompts = NULL;
     return code;
 }
@@ -144,7 +144,7 @@ static int open_ledger(srn__regress *c, srn_err *err) {
 static int run(srn__regress *c, bool *ret_fails, srn_err *err) {
     srn_buf dir = {0};
     int code = check_usage(c, err);
-    if (!code) code = srn__ledger_place(&c->ledger, &dir, err);
+    if (!code) code = srn__ledger_place(&c->ledger, c->folder, &dir, err);
     c->g.open = open_side;
     c->g.close = close_side;
     c->g.program = srn__regress_ask_program;
@@ -197,6 +197,7 @@ int srn__cmd_regress(int argc, char **argv) {
         {"as-side", 0, SRN_OPT_FLAG, &c.as_side, 0, 0, NULL,
          "answer another serin on standard input and output"},
         {"ledger", 0, SRN_OPT_STR, &c.ledger, 0, 0, "DIR|URL", "the ledger (the default folder)"},
+        SRN__LEDGER_FOLDER(&c.folder),
         {"keys", 0, SRN_OPT_STR, &c.keys, 0, 0, "DIR", "its keys, where they are elsewhere"},
         {"json", 0, SRN_OPT_FLAG, &c.json, 0, 0, NULL, "one JSON object"},
     };

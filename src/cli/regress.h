@@ -13,7 +13,7 @@
 
 typedef struct srn__regress {
     srn_regress g;
-    const char *file, *checks_file, *ledger, *keys, *html, *kv, *fail_on;
+    const char *file, *checks_file, *ledger, *folder, *keys, *html, *kv, *fail_on;
     int64_t limit, threads, ctx, max_tokens, patience;
     double max_kl; /* below 0: not asked */
     bool json, as_side;

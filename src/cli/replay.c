@@ -20,7 +20,7 @@ typedef struct group { /* calls that run on one model */
 } group;
 
 typedef struct replay {
-    const char *ledger, *keys, *filter, *weights, *model;
+    const char *ledger, *folder, *keys, *filter, *weights, *model;
     int64_t threads, limit;
     bool json, no_divergence;
     srn_prompts *prompts;
@@ -121,9 +121,13 @@ static bool note_path(void *ctx, const srn_stored *s) {
 }
 
 /* The first part of a model that the server kept (keep_weights). */
-static bool find_kept(const char *ledger, const char *weights, char *ret, size_t cap) {
+static bool find_kept(const replay *p, const char *weights, char *ret, size_t cap) {
     char dir[4096], best[256] = "";
-    snprintf(dir, sizeof dir, "%s/weights/%s", ledger, weights);
+    srn_buf folder;
+    srn_buf_init(&folder, sizeof dir);
+    bool known = !srn_ledger_local_dir(p->ledger, p->folder, &folder, NULL);
+    snprintf(dir, sizeof dir, "%s/weights/%s", known ? folder.data : "", weights);
+    srn_buf_done(&folder);
     DIR *d = opendir(dir);
     const struct dirent *e;
     while (d && (e = readdir(d)))
@@ -135,7 +139,7 @@ static bool find_kept(const char *ledger, const char *weights, char *ret, size_t
 
 static int locate(const replay *p, const char *weights, char *ret, size_t cap, srn_err *err) {
     if (p->weights) return srn_weights_locate(p->weights, ret, cap, err);
-    if (find_kept(p->ledger, weights, ret, cap)) return SRN_OK;
+    if (find_kept(p, weights, ret, cap)) return SRN_OK;
     const char *path = json_string_value(json_object_get(p->paths, weights));
     if (!path)
         return srn_fail(err, SRN_ENOENT,
@@ -326,7 +330,7 @@ static bool print_all(const replay *p) {
 static int run(replay *p, const char *const *ids, int n_ids, srn_err *err) {
     srn_err none;
     if (!n_ids == !p->filter) return srn_fail(err, SRN_EUSAGE, "give ids of calls, or a filter with --calls");
-    int code = srn_reader_open(p->ledger, p->keys, &p->reader, err);
+    int code = srn_reader_open_in(p->ledger, p->folder, p->keys, &p->reader, err);
     for (int i = 0; !code && i < n_ids; i++) {
         uint8_t id[16];
         if (!srn_ulid_parse(srn_str_of(ids[i]), id))
@@ -365,6 +369,7 @@ int srn__cmd_replay(int argc, char **argv) {
          "the model's file, where it is no longer where it was"},
         {"threads", 0, SRN_OPT_INT, &p.threads, 1, 1024, "N", "threads; the result never depends on it"},
         {"ledger", 0, SRN_OPT_STR, &p.ledger, 0, 0, "DIR|URL", "the ledger (the default folder)"},
+        SRN__LEDGER_FOLDER(&p.folder),
         {"keys", 0, SRN_OPT_STR, &p.keys, 0, 0, "DIR", "its keys, where they are elsewhere"},
         {"json", 0, SRN_OPT_FLAG, &p.json, 0, 0, NULL, "one JSON object"},
     };
@@ -391,7 +396,7 @@ int srn__cmd_replay(int argc, char **argv) {
         return early;
     }
     pthread_mutex_init(&p.lock, NULL);
-    int code = srn__ledger_place(&p.ledger, &dir, &err);
+    int code = srn__ledger_place(&p.ledger, p.folder, &dir, &err);
     if (!code) code = run(&p, ids, n_ids, &err);
     int exit_code = code ? srn_cli_error("replay", &err) : print_all(&p) ? 0 : 1;
     done(&p);

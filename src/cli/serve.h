@@ -13,7 +13,7 @@ typedef struct srn__serve_flags {
     const char *operands[SRN__SERVE_MODELS];
     int n_operands;
     const char *listen, *config, *keys, *tls_cert, *tls_key, *kv, *speculate, *default_model, *ledger,
-        *ledger_keys, *ledger_mode, *ledger_content;
+        *ledger_folder, *ledger_keys, *ledger_mode, *ledger_content;
     int64_t ctx, parallel, threads, cache_tokens, grace;
     srn_str_list aliases, hosts, cors, limits, models;
     bool lazy, allow_open, metrics_open, json, check_config;

@@ -48,6 +48,8 @@ static int parse_flags(int argc, char **argv, srn__serve_flags *f) {
         {"metrics-open", 0, SRN_OPT_FLAG, &f->metrics_open, 0, 0, NULL, "/metrics needs no key"},
         {"ledger", 0, SRN_OPT_STR, &f->ledger, 0, 0, "WHERE",
          "record of calls: a folder, postgresql://... or off"},
+        {"ledger-folder", 0, SRN_OPT_STR, &f->ledger_folder, 0, 0, "DIR",
+         "of this machine, for a ledger in PostgreSQL"},
         {"ledger-keys", 0, SRN_OPT_STR, &f->ledger_keys, 0, 0, "DIR", "its keys (keys in the folder)"},
         {"ledger-mode", 0, SRN_OPT_STR, &f->ledger_mode, 0, 0, "MODE",
          "buffered, or required: no answer without its record"},
@@ -226,6 +228,7 @@ int srn__serve_configure(const srn__serve_flags *f, srn_config *c, srn_err *err)
     if (f->tls_key) c->tls_key = f->tls_key;
     if (f->default_model) c->default_model = f->default_model;
     if (f->ledger) c->ledger.where = f->ledger;
+    if (f->ledger_folder) c->ledger.folder = f->ledger_folder;
     if (f->ledger_keys) c->ledger.keys = f->ledger_keys;
     if (f->ledger_mode) c->ledger.mode = f->ledger_mode;
     if (f->ledger_content) c->ledger.content = f->ledger_content;

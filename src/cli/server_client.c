@@ -5,7 +5,6 @@
 
 #include <stdlib.h>
 
-#include "cli/ledger.h"
 #include "client/client.h"
 
 /* ---- finding it ---- */
@@ -48,7 +47,7 @@ int srn__server_find(const srn__server_opts *o, srn__server *ret, srn_err *err) 
     }
     srn_buf dir;
     srn_buf_init(&dir, 8192);
-    code = srn__ledger_served(o->ledger, &dir, err);
+    code = srn__ledger_served(o->ledger, o->folder, &dir, err);
     if (!code) code = read_local(dir.data, ret, err);
     srn_buf_done(&dir);
     if (!code && o->key) {

@@ -8,17 +8,20 @@
 #include <jansson.h>
 
 #include "cli/cli.h"
+#include "cli/ledger.h"
 
 typedef struct srn__server_opts {
     const char *server; /* --server URL, or NULL: the one of the ledger's folder */
     const char *key;    /* --key KEY, or NULL: $SERIN_KEY, or the folder's token */
-    const char *ledger; /* --ledger DIR, or NULL: the default one */
+    const char *ledger; /* --ledger, or NULL: the default one */
+    const char *folder; /* --ledger-folder, or NULL */
 } srn__server_opts;
 /* The rows that such commands have in their options. */
 #define SRN__SERVER_OPTIONS(o)                                                                               \
     {"server", 0, SRN_OPT_STR, &(o)->server, 0, 0, "URL", "the server (that of the ledger's folder)"},       \
-        {"key", 0, SRN_OPT_STR, &(o)->key, 0, 0, "KEY", "an admin key of it ($SERIN_KEY)"}, {                \
-        "ledger", 0, SRN_OPT_STR, &(o)->ledger, 0, 0, "DIR", "the folder in which it left its address"       \
+        {"key", 0, SRN_OPT_STR, &(o)->key, 0, 0, "KEY", "an admin key of it ($SERIN_KEY)"},                  \
+        SRN__LEDGER_FOLDER(&(o)->folder), {                                                                  \
+        "ledger", 0, SRN_OPT_STR, &(o)->ledger, 0, 0, "DIR|URL", "the ledger that it writes"                 \
     }
 
 typedef struct srn__server {

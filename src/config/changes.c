@@ -138,10 +138,18 @@ int srn_config_changes(const srn_config *from, const srn_config *to, srn_config_
 static const struct {
     size_t at, size;
 } fixed[] = {
-    FIXED(listen),       FIXED(ledger.where),       FIXED(ledger.keys),
-    FIXED(ledger.queue), FIXED(ledger.patience_ms), FIXED(limits.header_bytes),
-    FIXED(limits.queue), FIXED(limits.connections), FIXED(limits.connections_per_ip),
-    FIXED(rollouts),     FIXED(n_rollouts),
+    FIXED(listen),
+    FIXED(ledger.where),
+    FIXED(ledger.keys),
+    FIXED(ledger.folder),
+    FIXED(ledger.queue),
+    FIXED(ledger.patience_ms),
+    FIXED(limits.header_bytes),
+    FIXED(limits.queue),
+    FIXED(limits.connections),
+    FIXED(limits.connections_per_ip),
+    FIXED(rollouts),
+    FIXED(n_rollouts),
 };
 
 static const char *copy(srn_config *c, const char *z, bool *ok) {

@@ -103,12 +103,6 @@ static int check_recording(const srn_config *c, const char *route, const char *m
 
 static int check_ledger(const srn_config *c, srn_err *err) {
     const srn_config_ledger *l = &c->ledger;
-    bool server = l->where &&
-                  (strncmp(l->where, "postgresql://", 13) == 0 || strncmp(l->where, "postgres://", 11) == 0);
-    if (server && !l->keys)
-        return srn_config_fail(c, l->where, err,
-                               "ledger: the keys of a ledger in PostgreSQL are kept in a folder of this "
-                               "machine; name it with ledger: {keys: FOLDER} or --ledger-keys FOLDER");
     if (is_off(l) && l->mode && strcmp(l->mode, "required") == 0)
         return srn_config_fail(c, l->mode, err, "ledger: mode: required, and there is no ledger (off)");
     return check_recording(c, NULL, l->mode, l->content, err);

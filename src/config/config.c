@@ -71,6 +71,7 @@ static const field limit_fields[] = {
 };
 static const field ledger_fields[] = {
     F(srn_config_ledger, "where", TEXT, where, 1, 4095),
+    F(srn_config_ledger, "folder", TEXT, folder, 1, 4095),
     F(srn_config_ledger, "keys", TEXT, keys, 1, 4095),
     F(srn_config_ledger, "mode", TEXT, mode, 1, 16),
     F(srn_config_ledger, "content", TEXT, content, 1, 16),

@@ -56,6 +56,7 @@ typedef struct srn_config_route {
 /* The record of calls (docs/ledger.md). */
 typedef struct srn_config_ledger {
     const char *where;    /* a folder or "postgresql://..."; "off": none; NULL: the default folder */
+    const char *folder;   /* of this machine, for a ledger in PostgreSQL; NULL: the default one */
     const char *keys;     /* folder of its keys; NULL: "keys" in the folder */
     const char *mode;     /* "buffered" (the default) or "required" */
     const char *content;  /* "none", "hash" (the default), "full" or "encrypted" */

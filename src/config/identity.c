@@ -91,11 +91,11 @@ static json_t *address_json(const char *where) {
 }
 
 static json_t *ledger_json(const srn_config_ledger *l) {
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b}", "where", address_json(l->where), "keys",
-                     text_json(l->keys), "mode", text_json(l->mode), "content", text_json(l->content),
-                     "queue", number_json(l->queue), "patience_ms", number_json(l->patience_ms),
-                     "retention_ms", number_json(l->retention_ms), "max_bytes", number_json(l->max_bytes),
-                     "keep_weights", l->keep_weights);
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b}", "where", address_json(l->where),
+                     "folder", text_json(l->folder), "keys", text_json(l->keys), "mode", text_json(l->mode),
+                     "content", text_json(l->content), "queue", number_json(l->queue), "patience_ms",
+                     number_json(l->patience_ms), "retention_ms", number_json(l->retention_ms), "max_bytes",
+                     number_json(l->max_bytes), "keep_weights", l->keep_weights);
 }
 
 json_t *srn__config_json(const srn_config *c) {

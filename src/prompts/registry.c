@@ -263,10 +263,11 @@ static void order_moves(srn__snapshot *s) {
     }
 }
 
+/* where NULL: beside the ledger that is open. */
 static int load(srn_prompts *p, const char *where, const char *keys_dir, srn_err *err) {
     loader l = {p, SRN_OK, err};
     srn_reader *r = NULL;
-    int code = srn_reader_open(where, keys_dir, &r, err);
+    int code = where ? srn_reader_open(where, keys_dir, &r, err) : srn_reader_open_beside(p->ledger, &r, err);
     if (!code) code = srn_reader_docs(r, "prompt", NULL, on_doc, &l, err);
     if (!code && !l.code) code = srn_reader_docs(r, "label", NULL, on_doc, &l, err);
     srn_reader_close(r);
@@ -292,7 +293,7 @@ static int new_registry(srn_ledger *l, const char *where, const char *keys_dir, 
 }
 
 int srn_prompts_open(srn_ledger *l, srn_prompts **ret, srn_err *err) {
-    return new_registry(l, srn_ledger_where(l), NULL, ret, err);
+    return new_registry(l, NULL, NULL, ret, err);
 }
 
 int srn_prompts_read(const char *where, const char *keys_dir, srn_prompts **ret, srn_err *err) {

@@ -1,7 +1,7 @@
 /* What a server leaves in its ledger so that calls can be replayed and explained later: the weights that
  * answered them, as hard links, which program ran last and what it ran on, so that others are events. Called
- * at the start and when a model was loaded; weights and program for folders only. Refuses nothing: what
- * cannot be kept is said in the log, and the server goes on.
+ * at the start and when a model was loaded. Refuses nothing: what cannot be kept is said in the log, and the
+ * server goes on.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -25,10 +25,6 @@ static void say(srn__recorder *r, const char *event, const char *fmt, ...) {
     if (r->log) r->log(r->log_ctx, event, text);
 }
 
-static bool is_folder(const srn__recorder *r) {
-    return r->ledger && !strstr(srn_ledger_where(r->ledger), "://");
-}
-
 /* ---- weights ---- */
 
 static bool link_part(srn__recorder *r, const char *path, const char *dir) {
@@ -44,11 +40,11 @@ static bool link_part(srn__recorder *r, const char *path, const char *dir) {
 void srn__recorder_keep(srn__recorder *r, const srn__served *v) {
     const srn_weights *w = srn_engine_weights(v->engine);
     char dir[4300];
-    if (!atomic_load(&r->keep_weights) || !is_folder(r)) return;
-    snprintf(dir, sizeof dir, "%s/weights", srn_ledger_where(r->ledger));
+    if (!atomic_load(&r->keep_weights) || !r->ledger) return;
+    snprintf(dir, sizeof dir, "%s/weights", srn_ledger_folder(r->ledger));
     if (mkdir(dir, 0700) && errno != EEXIST)
         return say(r, "weights_not_kept", "%s: %s", dir, strerror(errno));
-    snprintf(dir, sizeof dir, "%s/weights/%s", srn_ledger_where(r->ledger), v->ids.weights);
+    snprintf(dir, sizeof dir, "%s/weights/%s", srn_ledger_folder(r->ledger), v->ids.weights);
     if (mkdir(dir, 0700) && errno != EEXIST)
         return say(r, "weights_not_kept", "%s: %s", dir, strerror(errno));
     for (uint32_t i = 0; i < srn_weights_parts(w); i++)
@@ -86,10 +82,10 @@ static void let_go(srn__recorder *r) {
     char dir[4300], one[4600];
     srn_reader *reader = NULL;
     struct dirent *e;
-    snprintf(dir, sizeof dir, "%s/weights", srn_ledger_where(r->ledger));
+    snprintf(dir, sizeof dir, "%s/weights", srn_ledger_folder(r->ledger));
     DIR *d = opendir(dir);
     if (!d) return;
-    if (!srn_reader_open(srn_ledger_where(r->ledger), r->config->ledger.keys, &reader, NULL))
+    if (!srn_reader_open_beside(r->ledger, &reader, NULL))
         while ((e = readdir(d))) {
             if (strlen(e->d_name) != 2 * SRN_SHA256_BYTES || is_used(reader, e->d_name)) continue;
             snprintf(one, sizeof one, "%s/%.64s", dir, e->d_name);
@@ -123,7 +119,7 @@ static void note_program(srn__recorder *r) {
     char path[4300], now[2 * SRN_SHA256_BYTES + 1], *before = NULL;
     size_t len = 0;
     if (!hash_of_program(now)) return;
-    snprintf(path, sizeof path, "%s/program", srn_ledger_where(r->ledger));
+    snprintf(path, sizeof path, "%s/program", srn_ledger_folder(r->ledger));
     bool known = !srn_read_file(path, 256, &before, &len, NULL);
     bool same = known && len >= 2 * SRN_SHA256_BYTES && memcmp(before, now, 2 * SRN_SHA256_BYTES) == 0;
     free(before);
@@ -205,7 +201,6 @@ static void note_platform(srn__recorder *r) {
 void srn__recorder_remember(srn__recorder *r) {
     if (!r->ledger) return;
     note_platform(r);
-    if (!is_folder(r)) return;
     note_program(r);
     let_go(r);
 }

@@ -1,6 +1,6 @@
 /* What lets the commands of this machine talk to the server: server.json in the ledger's folder, readable by
- * its owner only, with the address, the process and a token that is good as an admin's key while the server
- * runs. Written when the server listens, removed when it stops; main thread.
+ * its owner only, with the address, the process, the ledger without its password, and a token that is good as
+ * an admin's key while the server runs. Written when the server listens, removed when it stops; main thread.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "serve/openai_internal.h"
 #include "serve/record_internal.h"
 
 void srn__local_token(char ret[SRN__TOKEN_CHARS + 1]) {
@@ -20,12 +21,6 @@ void srn__local_token(char ret[SRN__TOKEN_CHARS + 1]) {
 
 bool srn__local_is(const char *token, srn_str secret) {
     return token && secret.len == SRN__TOKEN_CHARS && sodium_memcmp(token, secret.ptr, secret.len) == 0;
-}
-
-/* The folder of the ledger, or, of one in a database, of its keys. */
-static const char *folder_of(const srn__recorder *r) {
-    const char *where = srn_ledger_where(r->ledger);
-    return strstr(where, "://") ? r->config->ledger.keys : where;
 }
 
 static int write_file(const char *path, const char *text, srn_err *err) {
@@ -40,9 +35,10 @@ static int write_file(const char *path, const char *text, srn_err *err) {
 
 int srn__local_publish(srn__recorder *r, const char *address, const char *token, srn_err *err) {
     char path[4200], next[4210];
-    snprintf(path, sizeof path, "%s/server.json", folder_of(r));
+    snprintf(path, sizeof path, "%s/server.json", srn_ledger_folder(r->ledger));
     snprintf(next, sizeof next, "%s.new", path);
-    json_t *v = json_pack("{s:s, s:i, s:s}", "address", address, "pid", (int)getpid(), "token", token);
+    json_t *v = json_pack("{s:s, s:i, s:s, s:o}", "address", address, "pid", (int)getpid(), "token", token,
+                          "ledger", srn__text_json(srn_str_of(srn_ledger_name(r->ledger))));
     char *text = v ? json_dumps(v, JSON_COMPACT) : NULL;
     json_decref(v);
     if (!text) return srn_fail_nomem(err, 256);
@@ -57,6 +53,6 @@ int srn__local_publish(srn__recorder *r, const char *address, const char *token,
 
 void srn__local_withdraw(srn__recorder *r) {
     char path[4200];
-    snprintf(path, sizeof path, "%s/server.json", folder_of(r));
+    snprintf(path, sizeof path, "%s/server.json", srn_ledger_folder(r->ledger));
     unlink(path);
 }

@@ -73,6 +73,7 @@ void srn__recorder_lost(srn__recorder *r, const char *id, const srn_err *why) {
 static int open_at(srn__recorder *r, const char *where, srn_err *err) {
     const srn_config_ledger *l = &r->config->ledger;
     srn_ledger_opts o = {.where = where,
+                         .folder = l->folder,
                          .keys_dir = l->keys,
                          .queue = l->queue,
                          .patience_us = (uint64_t)l->patience_ms * 1000,
