@@ -103,9 +103,9 @@ def test_all_commands_work_and_none_shows_the_password(kept, tmp_path):
     k.serin("ledger", "status")
     k.verify()
     k.serin("ledger", "checkpoint", code=2 if not status["signed_seq"] else 0)
-    k.serin("ledger", "forget", "--subject", "ann")
+    k.serin("ledger", "forget", "--tenant", "alice", "--subject", "ann")
     assert json.loads(k.serin("calls", "show", first, "--content", "--json"))["content"] is None
-    k.serin("ledger", "backup", tmp_path / "copy", code=2)
+    k.serin("ledger", "backup", tmp_path / "copy", code=2, place=["--ledger", k.postgres.url(k.name)])
     assert "pg_dump" in k.said[-1]
     assert json.loads(k.serin("ps", "--json"))["data"] == []
     k.serin("calls", "list", place=["--ledger", k.postgres.url("no-such-database"), "--ledger-folder", k.folder], code=1)
@@ -203,8 +203,9 @@ class Load:
         return [x for c in self.clients for x in c.acknowledged], [x for c in self.clients for x in c.refused]
 
 
-def test_required_loses_nothing_while_the_database_restarts_and_crashes(kept, postgres):
-    k = kept("--ledger-mode", "required")
+def test_required_loses_nothing_while_the_database_restarts_and_crashes(kept, postgres, tmp_path):
+    (tmp_path / "serin.yaml").write_text("ledger: {patience: 1s}\n")  # so long a commit of which nobody knows is waited for
+    k = kept("--config", tmp_path / "serin.yaml", "--ledger-mode", "required")
     load = Load(k)
     for end in (postgres.stop, postgres.crash, postgres.crash):
         load.until(15)
