@@ -79,7 +79,7 @@ def test_all_commands_work_and_none_shows_the_password(kept, tmp_path):
         answers.append(text)
         answers.extend(f"{n}: {v}" for n, v in headers.items())
         return status, headers, text
-    status, headers, _ = call("/v1/chat/completions", {"prompt": {"id": "say", "variables": {"what": "the sea"}}, "max_tokens": 6, "user": "ann"})
+    status, headers, _ = call("/v1/chat/completions", {"prompt": {"id": "say", "variables": {"what": "the sea"}}, "max_tokens": 6, "ignore_eos": True, "user": "ann"})
     assert status == 200 and headers["x-serin-prompt"]
     first = headers["x-serin-call"]
     assert call("/v1/chat/completions", chat(user="bert", stream=True))[0] == 200
