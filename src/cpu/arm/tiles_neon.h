@@ -11,6 +11,8 @@
 #define FETCH_COLUMNS  3
 #define REGISTERS      16 /* of 32 bytes, as AVX2 has */
 
+#define WIDE(planes, bits) 0
+
 #define TILES(KERNEL, ...) TILES_TO_4(KERNEL, 1, __VA_ARGS__) TILES_TO_2(KERNEL, 2, __VA_ARGS__)
 #define TILE_TABLE(name)                                                                                     \
     {                                                                                                        \

@@ -4,7 +4,7 @@
  * - act_group, act_groups(planes): a group of activations, and how many are one group of a column;
  * - int_columns(columns, planes): integer columns of so many columns.
  *
- * tiles_vnni.h has the same functions for the level whose columns lie side by side:
+ * act_tiles.h has the same functions for x86, where columns lie side by side:
  *
  * - act_source: where the activations of a tile begin; acts: where they are, group after group.
  * - open_acts, next_group; act_scale, act_sum: d and s of a column; neg_sum, neg_half: of an integer column.
@@ -27,7 +27,8 @@ typedef struct acts {
     int columns, planes;           /* constants */
 } acts;
 
-SRN__INLINE acts open_acts(int columns, int planes, act_source tile) {
+SRN__INLINE acts open_acts(int columns, int planes, int bits, act_source tile) {
+    (void)bits;
     acts a = {.columns = columns, .planes = planes};
     SRN__UNROLL for (int i = 0; i < int_columns(columns, planes); i++) a.at[i] =
         tile[i / int_columns(1, planes)] + i % int_columns(1, planes);
@@ -95,9 +96,9 @@ static size_t list_bytes(uint32_t k) {
 }
 
 /* Columns cols[first] and on, or first and on, n of them. */
-static void open_block(const srn_act *a, const uint32_t *cols, bool gather, uint32_t first, uint32_t n,
-                       srn__simd_scratch *scratch, act_block *ret) {
-    (void)gather, (void)scratch;
+static void open_block(const srn_act *a, int bits, const uint32_t *cols, bool gather, uint32_t first,
+                       uint32_t n, srn__simd_scratch *scratch, act_block *ret) {
+    (void)bits, (void)gather, (void)scratch;
     ret->planes = a->planes;
     for (uint32_t c = 0; c < n; c++) ret->column[c] = act_column(a, cols ? cols[first + c] : first + c);
 }

@@ -12,6 +12,7 @@
  * - FUSED_COLUMNS: integer columns up to which panels are not expanded.
  * - FETCH_COLUMNS: from so many integer columns on, a group takes longer than its bytes do, and the
  *   hardware's prefetchers fall behind; with fewer, fetching by hand only disturbs them.
+ * - WIDE(planes, bits): whether products take expanded codes of so many bits as 16-bit numbers.
  * - REGISTERS: vector registers. With 32, scales are loaded before the codes, as they lie in memory.
  * - TILES(KERNEL, ...): KERNEL(..., columns, planes) for each tile.
  * - TILE_TABLE(name): tiles by [planes-1][columns-1]; one that is not there is done by the next wider one.
@@ -63,8 +64,8 @@ SRN__INLINE v16 add_sums(srn_form form, int planes, int c, const acts *a, const 
 
 /* ---- expanded groups ---- */
 
-typedef void gemm_fn(const srn__expanded *e, uint32_t n_groups, act_source tile, bool first, float *acc,
-                     size_t acc_stride);
+typedef void gemm_fn(const srn__expanded *e, const srn__wide *codes, uint32_t n_groups, act_source tile,
+                     bool first, float *acc, size_t acc_stride);
 
 SRN__INLINE void load_expanded(const srn__expanded *e, scales *s) {
     s->d = v16_load(e->d), s->m = v16_load(e->m);
@@ -73,18 +74,23 @@ SRN__INLINE void load_expanded(const srn__expanded *e, scales *s) {
 }
 
 SRN__INLINE void gemm(srn_form form, int bits, int zero, int columns, int planes, const srn__expanded *e,
-                      uint32_t n_groups, act_source tile, bool first, float *acc, size_t acc_stride) {
+                      const srn__wide *codes, uint32_t n_groups, act_source tile, bool first, float *acc,
+                      size_t acc_stride) {
+    const bool wide = WIDE(planes, bits);
     v16 f[MAX_TILE];
-    acts a = open_acts(columns, planes, tile);
+    acts a = open_acts(columns, planes, bits, tile);
     SRN__UNROLL for (int c = 0; c < columns; c++) f[c] =
         first ? v16_set1(0.0f) : v16_load(acc + (size_t)c * acc_stride);
-    for (uint32_t g = 0; g < n_groups; g++, e++) {
+    for (uint32_t g = 0; g < n_groups; g++, e++, codes++) {
         group_codes w;
         scales s;
         i32x16 sum[MAX_TILE], other[MAX_TILE];
         expanded_codes(e, &w);
+#if WIDE(2, 8)
+        if (wide) wide_codes(codes, &w);
+#endif
         load_expanded(e, &s);
-        group_sums(form, bits, zero, columns, planes, &w, &a, &s, sum, other);
+        group_sums(form, bits, wide ? 0 : zero, columns, planes, &w, &a, &s, sum, other);
         if (REGISTERS == 16) load_expanded(e, &s);
         SRN__UNROLL for (int c = 0; c < columns; c++) f[c] =
             add_sums(form, planes, c, &a, sum, other, &s, f[c]);
@@ -94,9 +100,10 @@ SRN__INLINE void gemm(srn_form form, int bits, int zero, int columns, int planes
 }
 
 #define GEMM(name, form, bits, zero, columns, planes)                                                        \
-    static void name##_##columns##x##planes(const srn__expanded *e, uint32_t n_groups, act_source tile,      \
-                                            bool first, float *acc, size_t acc_stride) {                     \
-        gemm(form, bits, zero, columns, planes, e, n_groups, tile, first, acc, acc_stride);                  \
+    static void name##_##columns##x##planes(const srn__expanded *e, const srn__wide *codes,                  \
+                                            uint32_t n_groups, act_source tile, bool first, float *acc,      \
+                                            size_t acc_stride) {                                             \
+        gemm(form, bits, zero, columns, planes, e, codes, n_groups, tile, first, acc, acc_stride);           \
     }
 #define GEMM_FAMILY(name, form, bits, zero)                                                                  \
     TILES(GEMM, name, form, bits, zero)                                                                      \
@@ -144,13 +151,13 @@ static gemm_fn *const *gemm_family(srn_form form, uint32_t bits, uint32_t planes
 /* Groups [g0, g1), a whole run, of a panel; the tile begins at group g0. */
 typedef void fused_fn(const uint8_t *panel, uint32_t g0, uint32_t g1, act_source tile, float *acc,
                       size_t acc_stride);
-typedef void expand_fn(const uint8_t *panel, uint32_t g0, uint32_t n, srn__expanded *e);
+typedef void expand_fn(const uint8_t *panel, uint32_t g0, uint32_t n, srn__expanded *e, srn__wide *codes);
 
 SRN__INLINE void fused(srn_type type, srn_form form, int columns, int planes, const uint8_t *panel,
                        uint32_t g0, uint32_t g1, act_source tile, float *acc, size_t acc_stride) {
     const srn__simd_type t = srn__simd_type_of(type);
     v16 f[MAX_TILE];
-    acts a = open_acts(columns, planes, tile);
+    acts a = open_acts(columns, planes, t.code_bits, tile);
     SRN__UNROLL for (int c = 0; c < columns; c++) f[c] = v16_set1(0.0f);
     for (uint32_t g = g0; g < g1; g++) {
         group_codes w;
@@ -173,15 +180,32 @@ SRN__INLINE void fused(srn_type type, srn_form form, int columns, int planes, co
     SRN__UNROLL for (int c = 0; c < columns; c++) v16_store(acc + (size_t)c * acc_stride, f[c]);
 }
 
-SRN__INLINE void expand(srn_type type, srn_form form, const uint8_t *panel, uint32_t g0, uint32_t n,
-                        srn__expanded *e) {
-    for (uint32_t g = g0; g < g0 + n; g++, e++) {
+/* Quad j, of codes q + zero, as bytes or as q in 16 bits each. */
+SRN__INLINE void store_codes(srn__expanded *e, srn__wide *to, bool wide, int j, i32x16 codes, int zero) {
+#if WIDE(2, 8)
+    const i32x16 even = lanes_set1(0xff00ff),
+                 minus_zero = lanes_set1((int32_t)((-(uint32_t)zero & 0xffffu) * 0x10001u));
+    if (wide) {
+        lanes_store(to->q[j][0], lanes_add16(lanes_and(codes, even), minus_zero));
+        lanes_store(to->q[j][1], lanes_add16(lanes_upper_bytes(codes), minus_zero));
+        return;
+    }
+#endif
+    (void)to, (void)wide, (void)zero;
+    lanes_store(e->q[j], codes);
+}
+
+SRN__INLINE void expand(srn_type type, srn_form form, bool wide, const uint8_t *panel, uint32_t g0,
+                        uint32_t n, srn__expanded *e, srn__wide *codes) {
+    for (uint32_t g = g0; g < g0 + n; g++, e++, codes++) {
         group_codes w;
         scales s;
         load_group_scales(type, panel, g, &s);
         if (REGISTERS == 32) SRN__LOAD_ORDER();
         load_codes(type, panel, g, &w);
-        SRN__UNROLL for (int j = 0; j < SRN__QUADS; j++) lanes_store(e->q[j], quad(&w, j));
+        SRN__UNROLL for (int j = 0; j < SRN__QUADS; j++) {
+            store_codes(e, codes, wide, j, quad(&w, j), srn__simd_type_of(type).zero);
+        }
         v16_store(e->d, s.d);
         if (form != SRN_FORM_SCALE && form != SRN_FORM_SUB) v16_store(e->m, s.m);
         if (form == SRN_FORM_SUB || form == SRN_FORM_SUB_MIN) {
@@ -202,8 +226,13 @@ SRN__INLINE void expand(srn_type type, srn_form form, const uint8_t *panel, uint
     }
 #define NATIVE(type, form)                                                                                   \
     TILES(FUSED, fused_##type, type, form)                                                                   \
-    static void expand_##type(const uint8_t *panel, uint32_t g0, uint32_t n, srn__expanded *e) {             \
-        expand(SRN_##type, form, panel, g0, n, e);                                                           \
+    static void expand_##type(const uint8_t *panel, uint32_t g0, uint32_t n, srn__expanded *e,               \
+                              srn__wide *codes) {                                                            \
+        expand(SRN_##type, form, false, panel, g0, n, e, codes);                                             \
+    }                                                                                                        \
+    static void expand_wide_##type(const uint8_t *panel, uint32_t g0, uint32_t n, srn__expanded *e,          \
+                                   srn__wide *codes) {                                                       \
+        expand(SRN_##type, form, WIDE(2, 8), panel, g0, n, e, codes);                                        \
     }
 
 NATIVE(Q4_0, SRN_FORM_SCALE)
@@ -232,11 +261,11 @@ NATIVE(NVFP4, SRN_FORM_SPLIT)
 
 typedef struct native_kernels {
     fused_fn *fused[2][MAX_TILE]; /* [planes-1][columns-1] */
-    expand_fn *expand;
+    expand_fn *expand[2];         /* to bytes; as WIDE has them */
 } native_kernels;
 
 /* A type and the one whose panels it shares, often itself. */
-#define NATIVE_ROW(id, type) [SRN_##id] = {TILE_TABLE(fused_##type), expand_##type}
+#define NATIVE_ROW(id, type) [SRN_##id] = {TILE_TABLE(fused_##type), {expand_##type, expand_wide_##type}}
 static const native_kernels natives[] = {
     NATIVE_ROW(Q4_0, Q4_0),     NATIVE_ROW(Q4_1, Q4_1),       NATIVE_ROW(Q5_0, Q5_0),
     NATIVE_ROW(Q5_1, Q5_1),     NATIVE_ROW(Q8_0, Q8_0),       NATIVE_ROW(Q4_K, Q4_K),

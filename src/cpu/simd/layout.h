@@ -180,6 +180,11 @@ typedef struct srn__expanded {
     int32_t mn[2][SRN_PANEL];
 } srn__expanded;
 
+/* Its codes in 16 bits: of each quad elements 0 and 2, then 1 and 3. */
+typedef struct srn__wide {
+    int16_t q[SRN__QUADS][2][SRN_PANEL][2];
+} srn__wide;
+
 /* ---- panels of floats ---- */
 
 #define SRN__FLOAT_SET 4 /* runs whose lines alternate, at most */
@@ -217,7 +222,7 @@ void srn__simd_pack_avx2(const srn_packed *w, uint32_t p0, uint32_t p1);
 /* ---- activations ---- */
 
 /* arm64: one group of one plane of one column. A column is its groups in order, the planes of a group side by
- * side. (VNNI: cpu/x86/tiles_vnni.h.) */
+ * side. (x86: cpu/x86/act_tiles.h.) */
 typedef struct srn__act_plane {
     int8_t c[SRN_GROUP]; /* this plane's codes */
     float d;             /* the scale */
@@ -227,18 +232,6 @@ typedef struct srn__act_plane {
     int32_t half[2];     /* sums of the whole codes t over each half */
     int32_t unused;
 } srn__act_plane;
-
-/* Without VNNI: one group of one column. Products of two 8-bit codes are summed in 16 bits ("narrow") where
- * that cannot overflow: one plane, weights below 8 bits. Else the whole codes are multiplied in 16 bits
- * ("wide"). */
-typedef struct srn__act_whole {
-    int8_t c[SRN_GROUP]; /* with one plane: the codes */
-    float d, s;
-    int32_t neg_sum, neg_half[2]; /* minus the sums of the whole codes t */
-    int16_t neg_pairs[2][2]; /* the same of each half's elements 0 and 1, 2 and 3 of all quads; one plane */
-    int32_t unused;
-    int16_t t[SRN__QUADS][2][2]; /* per quad: elements 0 and 2, then 1 and 3 */
-} srn__act_whole;
 
 /* Narrow products of this many quads fit 16 bits: 2 * 127 * (2^bits - 1) * depth <= 32767 up to 6 bits. The
  * types with 7 have codes up to 126 with their zero, for which one quad fits. */
@@ -262,6 +255,7 @@ static inline size_t srn__act_stride(size_t n) {
 
 typedef struct srn__simd_scratch {
     srn__expanded e[SRN__EXPAND_GROUPS];
+    srn__wide wide[SRN__EXPAND_GROUPS];                    /* where products take these in place of e's */
     float acc[SRN__COLUMN_BLOCK][SRN_MAX_RUNS][SRN_PANEL]; /* with R runs, a column's first R are used */
     int32_t list[]; /* where columns that do not lie as a kernel reads them are gathered */
 } srn__simd_scratch;

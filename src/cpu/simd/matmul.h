@@ -2,8 +2,8 @@
  * those; a block's running sums wait in scratch for their tree. Included once by each level's
  * translation unit, after the kernels of that level:
  *   act_bytes, quantize, must_gather, list_bytes, LIST_BLOCK, act_block, open_block, tile_source   of
- * columns.h or tiles_vnni.h WIDEST(planes), FUSED_COLUMNS   of tiles_*.h gemm_family(form, bits, planes),
- * natives[]
+ * columns.h or act_tiles.h WIDEST(planes), FUSED_COLUMNS, WIDE   of tiles_*.h gemm_family(form, bits,
+ * planes), natives[]
  */
 #ifndef SRN_CPU_SIMD_MATMUL_H
 #define SRN_CPU_SIMD_MATMUL_H
@@ -18,6 +18,7 @@ typedef struct product {
     srn__simd_type layout;
     uint32_t planes, groups, runs;
     bool bytes;                       /* panels are read as they are */
+    bool wide;                        /* expanded codes are 16-bit numbers */
     bool gather;                      /* columns are gathered first */
     uint32_t start[SRN_MAX_RUNS + 1]; /* elements */
 } product;
@@ -82,8 +83,8 @@ typedef struct fetch {
 } fetch;
 
 /* n_groups expanded groups, the first of them g0, times all columns of the block. */
-static void block_gemm(const product *pr, const srn__expanded *e, uint32_t g0, uint32_t n_groups, bool first,
-                       act_block *b, uint32_t n, float *acc, fetch next) {
+static void block_gemm(const product *pr, const srn__simd_scratch *scratch, uint32_t g0, uint32_t n_groups,
+                       bool first, act_block *b, uint32_t n, float *acc, fetch next) {
     gemm_fn *const *family = gemm_family(pr->w->form, pr->layout.code_bits, pr->planes);
     uint32_t tile = WIDEST(pr->planes), tiles = (n + tile - 1) / tile;
     uint32_t lines_per_tile = (next.lines + tiles - 1) / tiles;
@@ -91,7 +92,8 @@ static void block_gemm(const product *pr, const srn__expanded *e, uint32_t g0, u
         uint32_t take = SRN_MIN(tile, n - c);
         for (uint32_t i = 0; i < lines_per_tile; i++, next.at += 64) __builtin_prefetch(next.at, 0, 2);
         for (uint32_t i = 0; i < take && next.y; i++) __builtin_prefetch(next.y + (c + i) * next.y_stride, 1);
-        family[take - 1](e, n_groups, tile_source(b, c, take, g0), first, acc + c * ACC_STRIDE, ACC_STRIDE);
+        family[take - 1](scratch->e, scratch->wide, n_groups, tile_source(b, c, take, g0), first,
+                         acc + c * ACC_STRIDE, ACC_STRIDE);
     }
 }
 
@@ -111,10 +113,10 @@ static void panel_expanded(const product *pr, uint32_t p, act_block *b, uint32_t
             uint32_t take = SRN_MIN(g1 - g, SRN__EXPAND_GROUPS / unit * unit), end = g + take;
             bool last = end == pr->groups;
             fetch next = {.y = last ? y + (size_t)p * SRN_PANEL : NULL, .y_stride = y_stride};
-            natives[w->type].expand(panel, g, take, scratch->e);
+            natives[w->type].expand[pr->wide](panel, g, take, scratch->e, scratch->wide);
             next.at = end < pr->groups ? panel + bytes_before(pr->layout, end) : panel + w->panel_bytes;
             next.lines = (uint32_t)((bytes_before(pr->layout, end) - bytes_before(pr->layout, g)) / 64);
-            block_gemm(pr, scratch->e, g, take, g == g0, b, n, &scratch->acc[0][r][0], next);
+            block_gemm(pr, scratch, g, take, g == g0, b, n, &scratch->acc[0][r][0], next);
             g = end;
         }
     }
@@ -123,7 +125,7 @@ static void panel_expanded(const product *pr, uint32_t p, act_block *b, uint32_t
 static void block_codes(const product *pr, uint32_t p0, uint32_t p1, const srn_act *a, const uint32_t *cols,
                         uint32_t n, uint32_t first, float *y, size_t y_stride, srn__simd_scratch *scratch) {
     act_block b;
-    open_block(a, cols, pr->gather, first, n, scratch, &b);
+    open_block(a, pr->layout.code_bits, cols, pr->gather, first, n, scratch, &b);
     for (uint32_t p = p0; p < p1; p++) {
         if (pr->bytes || n * pr->planes <= FUSED_COLUMNS)
             panel_fused(pr, pr->w->panels + p * pr->w->panel_bytes, &b, n, &scratch->acc[0][0][0]);
@@ -153,8 +155,10 @@ static void matmul(const srn_packed *w, uint32_t p0, uint32_t p1, const srn_act 
     if (!is_float) pr.layout = srn__simd_type_of(w->type);
     uint32_t unit = srn_type_get((uint32_t)w->type)->block_elems;
     for (uint32_t r = 0; r <= pr.runs; r++) pr.start[r] = srn__run_start(w->cols, unit, r, pr.runs);
-    pr.bytes = !is_float && srn__simd_reads_bytes(pr.layout.bits, w->cols, a->planes);
+    pr.wide = !is_float && WIDE(a->planes, pr.layout.code_bits);
+    pr.bytes = !is_float && !pr.wide && srn__simd_reads_bytes(pr.layout.bits, w->cols, a->planes);
     uint32_t block = pr.bytes ? SRN__COLUMN_BLOCK / 2 : SRN__COLUMN_BLOCK;
+    if (!is_float) block -= block % MAX_TILE; /* tiles begin where a block does */
     pr.gather = !is_float && must_gather(a, cols, n_cols);
     if (pr.gather) block = SRN_MIN(block, (uint32_t)LIST_BLOCK(a->planes));
     for (uint32_t c = 0; c < n_cols; c += block) {

@@ -77,13 +77,17 @@ SRN__INLINE part_codes load_quad(srn_type type, stored_at at, int j, int part) {
 typedef struct group_codes {
     srn_type type;
     bool expanded; /* a byte each, as quad() gives them */
+    bool wide;     /* expanded to 16 bits each, for products that take these */
     stored_at at;
 } group_codes;
 SRN__INLINE void load_codes(srn_type type, const uint8_t *panel, uint32_t g, group_codes *ret) {
-    *ret = (group_codes){type, false, stored_group(type, panel, g)};
+    *ret = (group_codes){.type = type, .at = stored_group(type, panel, g)};
 }
 SRN__INLINE void expanded_codes(const srn__expanded *e, group_codes *ret) {
-    *ret = (group_codes){SRN_Q8_0, true, {.codes = e->q[0][0]}};
+    *ret = (group_codes){.type = SRN_Q8_0, .expanded = true, .at = {.codes = e->q[0][0]}};
+}
+SRN__INLINE void wide_codes(const srn__wide *codes, group_codes *ret) {
+    *ret = (group_codes){.type = SRN_Q8_0, .wide = true, .at = {.codes = (const uint8_t *)codes}};
 }
 SRN__INLINE part_codes quad_part(const group_codes *w, int j, int part) {
     if (w->expanded) return unpacked(load_part(w->at.codes + 64 * j, part));

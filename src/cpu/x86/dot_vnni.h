@@ -6,12 +6,42 @@
 #define SRN_CPU_X86_DOT_VNNI_H
 
 #include "cpu/simd/unpack.h"
-#include "cpu/x86/tiles_vnni.h"
+#include "cpu/x86/act_part.h"
 
-/* A column is one integer column, whatever its planes. */
-SRN__INLINE int int_columns(int columns, int planes) {
+#define SRN__LARGE_CODES (1 << 19)
+
+typedef struct act_codes {
+    int8_t c[2][SRN_GROUP]; /* of each plane; of one plane only the second is kept */
+    float d;
+    int32_t neg_sum;
+    float s;
+    int32_t neg_half[2];
+    int32_t large; /* the sum of |t| is SRN__LARGE_CODES or more; with two planes only */
+} act_codes;
+
+enum { ROW_D, ROW_NEG_SUM, ROW_S, ROW_NEG_HALF, ROW_LARGE = ROW_NEG_HALF + 2, MAX_PARTS = 1 };
+
+/* Codes and fields. */
+SRN__INLINE act_part act_part_of(uint32_t planes, int bits) {
+    (void)bits;
+    return planes == 2
+               ? (act_part){.rows = 2 * SRN__QUADS + ROW_LARGE + 1, .fields = 2 * SRN__QUADS}
+               : (act_part){.first = SRN__QUADS, .rows = SRN__QUADS + ROW_LARGE, .fields = SRN__QUADS};
+}
+SRN__INLINE uint32_t act_parts(uint32_t planes) {
     (void)planes;
-    return columns;
+    return MAX_PARTS;
+}
+SRN__INLINE act_part act_part_at(uint32_t planes, uint32_t i) {
+    (void)i;
+    return act_part_of(planes, 0);
+}
+
+#include "cpu/x86/act_tiles.h"
+
+/* The codes of one quad of a plane, in every lane. */
+SRN__INLINE i32x16 act_quad(const acts *a, int c, int plane, int quad) {
+    return lanes_set1(a->at[(plane * SRN__QUADS + quad) * (int)a->columns + c]);
 }
 
 /* acc[i] += sum over quads q0 to q0+n_quads of w * codes of plane p of column i. With few columns each has

@@ -10,6 +10,8 @@
 #define FETCH_COLUMNS  3
 #define REGISTERS      16
 
+#define WIDE(planes, bits) ((planes) == 2 || (bits) == 8)
+
 #define TILES(KERNEL, ...) TILES_TO_3(KERNEL, 1, __VA_ARGS__) TILES_TO_3(KERNEL, 2, __VA_ARGS__)
 #define TILE_TABLE(name)                                                                                     \
     {                                                                                                        \

@@ -10,6 +10,8 @@
 #define FETCH_COLUMNS  4
 #define REGISTERS      32
 
+#define WIDE(planes, bits) 0
+
 #define TILES(KERNEL, ...)                                                                                   \
     TILES_TO_4(KERNEL, 1, __VA_ARGS__)                                                                       \
     KERNEL(__VA_ARGS__, 6, 1)                                                                                \
