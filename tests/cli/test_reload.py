@@ -193,6 +193,25 @@ def test_a_running_answer_keeps_its_model_and_its_limits(site, tmp_path):
     s.server.wait_log(event="model_unloaded", detail="tiny")  # only once nobody needs it
 
 
+def test_a_request_whose_body_is_still_to_come_has_begun(site):
+    s = site(ONE + BIG)
+    body = json.dumps({**COMPLETION, "model": "big", "max_tokens": 5}).encode()
+    host, port = s.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=60) as c:
+        c.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nConnection: close\r\n"
+                  b"Authorization: Bearer clerk-secret-0123456789\r\nContent-Length: %d\r\n\r\n" % len(body))
+        assert c.recv(100).startswith(b"HTTP/1.1 100")
+        s.keys.write_text(KEYS.splitlines()[0] + "\n")
+        answer = s.reload(ONE + "limits: {max_tokens: 2}\n")
+        assert states(s) == {"tiny": True} and s.call("big")[0] == 401
+        c.sendall(body)
+        reply = b"".join(iter(lambda: c.recv(65536), b"")).decode()
+    assert reply.startswith("HTTP/1.1 200") and '"completion_tokens":5' in reply
+    (record,) = [b for b in bodies(s.folder, CALL) if b["status"] == 200]
+    assert (record["config"], record["key"], record["model"]) == (answer["previous"], "clerk", "big")
+    s.server.wait_log(event="model_unloaded", detail="big")
+
+
 def test_no_request_fails_during_50_reloads(site):
     s = site()
     configs = [ONE + "limits: {max_tokens: 4}\n", ONE + BIG, ONE.replace("small", "small, s2") + "metrics_open: true\n",

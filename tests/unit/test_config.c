@@ -375,6 +375,119 @@ static void the_text_of_a_configuration_has_no_secrets(void **state) {
     srn_config_done(&c);
 }
 
+/* ---- from one configuration to the next ---- */
+
+static void add_key(void *ctx, const char *key) {
+    srn_buf_addf(ctx, "%s\n", key);
+}
+
+static void assert_changes(const char *from, const char *to, const char *want) {
+    srn_config a = parsed(from), b = parsed(to);
+    srn_buf keys;
+    srn_buf_init(&keys, 1 << 16);
+    srn_buf_addz(&keys, "");
+    assert_int_equal(srn_config_changes(&a, &b, add_key, &keys, NULL), SRN_OK);
+    assert_string_equal(keys.data, want);
+    srn_buf_done(&keys);
+    srn_config_done(&a);
+    srn_config_done(&b);
+}
+
+static void what_differs_is_named_as_in_the_file(void **state) {
+    (void)state;
+    assert_changes(full, full, "");
+    assert_changes("grace: 5s\nkeys: a\ntls: {cert: a, key: b}\n",
+                   "grace: 6s\nkeys: b\ntls: {cert: c, key: b}\n", "keys\ntls.cert\ngrace\n");
+    assert_changes("limits: {header_timeout: 5s, body: 1MiB}\nledger: {max_size: 1GiB}\n",
+                   "limits: {body: 2MiB}\n", "limits.body\nlimits.header_timeout\nledger.max_size\n");
+    assert_changes("hosts: [a]\n", "hosts: [a, b]\n", "hosts\n");
+    assert_changes("models: [{name: a, path: a, ctx: 512}, {name: b, path: b}, {name: c, path: c}]\n",
+                   "models: [{name: c, path: c}, {name: d, path: d}, {name: a, path: a}]\n",
+                   "models.b (removed)\nmodels.d (added)\nmodels.a.ctx\nmodels (order)\n");
+    assert_changes("routes: [{name: r, match: {key: k}}]\n", "routes: [{name: r, match: {alias: a}}]\n",
+                   "routes.r.match.key\nroutes.r.match.alias\n");
+}
+
+static void what_is_read_at_the_start_alone_is_kept(void **state) {
+    (void)state;
+    static const char running[] =
+        "listen: 127.0.0.1:1\nlimits: {queue: 5, stops: 2}\ntls: {cert: c, key: k}\n"
+        "ledger: {where: /w, content: hash}\ncanary: []\n";
+    srn_config a = parsed(running);
+    srn_config b = parsed("listen: 127.0.0.1:2\nlimits: {queue: 6, stops: 3, connections: 4}\n"
+                          "ledger: {where: /v, content: full}\n");
+    assert_int_equal(srn_config_keep(&b, &a, NULL), SRN_OK);
+    assert_string_equal(b.listen, "127.0.0.1:1");
+    assert_string_equal(b.ledger.where, "/w");
+    assert_string_equal(b.ledger.content, "full");
+    assert_string_equal(b.tls_cert, "c"); /* TLS is or is not */
+    assert_ptr_not_equal(b.tls_cert, a.tls_cert);
+    assert_int_equal(b.limits.queue, 5);
+    assert_int_equal(b.limits.connections, a.limits.connections);
+    assert_int_equal(b.limits.stops, 3);
+    srn_config_done(&b);
+    b = parsed("tls: {cert: other, key: k}\n");
+    assert_int_equal(srn_config_keep(&b, &a, NULL), SRN_OK);
+    assert_string_equal(b.tls_cert, "other");
+    srn_config_done(&b);
+    srn_config_done(&a);
+}
+
+/* A section that is new must be decided on: it is in srn_config_keep, or a server takes it while it runs. */
+static void every_section_is_kept_or_taken(void **state) {
+    (void)state;
+    static const char *const taken[] = {"keys_file", "tls_cert", "tls_key",       "allow_open",   "hosts",
+                                        "cors",      "grace_ms", "default_model", "metrics_open", "models",
+                                        "routes",    "limits",   "ledger"},
+                             *const kept[] = {"listen", "canary"};
+    srn_config c = parsed(full);
+    srn_buf json;
+    char id[65], key[80];
+    size_t n = 0;
+    srn_buf_init(&json, 65536);
+    assert_int_equal(srn_config_identity(&c, &json, id, NULL), SRN_OK);
+    int depth = 0;
+    for (const char *p = json.data; *p; p++) {
+        bool is_key = depth == 1 && *p == '"' && (p[-1] == '{' || p[-1] == ',');
+        depth += (*p == '{' || *p == '[') - (*p == '}' || *p == ']');
+        if (!is_key) continue;
+        snprintf(key, sizeof key, "%.*s", (int)strcspn(p + 1, "\""), p + 1);
+        bool known = false;
+        for (size_t i = 0; i < SRN_LEN(taken); i++) known = known || strcmp(taken[i], key) == 0;
+        for (size_t i = 0; i < SRN_LEN(kept); i++) known = known || strcmp(kept[i], key) == 0;
+        if (!known) fail_msg("'%s': can a server that runs take it from a reload?", key);
+        n++;
+    }
+    assert_int_equal(n, SRN_LEN(taken) + SRN_LEN(kept));
+    srn_buf_done(&json);
+    srn_config_done(&c);
+}
+
+static void changed_keys_are_named_without_their_secrets(void **state) {
+    (void)state;
+    srn_keys *a = NULL, *b = NULL;
+    srn_buf names;
+    srn_buf_init(&names, 4096);
+    assert_int_equal(srn_keys_parse(SRN_STR("old old-secret-0123456789\nsame same-secret-0123456\n"
+                                            "boss boss-secret-0123456 admin\nkey key-secret-01234567\n"),
+                                    "a", &a, NULL),
+                     0);
+    assert_int_equal(srn_keys_parse(SRN_STR("same same-secret-0123456\nboss boss-secret-0123456\n"
+                                            "key other-secret-0123456\nnew new-secret-01234567\n"),
+                                    "b", &b, NULL),
+                     0);
+    srn_keys_changes(a, b, add_key, &names);
+    assert_string_equal(names.data,
+                        "keys.old (removed)\nkeys.boss (changed)\nkeys.key (changed)\nkeys.new (added)\n");
+    srn_buf_clear(&names);
+    srn_keys_changes(NULL, NULL, add_key, &names);
+    srn_keys_changes(a, a, add_key, &names);
+    assert_int_equal(names.len, 0);
+    srn_buf_done(&names);
+    srn_keys_free(a);
+    srn_keys_free(b);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_key_is_read),
@@ -388,6 +501,10 @@ int main(void) {
         cmocka_unit_test(a_wrong_key_file_is_refused_without_showing_secrets),
         cmocka_unit_test(the_id_follows_every_setting_and_not_its_spelling),
         cmocka_unit_test(the_text_of_a_configuration_has_no_secrets),
+        cmocka_unit_test(what_differs_is_named_as_in_the_file),
+        cmocka_unit_test(what_is_read_at_the_start_alone_is_kept),
+        cmocka_unit_test(every_section_is_kept_or_taken),
+        cmocka_unit_test(changed_keys_are_named_without_their_secrets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -200,6 +200,21 @@ static void what_is_young_enough_stays(void **state) {
     folder_done(&f);
 }
 
+static void other_limits_hold_for_a_ledger_that_is_open(void **state) {
+    (void)state;
+    folder f = folder_new();
+    fill(f.path);
+    srn_ledger *l = open_with(f.path, 0, 0, NULL);
+    append_calls(l, CALLS + 1, CALLS + 2);
+    assert_int_equal(dropped(l), 0);
+    srn_ledger_retain(l, 1, 0);
+    append_calls(l, CALLS + 3, CALLS + 3); /* the writer's thread looks when something comes */
+    wait_dropped(l, CALLS);
+    srn_ledger_close(l);
+    assert_holds(f.path);
+    folder_done(&f);
+}
+
 static void calls_that_still_run_stay(void **state) {
     (void)state;
     folder f = folder_new();
@@ -388,6 +403,7 @@ int main(void) {
         cmocka_unit_test(old_calls_go_and_the_chain_holds),
         cmocka_unit_test(dropped_content_is_gone_from_the_files),
         cmocka_unit_test(what_is_young_enough_stays),
+        cmocka_unit_test(other_limits_hold_for_a_ledger_that_is_open),
         cmocka_unit_test(calls_that_still_run_stay),
         cmocka_unit_test(what_is_dropped_twice_is_one_tombstone),
         cmocka_unit_test(the_oldest_make_room_when_there_is_too_much),
