@@ -275,6 +275,13 @@ void srn_traffic_default(srn_traffic *t);
 /* From JSON: its fields by name, the metrics' as {"itl": {"rate", "sd", "known"}}; what is absent has its
  * default. SRN_EINVAL names the key. */
 int srn_traffic_parse(const json_t *o, const char *what, srn_traffic *ret, srn_err *err);
+typedef struct srn_past_call { /* NAN: not known */
+    uint64_t subject, at_us;
+    double values[SRN_METRIC_END];
+} srn_past_call;
+/* From calls that were answered, of which error, cut, ttft, itl and length are read; sorts them. SRN_EINVAL:
+ * too few. */
+int srn_traffic_of(srn_past_call *calls, size_t n, srn_traffic *ret, srn_err *err);
 typedef struct srn_effect {
     srn_metric metric;
     double by;       /* 0.15 of a ratio: 15 % more; else the difference */
@@ -287,6 +294,7 @@ typedef struct srn_simulation {
     uint32_t by_metric[SRN_METRIC_END];                 /* which one rolled back */
     double calls_median, calls_p95;       /* until the roll-back, of those that were; NAN: none */
     double promoted_median, promoted_p95; /* until the promotion */
+    char held_why[256];                   /* of the first that was undecided to its end */
 } srn_simulation;
 typedef struct srn_simulate_opts {
     const srn_traffic *traffic;

@@ -227,6 +227,7 @@ typedef struct outcome {
     srn_verdict verdict; /* STEP: the last step did its work */
     srn_metric metric;
     uint64_t calls;
+    char why[256]; /* of the last look */
 } outcome;
 
 static int roll_out(world *w, outcome *ret, srn_err *err) {
@@ -257,6 +258,11 @@ static int roll_out(world *w, outcome *ret, srn_err *err) {
             ret->verdict = SRN_VERDICT_HOLD;
         }
         if (ret->verdict != SRN_VERDICT_HOLD) break;
+    }
+    if (!code && ret->verdict == SRN_VERDICT_HOLD) {
+        srn_look l;
+        srn_look_at(w->r, e, &is, at, &l);
+        srn__canary_text(ret->why, sizeof ret->why, l.why);
     }
     srn_evidence_free(e);
     return code;
@@ -300,6 +306,8 @@ static int run_all(world *w, double *calls, srn_simulation *ret, srn_err *err) {
             if (x.metric < SRN_METRIC_END) ret->by_metric[x.metric]++;
         } else if (x.verdict == SRN_VERDICT_STEP) {
             promoted[done++] = (double)x.calls;
+        } else if (!ret->held_why[0]) {
+            srn__canary_text(ret->held_why, sizeof ret->held_why, x.why);
         }
         if (w->o->progress) w->o->progress(w->o->progress_ctx, "simulating", i + 1, n);
     }

@@ -18,6 +18,7 @@ static const srn_command words[] = {
     {"explain", srn__canary_explain, "the decisions, with their numbers, decided again"},
     {"freeze", srn__canary_freeze, "no share grows and no label moves"},
     {"thaw", srn__canary_thaw, "let them go on"},
+    {"simulate", srn__canary_simulate, "what a policy would do on your traffic, before it starts"},
 };
 
 int srn__cmd_canary(int argc, char **argv) {

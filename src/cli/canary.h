@@ -16,5 +16,6 @@ int srn__canary_history(int argc, char **argv);
 int srn__canary_explain(int argc, char **argv);
 int srn__canary_freeze(int argc, char **argv);
 int srn__canary_thaw(int argc, char **argv);
+int srn__canary_simulate(int argc, char **argv); /* canary_simulate.c; talks to nobody */
 
 #endif
