@@ -132,6 +132,10 @@ int srn_read_file(const char *path, size_t max_bytes, char **ret_data, size_t *r
 /* Writes all n bytes, however the system cuts them. 0, or -1 with errno. */
 int srn_write_all(int fd, const void *p, size_t n);
 
+/* An address as people may see it: without "user:password@", without the query. Cut to cap, NUL-terminated.
+ */
+void srn_url_shown(const char *url, char *ret, size_t cap);
+
 /* ---- UTF-8 ---- */
 /* Length in bytes of the well-formed code point at p (1 to 4), 0 if it is malformed or cut off. */
 size_t srn_utf8_len(const char *p, size_t n);

@@ -1,4 +1,4 @@
-/* Clock, whole files, UTF-8, the hash of tables and SHA-256. */
+/* Clock, whole files, addresses, UTF-8, the hash of tables and SHA-256. */
 #include "base/base.h"
 
 #include <errno.h>
@@ -88,6 +88,15 @@ int srn_write_all(int fd, const void *p, size_t n) {
         n -= (size_t)w;
     }
     return 0;
+}
+
+void srn_url_shown(const char *url, char *ret, size_t cap) {
+    const char *host = strstr(url, "://");
+    host = host ? host + 3 : url;
+    size_t authority = strcspn(host, "/?#"), at = 0;
+    for (size_t i = 0; i < authority; i++)
+        if (host[i] == '@') at = i + 1;
+    snprintf(ret, cap, "%.*s%.*s", (int)(host - url), url, (int)strcspn(host + at, "?#"), host + at);
 }
 
 size_t srn_utf8_get(const char *p, size_t n, uint32_t *ret_cp) {

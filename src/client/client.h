@@ -1,5 +1,5 @@
-/* client: outgoing HTTP over libcurl. Downloads now; upstreams, webhooks and traces later. An object belongs
- * to one thread.
+/* client: outgoing HTTP over libcurl: downloads, and small requests (commands, telemetry; upstreams and
+ * webhooks later). An object belongs to one thread.
  */
 #ifndef SRN_CLIENT_CLIENT_H
 #define SRN_CLIENT_CLIENT_H
@@ -36,7 +36,12 @@ int srn_download_file(const srn_download_opts *o, srn_download *ret, srn_err *er
 int srn_http_get(const char *url, const char *bearer, size_t max_bytes, const volatile int *cancel,
                  char **ret, size_t *ret_len, srn_err *err);
 
-/* One request with a small answer, for commands that talk to a server. */
+/* What requests to one place share, so that its connection is kept. */
+typedef struct srn_http_session srn_http_session;
+int srn_http_session_new(srn_http_session **ret, srn_err *err);
+void srn_http_session_free(srn_http_session *s);
+
+/* One request with a small answer. */
 typedef struct srn_request_to {
     const char *base;    /* "http://HOST:PORT", "https://...", "unix:PATH"; a "/v1" at its end is left off */
     const char *path;    /* "/v1/ps?x=y", encoded */
@@ -46,9 +51,18 @@ typedef struct srn_request_to {
     uint32_t timeout_ms; /* 0: a minute */
     bool insecure;       /* a server of this machine: its certificate is not checked, no proxy is used */
     const volatile int *cancel; /* may be NULL */
+    bool (*give_up)(void *ctx); /* asked about once a second; may be NULL */
+    void *give_up_ctx;
+    const char *const *headers; /* more of them: "Name: value" [n_headers] */
+    size_t n_headers;
+    const char *ca_file;         /* certificates to trust, instead of the system's; or NULL */
+    bool cut;                    /* what is beyond max_bytes is left out, and no error */
+    srn_http_session *session;   /* or NULL */
+    uint32_t *ret_retry_after_s; /* what the answer's Retry-After says; 0: nothing. May be NULL */
 } srn_request_to;
-/* The answer's status and its body, malloc'd and NUL-terminated. SRN_EIO: no server, or it broke off;
- * SRN_ETIMEOUT, SRN_ELIMIT, SRN_EINVAL (address), SRN_ECANCELLED. */
+/* The answer's status and its body, malloc'd and NUL-terminated. Redirects are answers; nobody follows them.
+ * SRN_EIO: no server, or it broke off; SRN_ETIMEOUT, SRN_ELIMIT, SRN_EINVAL (address), SRN_ECANCELLED. What
+ * they say of the address has neither its user nor its query. */
 int srn_http_request(const srn_request_to *r, int *ret_status, char **ret, size_t *ret_len, srn_err *err);
 
 #endif

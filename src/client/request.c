@@ -1,5 +1,5 @@
 /* Small requests over libcurl: a body there, a body back, whatever its status. For commands that talk to a
- * server, and for webhooks. One thread. Refuses answers that are longer than allowed, redirects, and
+ * server, and for telemetry. One thread. Refuses answers that are longer than allowed, redirects, and
  * addresses that are neither http, https nor a unix socket.
  */
 #include <curl/curl.h>
@@ -9,20 +9,47 @@
 
 enum { MAX_PATH = 2048 };
 
+struct srn_http_session {
+    CURL *curl;
+};
+
 typedef struct answer {
     srn_buf body;
-    const volatile int *cancel;
+    const srn_request_to *r;
 } answer;
+
+int srn_http_session_new(srn_http_session **ret, srn_err *err) {
+    srn_http_session *s = srn_calloc(1, sizeof *s);
+    if (s) s->curl = curl_easy_init();
+    if (!s || !s->curl) {
+        free(s);
+        return srn_fail_nomem(err, sizeof *s);
+    }
+    *ret = s;
+    return SRN_OK;
+}
+
+void srn_http_session_free(srn_http_session *s) {
+    if (!s) return;
+    curl_easy_cleanup(s->curl);
+    free(s);
+}
 
 static size_t on_body(char *p, size_t one, size_t n, void *ctx) {
     answer *a = ctx;
-    return srn_buf_add(&a->body, p, one * n) ? one * n : 0;
+    size_t take = one * n;
+    if (a->r->cut) take = SRN_MIN(take, a->body.max - a->body.len);
+    return srn_buf_add(&a->body, p, take) ? one * n : 0;
+}
+
+static bool given_up(const srn_request_to *r) {
+    return (r->cancel && *r->cancel) || (r->give_up && r->give_up(r->give_up_ctx));
 }
 
 static int on_progress(void *ctx, curl_off_t total, curl_off_t now, curl_off_t up_total, curl_off_t up) {
     (void)total, (void)now, (void)up_total, (void)up;
     const answer *a = ctx;
-    return a->cancel && *a->cancel;
+    return given_up(a->r);
 }
 
 /* "unix:PATH" is a socket and any host; else the base and the path behind it. */
@@ -55,6 +82,8 @@ static struct curl_slist *set_headers(CURL *c, const srn_request_to *r) {
         list = curl_slist_append(list, text);
     }
     if (r->body.ptr) list = curl_slist_append(list, "Content-Type: application/json");
+    if (r->body.ptr) list = curl_slist_append(list, "Expect:"); /* nobody waits to be asked for the body */
+    for (size_t i = 0; i < r->n_headers; i++) list = curl_slist_append(list, r->headers[i]);
     curl_easy_setopt(c, CURLOPT_HTTPHEADER, list);
     return list;
 }
@@ -69,6 +98,10 @@ static void set_rest(CURL *c, const srn_request_to *r, answer *a) {
     curl_easy_setopt(c, CURLOPT_NOPROGRESS, 0L);
     curl_easy_setopt(c, CURLOPT_XFERINFOFUNCTION, on_progress);
     curl_easy_setopt(c, CURLOPT_XFERINFODATA, a);
+#if LIBCURL_VERSION_NUM >= 0x075700
+    curl_easy_setopt(c, CURLOPT_QUICK_EXIT, 1L); /* a resolver that hangs is not waited for */
+#endif
+    if (r->ca_file) curl_easy_setopt(c, CURLOPT_CAINFO, r->ca_file);
     if (r->insecure) {
         curl_easy_setopt(c, CURLOPT_SSL_VERIFYPEER, 0L);
         curl_easy_setopt(c, CURLOPT_SSL_VERIFYHOST, 0L);
@@ -78,12 +111,24 @@ static void set_rest(CURL *c, const srn_request_to *r, answer *a) {
     curl_easy_setopt(c, CURLOPT_POSTFIELDS, r->body.ptr);
 }
 
+static int result_of(const srn_request_to *r, const answer *a, CURLcode got, const char *why, srn_err *err) {
+    char shown[256];
+    srn_url_shown(r->base, shown, sizeof shown);
+    if (given_up(r)) return srn_fail(err, SRN_ECANCELLED, "cancelled");
+    if (a->body.failed) return srn_fail(err, SRN_ELIMIT, "%s%s: the answer is too long", shown, r->path);
+    if (got == CURLE_OK) return SRN_OK;
+    return srn_fail(err, got == CURLE_OPERATION_TIMEDOUT ? SRN_ETIMEOUT : SRN_EIO, "%s: %s", shown,
+                    why[0] ? why : curl_easy_strerror(got));
+}
+
 int srn_http_request(const srn_request_to *r, int *ret_status, char **ret, size_t *ret_len, srn_err *err) {
-    answer a = {.cancel = r->cancel};
+    answer a = {.r = r};
     char why[CURL_ERROR_SIZE] = "";
     long status = 0;
-    CURL *c = curl_easy_init();
+    curl_off_t retry_after = 0;
+    CURL *c = r->session ? r->session->curl : curl_easy_init();
     if (!c) return srn_fail_nomem(err, 0);
+    if (r->session) curl_easy_reset(c);
     srn_buf_init(&a.body, r->max_bytes ? r->max_bytes : (size_t)64 << 20);
     srn_buf_add(&a.body, "", 0);
     int code = set_address(c, r, err);
@@ -92,19 +137,18 @@ int srn_http_request(const srn_request_to *r, int *ret_status, char **ret, size_
     set_rest(c, r, &a);
     CURLcode got = code ? CURLE_OK : curl_easy_perform(c);
     curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &status);
-    curl_easy_cleanup(c);
+    curl_easy_getinfo(c, CURLINFO_RETRY_AFTER, &retry_after);
+    if (r->session)
+        curl_easy_reset(c);
+    else
+        curl_easy_cleanup(c);
     curl_slist_free_all(headers);
-    if (!code && r->cancel && *r->cancel)
-        code = srn_fail(err, SRN_ECANCELLED, "cancelled");
-    else if (!code && a.body.failed)
-        code = srn_fail(err, SRN_ELIMIT, "%s%s: the answer is too long", r->base, r->path);
-    else if (!code && got != CURLE_OK)
-        code = srn_fail(err, got == CURLE_OPERATION_TIMEDOUT ? SRN_ETIMEOUT : SRN_EIO, "%s: %s", r->base,
-                        why[0] ? why : curl_easy_strerror(got));
+    if (!code) code = result_of(r, &a, got, why, err);
     if (code) {
         srn_buf_done(&a.body);
         return code;
     }
+    if (r->ret_retry_after_s) *r->ret_retry_after_s = (uint32_t)SRN_MIN(retry_after, (curl_off_t)86400);
     *ret_status = (int)status;
     *ret = a.body.data ? a.body.data : srn_strndup("", 0);
     *ret_len = a.body.len;
