@@ -219,6 +219,10 @@ static int check_paths(const srn_config *c, srn_err *err) {
     return SRN_OK;
 }
 
+static const char *from_environment(const char *name) {
+    return getenv(name);
+}
+
 int srn__serve_configure(const srn__serve_flags *f, srn_config *c, srn_err *err) {
     int code = f->config ? srn_config_load(c, f->config, err) : SRN_OK;
     if (code) return code;
@@ -239,6 +243,7 @@ int srn__serve_configure(const srn__serve_flags *f, srn_config *c, srn_err *err)
     if (f->grace >= 0) c->grace_ms = (uint32_t)f->grace * 1000;
     for (size_t i = 0; i < f->limits.n && !code; i++) code = lay_limit(c, f->limits.items[i], err);
     if (!code) code = lay_models(f, c, f->operands, (size_t)f->n_operands, err);
+    if (!code) code = srn_config_otel_env(c, from_environment, err);
     return code ? code : check_paths(c, err);
 }
 

@@ -142,6 +142,8 @@ static const struct {
     FIXED(ledger.where),
     FIXED(ledger.keys),
     FIXED(ledger.folder),
+    {offsetof(srn_config, telemetry.endpoint),
+     sizeof(srn_config_telemetry) - offsetof(srn_config_telemetry, endpoint)},
     FIXED(ledger.queue),
     FIXED(ledger.patience_ms),
     FIXED(limits.header_bytes),

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "config/config.h"
+#include "config/config_internal.h"
 
 int srn_config_fail(const srn_config *c, const char *text, srn_err *err, const char *fmt, ...) {
     va_list ap;
@@ -161,6 +161,8 @@ int srn_config_check(const srn_config *c, srn_err *err) {
     int code = check_models(c, err);
     if (!code) code = check_routes(c, err);
     if (!code) code = check_ledger(c, err);
+    if (!code) code = srn__telemetry_check(c, err);
+    if (!code) code = check_file(c, "telemetry.ca", c->telemetry.ca, err);
     if (!code && !c->tls_cert != !c->tls_key)
         code =
             srn_config_fail(c, c->tls_cert ? c->tls_cert : c->tls_key, err,

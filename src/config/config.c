@@ -11,7 +11,7 @@
 #define MAX_DEPTH      16
 
 /* MS and DAYS are milliseconds, in 32 and in 64 bits. */
-typedef enum kind { TEXT, BOOL, U32, U64, BYTES, MS, DAYS, I32, TEXTS } kind;
+typedef enum kind { TEXT, BOOL, U32, U64, BYTES, MS, DAYS, I32, SHARE, TEXTS } kind;
 
 /* A key of a mapping; its value goes to the struct's byte `at`. */
 typedef struct field {
@@ -81,6 +81,17 @@ static const field ledger_fields[] = {
     F(srn_config_ledger, "max_size", BYTES, max_bytes, 1u << 20, 1ull << 60),
     F(srn_config_ledger, "keep_weights", BOOL, keep_weights, 0, 0),
 };
+static const field telemetry_fields[] = {
+    F(srn_config_telemetry, "endpoint", TEXT, endpoint, 1, 1500),
+    F(srn_config_telemetry, "ca", TEXT, ca, 1, 4095),
+    F(srn_config_telemetry, "service_name", TEXT, service_name, 1, 255),
+    F(srn_config_telemetry, "sample", SHARE, sample, 0, 1),
+    F(srn_config_telemetry, "content", BOOL, content, 0, 0),
+    F(srn_config_telemetry, "timeout", MS, timeout_ms, 100, 600000),
+    F(srn_config_telemetry, "metrics_interval", MS, metrics_interval_ms, 100, 86400000),
+    F(srn_config_telemetry, "delay", MS, delay_ms, 0, 600000),
+    F(srn_config_telemetry, "queue", U32, queue, 1, 1000000),
+};
 static const field match_fields[] = {
     F(srn_config_route, "endpoint", TEXT, endpoint, 1, 127),
     F(srn_config_route, "key", TEXT, key, 1, 127),
@@ -123,6 +134,12 @@ void srn_config_init(srn_config *c) {
                                     .idle_timeout_ms = 75000};
     c->ledger =
         (srn_config_ledger){.mode = "buffered", .content = "hash", .queue = 10000, .patience_ms = 30000};
+    c->telemetry = (srn_config_telemetry){.service_name = "serin",
+                                          .sample = 1,
+                                          .timeout_ms = 10000,
+                                          .metrics_interval_ms = 60000,
+                                          .delay_ms = 1000,
+                                          .queue = 2048};
     srn_arena_init(&c->arena, ARENA_BYTES);
 }
 
@@ -182,6 +199,29 @@ static int read_int(const reader *r, const field *f, const srn__node *n, int32_t
                        n->text.ptr);
     *to = negative ? -(int32_t)v : (int32_t)v;
     return SRN_OK;
+}
+
+bool srn__share_parse(srn_str s, double *ret) {
+    double v = 0, unit = 1;
+    size_t i = 0, digits = 0;
+    for (; i < s.len && s.len <= 12; i++) {
+        if (s.ptr[i] == '.' && unit == 1 && i)
+            unit = 0.1;
+        else if (s.ptr[i] < '0' || s.ptr[i] > '9')
+            return false;
+        else if (++digits && unit == 1)
+            v = 10 * v + (s.ptr[i] - '0');
+        else
+            v += unit * (s.ptr[i] - '0'), unit /= 10;
+    }
+    if (!digits || s.len > 12 || v > 1) return false;
+    *ret = v;
+    return true;
+}
+
+static int read_share(const reader *r, const field *f, const srn__node *n, double *to) {
+    if (srn__share_parse(n->text, to)) return SRN_OK;
+    return fail_at(r, n, "%s: needs a number from 0 to 1, like 0.05, not '%.40s'", f->key, n->text.ptr);
 }
 
 static int read_amount(const reader *r, const field *f, const srn__node *n, void *to) {
@@ -253,6 +293,8 @@ static int read_field(const reader *r, const field *f, const srn__node *n, void 
         return read_bool(r, f, n, to);
     case I32:
         return read_int(r, f, n, to);
+    case SHARE:
+        return read_share(r, f, n, to);
     default:
         return read_amount(r, f, n, to);
     }
@@ -316,6 +358,45 @@ static int read_ledger(const reader *r, const srn__node *n) {
     static const field where = F(srn_config_ledger, "ledger", TEXT, where, 1, 4095);
     if (n->kind == SRN__SCALAR) return read_field(r, &where, n, &r->c->ledger);
     return read_map(r, n, "ledger", ledger_fields, SRN_LEN(ledger_fields), &r->c->ledger);
+}
+
+/* Names and texts, in the file's order. */
+static int read_pairs(const reader *r, const srn__node *map, const char *where, const srn_config_pair **ret,
+                      uint32_t *ret_n) {
+    static const field value = {"", TEXT, 0, 0, 4000};
+    if (map->kind != SRN__MAP) return fail_at(r, map, "%s: needs a mapping: name: value", where);
+    srn_config_pair *pairs = srn_arena_alloc(&r->c->arena, (map->n + 1) * sizeof *pairs);
+    if (!pairs) return srn_fail_nomem(r->err, map->n * sizeof *pairs);
+    uint32_t i = 0;
+    for (const srn__node *n = map->first; n; n = n->next) {
+        pairs[i].name = n->key;
+        int code = read_text(r, n->key, &value, n, &pairs[i++].value);
+        if (code) return srn_fail_prefix(r->err, code, "%s", where);
+    }
+    *ret = pairs;
+    *ret_n = i;
+    return SRN_OK;
+}
+
+/* The mapping's keys; an endpoint alone says where. */
+static int read_telemetry(const reader *r, const srn__node *map) {
+    srn_config_telemetry *t = &r->c->telemetry;
+    static const field endpoint = F(srn_config_telemetry, "telemetry", TEXT, endpoint, 1, 1500);
+    if (map->kind == SRN__SCALAR) return read_field(r, &endpoint, map, t);
+    if (map->kind != SRN__MAP) return fail_at(r, map, "telemetry: needs a mapping: endpoint: ...");
+    for (const srn__node *n = map->first; n; n = n->next) {
+        bool known;
+        int code = read_known(r, telemetry_fields, SRN_LEN(telemetry_fields), n, t, &known);
+        if (!code && !known && strcmp(n->key, "headers") == 0)
+            code = read_pairs(r, n, "telemetry.headers", &t->headers, &t->n_headers);
+        else if (!code && !known && strcmp(n->key, "resource") == 0)
+            code = read_pairs(r, n, "telemetry.resource", &t->resource, &t->n_resource);
+        else if (!code && !known)
+            code = unknown_key(r, n, "telemetry", telemetry_fields, SRN_LEN(telemetry_fields),
+                               "headers, resource");
+        if (code) return code;
+    }
+    return SRN_OK;
 }
 
 static int read_header(const reader *r, const srn__node *n, srn_config_route *route) {
@@ -388,11 +469,12 @@ static int read_top(const reader *r, const srn__node *n) {
     if (strcmp(n->key, "limits") == 0)
         return read_map(r, n, "limits", limit_fields, SRN_LEN(limit_fields), &r->c->limits);
     if (strcmp(n->key, "ledger") == 0) return read_ledger(r, n);
+    if (strcmp(n->key, "telemetry") == 0) return read_telemetry(r, n);
     if (strcmp(n->key, "models") == 0) return read_models(r, n);
     if (strcmp(n->key, "routes") == 0) return read_routes(r, n);
     if (strcmp(n->key, "canary") == 0) return read_rollouts(r, n);
     return unknown_key(r, n, "", top_fields, SRN_LEN(top_fields),
-                       "tls, limits, ledger, models, routes, canary");
+                       "tls, limits, ledger, telemetry, models, routes, canary");
 }
 
 int srn_config_parse(srn_config *c, srn_str yaml, const char *name, srn_err *err) {

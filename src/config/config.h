@@ -72,6 +72,28 @@ typedef struct srn_config_rollout {
     uint32_t line;    /* where it stands */
 } srn_config_rollout;
 
+typedef struct srn_config_pair {
+    const char *name, *value;
+} srn_config_pair;
+
+/* Traces and metrics for a collector, as OTLP over HTTP (docs/telemetry.md). */
+typedef struct srn_config_telemetry {
+    bool content; /* prompts and answers too, where the content policy is full */
+    /* What follows is read when a server starts, and then stays. */
+    const char *endpoint;           /* "http://HOST:4318"; NULL: nothing is sent */
+    const srn_config_pair *headers; /* of every request: secrets */
+    uint32_t n_headers;
+    const srn_config_pair *resource; /* more attributes of the resource */
+    uint32_t n_resource;
+    const char *service_name, *ca; /* "serin"; file of the certificates to trust, NULL: the system's */
+    double sample;                 /* part of the calls that get a trace, where the caller has not decided */
+    bool ignore_parent;            /* the caller's decision does not count */
+    bool no_traces, no_metrics;
+    uint32_t timeout_ms, metrics_interval_ms, delay_ms; /* 10 s, 60 s, 1 s */
+    uint32_t queue;                                     /* spans that may wait; 2048 */
+    const char *note; /* what the environment asks for and there is not, for the log; or NULL */
+} srn_config_telemetry;
+
 /* Where a text of the file stands; found by the text's address. */
 typedef struct srn_config_place {
     const char *text;
@@ -101,6 +123,7 @@ typedef struct srn_config {
     uint32_t n_rollouts;
     srn_config_limits limits;
     srn_config_ledger ledger;
+    srn_config_telemetry telemetry;
 } srn_config;
 
 void srn_config_init(srn_config *c); /* the defaults */
@@ -115,6 +138,9 @@ int srn_config_check(const srn_config *c, srn_err *err);
  * column. */
 int srn_config_fail(const srn_config *c, const char *text, srn_err *err, const char *fmt, ...)
     SRN_PRINTF(4, 5);
+/* Lays what OpenTelemetry's environment variables say under the telemetry of *c, which the file has not
+ * named: get is getenv. SRN_EINVAL names the variable. */
+int srn_config_otel_env(srn_config *c, const char *(*get)(const char *name), srn_err *err);
 /* The id of what is in force: the SHA-256, as hex, of a canonical JSON text of all of it without secrets,
  * which is added to ret_json (may be NULL). */
 int srn_config_identity(const srn_config *c, srn_buf *ret_json, char ret_id[65], srn_err *err);

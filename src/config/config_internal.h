@@ -29,4 +29,10 @@ json_t *srn__yaml_value(const srn__node *n);
 /* All that is in force as JSON, without secrets; NULL: out of memory (identity.c). */
 json_t *srn__config_json(const srn_config *c);
 
+/* A number from 0 to 1 in decimals. */
+bool srn__share_parse(srn_str s, double *ret);
+
+/* telemetry.c: whether what is sent can be sent. */
+int srn__telemetry_check(const srn_config *c, srn_err *err);
+
 #endif

@@ -1,7 +1,7 @@
 /* The id of a configuration: the SHA-256 of one canonical JSON text of everything that is in force, defaults
  * and command line included, so that two servers that behave alike have one id. Pure; any thread. Secrets
  * never are in it: of keys and certificates it has the files' names, of a database's address all but the
- * password, of headers that carry credentials the name.
+ * password, of a collector's all but the user, of headers that carry credentials the name.
  */
 #include <stdlib.h>
 #include <strings.h>
@@ -98,19 +98,38 @@ static json_t *ledger_json(const srn_config_ledger *l) {
                      number_json(l->max_bytes), "keep_weights", l->keep_weights);
 }
 
+/* Of an endpoint what people may see, of headers the names. */
+static json_t *telemetry_json(const srn_config_telemetry *t) {
+    char shown[1536];
+    json_t *headers = json_array(), *resource = json_object();
+    srn_url_shown(t->endpoint, shown, sizeof shown);
+    for (uint32_t i = 0; i < t->n_headers; i++)
+        json_array_append_new(headers, json_string(t->headers[i].name));
+    for (uint32_t i = 0; i < t->n_resource; i++)
+        json_object_set_new(resource, t->resource[i].name, json_string(t->resource[i].value));
+    return json_pack("{s:s, s:o, s:o, s:s, s:o, s:f, s:b, s:b, s:b, s:b, s:o, s:o, s:o, s:o}", "endpoint",
+                     shown, "headers", headers, "resource", resource, "service_name", t->service_name, "ca",
+                     text_json(t->ca), "sample", t->sample, "ignore_parent", t->ignore_parent, "content",
+                     t->content, "no_traces", t->no_traces, "no_metrics", t->no_metrics, "timeout_ms",
+                     number_json(t->timeout_ms), "metrics_interval_ms", number_json(t->metrics_interval_ms),
+                     "delay_ms", number_json(t->delay_ms), "queue", number_json(t->queue));
+}
+
 json_t *srn__config_json(const srn_config *c) {
     json_t *models = json_array(), *routes = json_array(), *rollouts = json_array();
     for (uint32_t i = 0; i < c->n_models; i++) json_array_append_new(models, model_json(&c->models[i]));
     for (uint32_t i = 0; i < c->n_routes; i++) json_array_append_new(routes, route_json(&c->routes[i]));
     for (uint32_t i = 0; i < c->n_rollouts; i++)
         json_array_append_new(rollouts, json_loads(c->rollouts[i].json, 0, NULL));
-    return json_pack("{s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "listen",
-                     text_json(c->listen), "keys_file", text_json(c->keys_file), "tls_cert",
+    bool sends = c->telemetry.endpoint != NULL; /* what is off has no part in the id */
+    return json_pack("{s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o*}",
+                     "listen", text_json(c->listen), "keys_file", text_json(c->keys_file), "tls_cert",
                      text_json(c->tls_cert), "tls_key", text_json(c->tls_key), "allow_open", c->allow_open,
                      "hosts", texts_json(c->hosts, c->n_hosts), "cors", texts_json(c->cors, c->n_cors),
                      "default_model", text_json(c->default_model), "metrics_open", c->metrics_open,
                      "grace_ms", number_json(c->grace_ms), "models", models, "routes", routes, "canary",
-                     rollouts, "limits", limits_json(&c->limits), "ledger", ledger_json(&c->ledger));
+                     rollouts, "limits", limits_json(&c->limits), "ledger", ledger_json(&c->ledger),
+                     "telemetry", sends ? telemetry_json(&c->telemetry) : NULL);
 }
 
 int srn_config_identity(const srn_config *c, srn_buf *ret_json, char ret_id[65], srn_err *err) {

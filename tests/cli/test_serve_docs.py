@@ -63,8 +63,9 @@ def test_every_flag_is_described():
     assert len(flags) > 15 and not [f for f in flags if f"`{f}`" not in page and f"`{f} " not in page]
 
 
-def test_every_metric_and_alert_is_described(serve):  # noqa: F811
-    s = serve(TINY, "--alias", "tiny")
+def test_every_metric_and_alert_is_described(serve, tmp_path):  # noqa: F811
+    s = serve(TINY, "--alias", "tiny", env={"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
+                                            "SERIN_CACHE": str(tmp_path)})
     assert ask(s, "/v1/completions", {"prompt": "abc", "max_tokens": 2})[0] == 200
     s.wait_log(path="/v1/completions")
     names = {re.sub(r"_(bucket|sum|count)$", "", name) for name, _ in scrape(s)}
