@@ -487,6 +487,8 @@ void srn__exchange_completed(void *cls, struct MHD_Connection *con, void **call,
     srn__call_finish(c);
     static const srn__call_facts unknown; /* a handler that has not replied may still be writing them */
     bool sent = c->stage == SRN__STAGE_REPLY, known = srn__call_replied(c);
+    c->ended_us = srn_now_us();
+    c->complete = sent && toe == MHD_REQUEST_TERMINATED_COMPLETED_OK;
     srn__call_end e = {.id = c->id,
                        .method = c->method,
                        .path = c->path,
@@ -494,8 +496,8 @@ void srn__exchange_completed(void *cls, struct MHD_Connection *con, void **call,
                        .key = c->key ? c->key->name : NULL,
                        .route = c->route,
                        .status = sent ? c->status : 0,
-                       .complete = sent && toe == MHD_REQUEST_TERMINATED_COMPLETED_OK,
-                       .total_us = srn_now_us() - c->begun_us,
+                       .complete = c->complete,
+                       .total_us = c->ended_us - c->begun_us,
                        .facts = known ? &c->facts : &unknown};
     srn__log_call(h, &e);
     if (h->o.on_end) h->o.on_end(h->o.end_ctx, &e);

@@ -5,6 +5,7 @@
  */
 #include "serve/http_internal.h"
 #include "serve/metrics.h"
+#include "serve/otel.h"
 #include "serve/rollout.h"
 #include "serve/routes.h"
 
@@ -35,6 +36,7 @@ void srn__handle_metrics(srn__call *c) {
     srn__metrics_judge(srn__call_scheduler(c), &text);
     srn__metrics_ledger(srn__call_recorder(c), &text);
     srn__metrics_rollouts(srn__call_rollouts(c), &text);
+    srn__metrics_telemetry(srn__call_otel(c), &text);
     if (text.failed)
         srn__call_fail(c, 500, NULL, NULL, "out_of_memory", "no memory for the metrics' text");
     else

@@ -212,8 +212,10 @@ struct srn__call {
     srn__call_facts facts;
     struct srn__record *record;     /* record.c; NULL: none yet */
     struct srn__assigned *assigned; /* assign.c; NULL: not asked yet */
+    struct srn__trace *trace;       /* otel_call.c; NULL: none yet */
     bool last;                      /* on_last has it */
-    uint64_t begun_us;
+    uint64_t begun_us, ended_us;    /* ended_us, complete: once the exchange is over */
+    bool complete;                  /* the whole reply was handed to the network */
 
     /* The reply, written by the handler's thread, then handed over by `replied`. */
     pthread_mutex_t lock; /* guards the flags below, live, wait, refusal and calls of ops->cancel */

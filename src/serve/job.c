@@ -9,6 +9,7 @@
 #include "serve/job.h"
 #include "serve/job_internal.h"
 #include "serve/metrics.h"
+#include "serve/otel.h"
 #include "serve/rollout.h"
 
 typedef srn__job_choice choice;
@@ -251,6 +252,8 @@ static void add_facts(srn__job *j) {
         if (s->first_token_us) f->ttft_us = SRN_MAX(f->ttft_us, s->first_token_us - s->submitted_us);
         bool bad = strcmp(f->finish, "abort") == 0 || strcmp(f->finish, "error") == 0;
         if (!bad) snprintf(f->finish, sizeof f->finish, "%s", srn__job_end_of(j, c));
+        srn__otel_choice_end(
+            j->call, &(srn__otel_choice){c->request, s, srn__job_end_of(j, c), srn__job_reasoning_tokens(c)});
     }
     srn__job_usage u = srn__job_get_usage(j);
     f->output_tokens += unread;
@@ -354,6 +357,7 @@ static int submit(srn__job *j, const srn__job_spec *spec, const srn_reply_opts *
     if (code && atomic_load(&j->model->leaving)) /* since the request found it */
         code = srn_fail(err, SRN_ECANCELLED, "the model '%s' is being unloaded", j->model->name);
     for (uint32_t i = 0; !code && i < spec->n; i++) j->choices[i].request = requests[i];
+    if (!code) srn__otel_work(j->call, j->model, spec);
     free(opts);
     return code;
 }

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "serve/job_internal.h"
+#include "serve/otel.h"
 #include "serve/prompt.h"
 #include "serve/rollout.h"
 
@@ -60,6 +61,7 @@ bool srn__job_model(srn__call *c, const char *endpoint, const char *asked, srn__
     srn_err err = {0};
     const srn_config_route *route = srn__call_route(c, endpoint, asked);
     bool later = false;
+    srn__otel_route(c, route, asked);
     if (!srn__record_admit(c, route, asked)) return false;
     if (!prompt->name[0] && srn__call_header(c, "x-serin-prompt")) {
         srn__call_fail(
@@ -301,6 +303,7 @@ int srn__job_headers(srn__call *c, const srn__job_spec *spec, srn_err *err) {
     int code = srn__job_prompt_hash(srn__recorder_keys(srn__call_recorder(c)), spec, hex, err);
     if (code) return code;
     srn__record_prompt(c, hex);
+    srn__otel_prompt(c, hex);
     snprintf(seed, sizeof seed, "%llu", (unsigned long long)spec->sampling.seed);
     srn__call_set_header(c, "x-serin-model", spec->model->ids.weights);
     char named[SRN_PROMPT_NAME_MAX + 16];

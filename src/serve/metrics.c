@@ -434,6 +434,22 @@ static void engines_text(const seen *all, srn_buf *out) {
     }
 }
 
+void srn__metrics_engines(srn__models *models, srn_scheduler *s,
+                          void (*fn)(void *ctx, const srn__engine_metric *m), void *ctx) {
+    seen *all = srn_calloc(1, sizeof *all);
+    if (!all) return;
+    all->scheduler = s;
+    srn__models_each(models, see, all);
+    for (size_t i = 0; i < SRN_LEN(engine_rows); i++)
+        for (uint32_t k = 0; k < all->n; k++)
+            fn(ctx, &(srn__engine_metric){.name = engine_rows[i].name,
+                                          .help = engine_rows[i].help,
+                                          .model = all->e[k].name,
+                                          .counts = strcmp(engine_rows[i].type, "counter") == 0,
+                                          .value = engine_rows[i].get(&all->e[k].s)});
+    free(all);
+}
+
 /* ---- the process ---- */
 
 static uint64_t resident_bytes(void) {

@@ -28,6 +28,16 @@ void srn__metrics_reload(srn__metrics *m, bool done);
 void srn__metrics_text(srn__metrics *m, srn__models *models, srn_scheduler *s, uint32_t open_connections,
                        srn_buf *out);
 
+/* What the scheduler counts for each engine, for those who write it in another form: all models of a metric
+ * follow each other. */
+typedef struct srn__engine_metric {
+    const char *name, *help, *model;
+    bool counts; /* up only */
+    double value;
+} srn__engine_metric;
+void srn__metrics_engines(srn__models *models, srn_scheduler *s,
+                          void (*fn)(void *ctx, const srn__engine_metric *m), void *ctx);
+
 /* And what the ledger counts; nothing where there is none. */
 struct srn__recorder;
 void srn__metrics_ledger(struct srn__recorder *r, srn_buf *out);

@@ -9,6 +9,7 @@
 #include "base/num.h"
 #include "serve/openai.h"
 #include "serve/openai_internal.h"
+#include "serve/otel.h"
 #include "serve/record.h"
 
 enum { MAX_INPUTS = 2048, WINDOW = 16, MAX_BODY = 512 << 20 };
@@ -104,6 +105,7 @@ static int collect(embeddings *e, srn_err *err) {
         srn_request_read(in->request, 0, NULL, 0, NULL, NULL, 0, &s);
         if (s.state != SRN_REQUEST_DONE) break;
         code = s.code;
+        srn__otel_choice_end(e->call, &(srn__otel_choice){.request = in->request, .status = &s});
         if (s.started_us > s.submitted_us) e->queue_us = SRN_MAX(e->queue_us, s.started_us - s.submitted_us);
         if (code)
             *err = s.err;
@@ -361,6 +363,7 @@ void srn__openai_embeddings(srn__call *c) {
     if (!code) code = begin_record(e, &err);
     if (!code) code = submit_some(e, &err);
     e->begun = e->started > 0;
+    if (e->begun) srn__otel_work(c, v, NULL);
     if (code && e->started == 0) {
         if (code == SRN_ECONTEXT) param = "input";
         srn__call_fail_err(c, param, &err);

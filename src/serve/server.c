@@ -37,6 +37,10 @@ srn__watcher *srn__call_watcher(const srn__call *c) {
     return srn__call_server(c)->watcher;
 }
 
+srn__otel *srn__call_otel(const srn__call *c) {
+    return atomic_load(&srn__call_server(c)->otel);
+}
+
 static void count(void *ctx, const srn__call_end *e) {
     srn_server *s = ctx;
     srn__metrics_call(s->metrics, e->route, e->status, e->facts, e->total_us);
@@ -45,6 +49,7 @@ static void count(void *ctx, const srn__call_end *e) {
 
 static void last(void *ctx, srn__call *c) {
     (void)ctx;
+    srn__otel_last(c);
     srn__record_last(c);
 }
 
@@ -115,10 +120,12 @@ static void server_free(srn_server *s, uint32_t grace_ms) {
     srn__recorder_stop(s->recorder);
     srn__watcher_free(s->watcher);
     s->watcher = NULL;
+    srn__otel_engines(atomic_load(&s->otel), NULL, NULL);
     free_models(s);
     srn_scheduler_free(s->scheduler);
     srn__recorder_settle(s->recorder);
     srn__http_free(s->http);
+    srn__otel_free(atomic_load(&s->otel));
     srn__rollouts_free(s->rollouts);
     srn_prompts_close(s->prompts);
     srn__recorder_free(s->recorder);
@@ -132,6 +139,19 @@ static void server_free(srn_server *s, uint32_t grace_ms) {
 
 static void burst(void *ctx, bool begins) {
     srn__http_burst(ctx, begins);
+}
+
+/* Once the address is known, and before any call can come for a model. */
+static int start_telemetry(srn_server *s, srn_err *err) {
+    srn__otel_opts o = {.config = s->opts.config,
+                        .address = srn__http_address(s->http),
+                        .keys = srn__recorder_keys(s->recorder),
+                        .log = log_ledger,
+                        .log_ctx = &s->opts};
+    srn__otel *otel = NULL;
+    int code = srn__otel_new(&o, &otel, err);
+    atomic_store(&s->otel, otel);
+    return code;
 }
 
 static int start(srn_server *s, const srn_server_opts *o, srn_err *err) {
@@ -158,11 +178,13 @@ static int start(srn_server *s, const srn_server_opts *o, srn_err *err) {
                         .end_ctx = s};
     code = srn__http_new(&h, &s->http, err);
     if (!code) code = srn__recorder_start(s->recorder, srn__http_address(s->http), err);
+    if (!code) code = start_telemetry(s, err);
     srn_scheduler_opts so = {.max_queue = c->limits.queue, .notifying = burst, .notifying_ctx = s->http};
     if (!code) code = srn_scheduler_new(&so, &s->scheduler, err);
     if (!code) code = srn__models_new(c, s->scheduler, log_model, s, &s->models, err);
     srn__background_opts bo = {s->models, s->scheduler, s->prompts, s->recorder};
     if (!code) code = srn__background_new(&bo, &s->background, err);
+    if (!code) srn__otel_engines(atomic_load(&s->otel), s->models, s->scheduler);
     if (!code) code = srn__models_load_all(s->models, o->progress, o->progress_ctx, err);
     srn__watcher_opts wo = {.rollouts = s->rollouts,
                             .recorder = s->recorder,

@@ -7,6 +7,7 @@
 #include "serve/background.h"
 #include "serve/http_internal.h"
 #include "serve/metrics.h"
+#include "serve/otel.h"
 #include "serve/record.h"
 #include "serve/rollout.h"
 
@@ -20,6 +21,7 @@ struct srn_server {
     srn__rollouts *rollouts; /* NULL: there is no ledger */
     srn__watcher *watcher;   /* likewise */
     srn__background *background;
+    _Atomic(srn__otel *) otel; /* NULL: off, or not yet: calls come as soon as there is an address */
     srn_server_opts opts;
     atomic_uint grace_ms;        /* of the configuration in force */
     pthread_mutex_t unused_lock; /* guards `models` against those who tell that a configuration is unused */
