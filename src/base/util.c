@@ -21,19 +21,31 @@ uint64_t srn_unix_us(void) {
     return (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u;
 }
 
+/* The '@' behind user and password; NULL: there is none. As libpq has it these reach to the first '/', with
+ * '?' and '#' as any other character. Behind that an '@' may be one of a password with a '/' in it, which
+ * somebody forgot to encode: the last one counts then. */
+static const char *end_of_user(const char *host, bool *ret_open) {
+    size_t n = strcspn(host, "/");
+    const char *at = memrchr(host, '@', n);
+    bool secret = *host != '[' && memchr(host, ':', at ? (size_t)(at - host) : n);
+    const char *later = secret ? strrchr(host + n, '@') : NULL;
+    *ret_open = later && memchr(host + n, '?', (size_t)(later - host) - n);
+    return later ? later : at;
+}
+
 void srn_hide_password(const char *address, srn_buf *ret) {
+    bool open;
     const char *host = strstr(address, "://");
     if (!host) {
         srn_buf_addz(ret, address);
         return;
     }
     host += 3;
-    size_t authority = strcspn(host, "/?#");
-    const char *at = NULL, *query = strchr(host, '?'), *end = query ? query : host + strlen(host);
-    for (size_t i = 0; i < authority; i++)
-        if (host[i] == '@') at = host + i;
+    const char *at = end_of_user(host, &open), *query = strchr(at ? at : host, '?');
+    const char *end = query ? query : host + strlen(host);
     srn_buf_add(ret, address, (size_t)(host - address));
     if (at) srn_buf_add(ret, host, SRN_MIN(strcspn(host, ":"), (size_t)(at - host)));
+    if (open) return; /* that '@' may stand in a parameter as well, which may be a secret one */
     srn_buf_add(ret, at ? at : host, (size_t)(end - (at ? at : host)));
     bool first = true;
     for (const char *p = query, *next; p && *p; p = next) {

@@ -28,12 +28,21 @@ void srn__pg_close(srn__pg *g) {
 
 /* ---- the connection itself ---- */
 
-/* What libpq says of a URL that it cannot take may quote a piece of the password, and is not shown. */
+/* Whether a port is a list of numbers, and nothing of a password with a '/' in it that ended the address. */
+static bool is_port(const PQconninfoOption *o) {
+    return !o->val || strcmp(o->keyword, "port") != 0 || !o->val[strspn(o->val, "0123456789,")];
+}
+
+/* What libpq says of a URL that it cannot take, or of the port and the database that it takes pieces of a
+ * password for, may quote these, and is not shown. */
 static int check_url(const srn__pg *g, srn_err *err) {
     char *why = NULL;
     PQconninfoOption *options = PQconninfoParse(g->at->where, &why);
-    const char *host = strstr(g->at->where, "://") + 3, *at = memchr(host, '@', strcspn(host, "/?#"));
-    bool ok = options && !(at && memchr(at + 1, '@', strcspn(at + 1, "/?#")));
+    const char *host = strstr(g->at->where, "://") + 3, *path = host + strcspn(host, "/");
+    const char *at = memchr(host, '@', (size_t)(path - host));
+    bool ok = options && !(at && memchr(at + 1, '@', (size_t)(path - at) - 1));
+    ok = ok && !memchr(path, '@', strcspn(path, "?"));
+    for (const PQconninfoOption *o = options; ok && o->keyword; o++) ok = is_port(o);
     PQconninfoFree(options);
     PQfreemem(why);
     if (ok) return SRN_OK;

@@ -174,6 +174,32 @@ static void base64_gives_the_bytes_back_and_refuses_the_rest(void **state) {
     srn_buf_done(&b);
 }
 
+static void addresses_are_shown_without_their_secrets(void **state) {
+    static const char *const all[][2] = {
+        {"/var/lib/serin", "/var/lib/serin"},
+        {"postgresql://serin@db/calls?sslmode=require", "postgresql://serin@db/calls?sslmode=require"},
+        {"postgresql://[::1]:5432/calls", "postgresql://[::1]:5432/calls"},
+        {"postgresql://serin:sesame@db:1/a?PASSWORD=sesame&b=c", "postgresql://serin@db:1/a?b=c"},
+        /* libpq takes these for a password */
+        {"postgresql://serin:ses?ame@db/calls", "postgresql://serin@db/calls"},
+        {"postgresql://serin:ses#ame@db/calls?a=b", "postgresql://serin@db/calls?a=b"},
+        /* and these for a port, a database, another password */
+        {"postgresql://serin:ses/ame@db/calls?a=b", "postgresql://serin@db/calls?a=b"},
+        {"postgresql://serin:ses@a/me@db/calls", "postgresql://serin@db/calls"},
+        {"postgresql://serin:12/ame@db", "postgresql://serin@db"},
+        {"postgresql://serin:ses/a?me@db/calls", "postgresql://serin"},
+        {"postgresql://db:5432/calls?password=ses@ame", "postgresql://db"},
+    };
+    (void)state;
+    for (size_t i = 0; i < SRN_LEN(all); i++) {
+        srn_buf b;
+        srn_buf_init(&b, 256);
+        srn_hide_password(all[i][0], &b);
+        assert_string_equal(b.data, all[i][1]);
+        srn_buf_done(&b);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fail_fills_the_sentence_and_returns_the_code),
@@ -184,6 +210,7 @@ int main(void) {
         cmocka_unit_test(utf8_round_trips_every_code_point_and_refuses_the_rest),
         cmocka_unit_test(ulids_are_the_specifications_and_sort_by_time),
         cmocka_unit_test(sha256_is_the_standards),
+        cmocka_unit_test(addresses_are_shown_without_their_secrets),
         cmocka_unit_test(read_file_names_what_is_missing_or_too_long),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -267,6 +267,13 @@ static void what_is_no_database_of_the_ledger_s_is_said_without_secrets(void **s
     snprintf(url, sizeof url, "postgresql://serin:a@%s%s", PG_PASSWORD, rest); /* and looks for this host */
     assert_int_equal(try_open(url, &p.f, &err), SRN_EINVAL);
     assert_non_null(strstr(err.text, "%40"));
+    snprintf(url, sizeof url, "postgresql://serin:%s/x%s", PG_PASSWORD, rest); /* a port that is none */
+    assert_int_equal(try_open(url, &p.f, &err), SRN_EINVAL);
+    snprintf(url, sizeof url, "postgresql://serin:1/%s%s", PG_PASSWORD, rest); /* a database of that name */
+    assert_int_equal(try_open(url, &p.f, &err), SRN_EINVAL);
+    snprintf(url, sizeof url, "postgresql://serin:?%s%s", PG_PASSWORD, rest); /* a password as any other */
+    assert_int_equal(try_open(url, &p.f, &err), SRN_EIO);
+    assert_non_null(strstr(err.text, "password authentication failed"));
     snprintf(url, sizeof url, "%s_gone", p.url);
     assert_int_equal(try_open(url, &p.f, &err), SRN_EIO);
     assert_non_null(strstr(err.text, "does not exist"));
