@@ -254,13 +254,26 @@ void srn_ledger_get_stats(srn_ledger *l, srn_ledger_stats *ret) {
     pthread_mutex_unlock(&l->lock);
 }
 
+/* The lock is held. */
+static int sign_folder(srn_ledger *l, srn_err *err) {
+    return srn__folder_sign(l->lock_fd, l->address, atomic_load(&l->max_bytes), err);
+}
+
 int srn_ledger_announce(srn_ledger *l, const char *address, srn_err *err) {
-    return l->lock_fd < 0 ? SRN_OK : srn__folder_sign(l->lock_fd, address, l->o.max_bytes, err);
+    if (l->lock_fd < 0) return SRN_OK;
+    pthread_mutex_lock(&l->lock);
+    snprintf(l->address, sizeof l->address, "%s", address);
+    int code = sign_folder(l, err);
+    pthread_mutex_unlock(&l->lock);
+    return code;
 }
 
 void srn_ledger_retain(srn_ledger *l, uint64_t retention_us, uint64_t max_bytes) {
+    pthread_mutex_lock(&l->lock);
     atomic_store(&l->retention_us, retention_us);
     atomic_store(&l->max_bytes, max_bytes);
+    if (l->address[0]) sign_folder(l, NULL); /* else the announcement will tell */
+    pthread_mutex_unlock(&l->lock);
 }
 
 const char *srn_ledger_where(const srn_ledger *l) {

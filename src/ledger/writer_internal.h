@@ -59,6 +59,7 @@ struct srn_ledger {
     bool failing; /* the last commit failed; trouble says why */
     srn_err trouble;
     srn_ledger_stats stats; /* but queued, waiting, healthy */
+    char address[200];      /* that was announced, or "" */
 };
 
 /* ---- group.c: the writer's thread ---- */

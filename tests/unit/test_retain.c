@@ -398,6 +398,23 @@ static void calls_come_in_while_others_go(void **state) {
     folder_done(&f);
 }
 
+static void commands_are_told_the_limits_that_are_in_force(void **state) {
+    (void)state;
+    folder f = folder_new();
+    srn_ledger *l = open_with(f.path, 0, 64 << 20, NULL);
+    srn_reader_status s;
+    srn_err err = {0};
+    assert_int_equal(srn_ledger_announce(l, "http://127.0.0.1:1", &err), SRN_OK);
+    srn_ledger_retain(l, 0, 32 << 20); /* as a server does whose configuration is read again */
+    srn_reader *r = reader_open(f.path);
+    if (srn_reader_get_status(r, &s, &err)) fail_msg("%s", err.text);
+    assert_int_equal(s.max_bytes, 32 << 20);
+    assert_string_equal(s.writer_address, "http://127.0.0.1:1");
+    srn_reader_close(r);
+    srn_ledger_close(l);
+    folder_done(&f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(old_calls_go_and_the_chain_holds),
@@ -412,6 +429,7 @@ int main(void) {
         cmocka_unit_test(what_stayed_is_vouched_for),
         cmocka_unit_test(nothing_is_dropped_of_a_chain_that_was_touched),
         cmocka_unit_test(calls_come_in_while_others_go),
+        cmocka_unit_test(commands_are_told_the_limits_that_are_in_force),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
