@@ -88,7 +88,8 @@ static int make_filter(srn__calls *c, const char *subject, srn_err *err) {
 
 static int open_ledger(srn__calls *c, srn_err *err) {
     int code = srn__ledger_place(&c->ledger, c->folder, &c->place, err);
-    if (!code) code = srn_reader_open_in(c->ledger, c->folder, c->keys, &c->reader, err);
+    if (code) return code;
+    code = srn_reader_open_in(c->ledger, c->folder, c->keys, &c->reader, err);
     if (code == SRN_ENOENT && !srn_ledger_is_postgres(c->ledger))
         code = srn_fail(err, code,
                         "there is no ledger in %s; `serin serve MODEL --ledger DIR` writes one, and --ledger "

@@ -217,3 +217,10 @@ def test_watch_ends_with_an_interrupt(ledger):
     p.send_signal(signal.SIGINT)
     out, _ = p.communicate(timeout=60)
     assert p.returncode == 0 and out == ""
+
+
+def test_where_no_ledger_can_be_looked_for_that_is_said(tmp_path):
+    r = calls("list", code=2, env={})
+    assert "neither XDG_STATE_HOME nor HOME is set" in r.stderr
+    r = calls("list", "--ledger-folder", tmp_path / "none", code=2, env={"HOME": str(tmp_path)})
+    assert f"no server runs with {tmp_path / 'none'} now" in r.stderr
