@@ -248,7 +248,7 @@ uint32_t srn__assigned_version(const srn__assigned *a, const char *prompt, uint3
 
 void srn__assign_checks(srn__call *c, const srn_prompt *p) {
     srn_err err = {0}; /* they were looked at when the version was stored */
-    if (!p || !p->checks || !srn__assigned_slice(c->assigned) || c->assigned->checks) return;
+    if (!p || !p->checks || !srn__assigned_measured(c->assigned) || c->assigned->checks) return;
     srn_checks_new(p->checks, "checks", &c->assigned->checks, &err);
 }
 
@@ -257,9 +257,12 @@ uint64_t srn__assigned_salt(const srn__assigned *a, uint64_t own) {
     return srn_hash(a->salt, (srn_str){(const char *)&own, sizeof own}) | 1;
 }
 
+bool srn__assigned_measured(const srn__assigned *a) {
+    return a && a->of && a->counted && !a->fell_back;
+}
+
 uint32_t srn__assigned_slice(const srn__assigned *a) {
-    bool compared = a && a->of && a->counted && (a->arm == SRN_ARM_CONTROL || gets_canary(a));
-    return compared ? (uint32_t)a->arm : 0;
+    return srn__assigned_measured(a) && a->arm != SRN_ARM_BASELINE ? (uint32_t)a->arm : 0;
 }
 
 void srn__assign_fall_back(srn__call *c) {

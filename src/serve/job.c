@@ -324,7 +324,7 @@ static srn_request_opts request_opts(srn__job *j, const srn__job_spec *spec, con
     const srn__assigned *a = srn__assigned_of(j->call);
     o.cache_salt = srn__assigned_salt(a, o.cache_salt);
     o.slice = srn__assigned_slice(a);
-    o.logprobs = o.logprobs || o.slice; /* what is uncertain is measured */
+    o.logprobs = o.logprobs || srn__assigned_measured(a); /* for the uncertainty */
     o.priority = (key ? key->priority : 0) + spec->priority;
     o.deadline_us = timeout ? srn_now_us() + 1000 * (uint64_t)timeout : 0;
     o.notify = wake;

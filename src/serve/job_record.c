@@ -57,7 +57,7 @@ static void check(const srn_checks *checks, srn_request *r, srn__record_part *p)
 static void measure(const srn__job *j, srn__record_part *p) {
     const srn__job_choice *c = &j->choices[0];
     const srn__assigned *a = srn__assigned_of(j->call);
-    if (!srn__assigned_slice(a)) return;
+    if (!srn__assigned_measured(a)) return;
     if (a->checks) check(a->checks, c->request, p);
     p->measured = true;
     p->prefill_us = c->status.prefill_us;

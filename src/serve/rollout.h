@@ -157,7 +157,9 @@ uint32_t srn__assigned_version(const srn__assigned *a, const char *prompt, uint3
 uint64_t srn__assigned_salt(const srn__assigned *a, uint64_t own);
 /* The checks that the answer will be put to, where the call is compared and its prompt has some. */
 void srn__assign_checks(srn__call *c, const srn_prompt *p);
-/* The slice whose engine time is measured; 0: none. */
+/* Whether it is measured what the answer was like: it is evidence, of whichever arm. */
+bool srn__assigned_measured(const srn__assigned *a);
+/* The slice whose engine time is measured; 0: none, as for the baseline outside of its control. */
 uint32_t srn__assigned_slice(const srn__assigned *a);
 /* The canary cannot answer: the baseline does, and it counts as a failure of the canary. Before the work
  * begins. */

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from server import serve  # noqa: F401
+from test_canary_assign import ask as ask_rollout
+from test_canary_assign import config as rollout_config
 from test_metrics import scrape
-from test_serve_models import ask
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -64,9 +65,10 @@ def test_every_flag_is_described():
 
 
 def test_every_metric_and_alert_is_described(serve, tmp_path):  # noqa: F811
-    s = serve(TINY, "--alias", "tiny", env={"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
-                                            "SERIN_CACHE": str(tmp_path)})
-    assert ask(s, "/v1/completions", {"prompt": "abc", "max_tokens": 2})[0] == 200
+    file = rollout_config(tmp_path, "steps: [50%]")  # one that runs, for it has metrics of its own
+    file.write_text(file.read_text() + "metrics_open: true\n")
+    s = serve("--config", file, env={"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "SERIN_CACHE": str(tmp_path)})
+    assert ask_rollout(s, path="/v1/completions")[0]
     s.wait_log(path="/v1/completions")
     names = {re.sub(r"_(bucket|sum|count)$", "", name) for name, _ in scrape(s)}
     page = (DOCS / "metrics.md").read_text()
