@@ -21,15 +21,15 @@ uint64_t srn_unix_us(void) {
     return (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u;
 }
 
-/* The '@' behind user and password; NULL: there is none. As libpq has it these reach to the first '/', with
- * '?' and '#' as any other character. Behind that an '@' may be one of a password with a '/' in it, which
- * somebody forgot to encode: the last one counts then. */
-static const char *end_of_user(const char *host, bool *ret_open) {
-    size_t n = strcspn(host, "/");
+/* The '@' behind user and password, which reach to the first of `ends`; NULL: there is none. Behind that an
+ * '@' may be one of a password with such a character in it, which somebody forgot to encode: the last one
+ * counts then. *ret_open: it may stand in a parameter as well, which may be a secret one. */
+static const char *end_of_user(const char *host, const char *ends, bool *ret_open) {
+    size_t n = strcspn(host, ends);
     const char *at = memrchr(host, '@', n);
     bool secret = *host != '[' && memchr(host, ':', at ? (size_t)(at - host) : n);
     const char *later = secret ? strrchr(host + n, '@') : NULL;
-    *ret_open = later && memchr(host + n, '?', (size_t)(later - host) - n);
+    *ret_open = later && strcspn(host + n, "?#") < (size_t)(later - host) - n;
     return later ? later : at;
 }
 
@@ -40,12 +40,12 @@ void srn_hide_password(const char *address, srn_buf *ret) {
         srn_buf_addz(ret, address);
         return;
     }
-    host += 3;
-    const char *at = end_of_user(host, &open), *query = strchr(at ? at : host, '?');
+    host += 3; /* of libpq '?' and '#' are characters of a password as any other */
+    const char *at = end_of_user(host, "/", &open), *query = strchr(at ? at : host, '?');
     const char *end = query ? query : host + strlen(host);
     srn_buf_add(ret, address, (size_t)(host - address));
     if (at) srn_buf_add(ret, host, SRN_MIN(strcspn(host, ":"), (size_t)(at - host)));
-    if (open) return; /* that '@' may stand in a parameter as well, which may be a secret one */
+    if (open) return;
     srn_buf_add(ret, at ? at : host, (size_t)(end - (at ? at : host)));
     bool first = true;
     for (const char *p = query, *next; p && *p; p = next) {
@@ -103,12 +103,10 @@ int srn_write_all(int fd, const void *p, size_t n) {
 }
 
 void srn_url_shown(const char *url, char *ret, size_t cap) {
-    const char *host = strstr(url, "://");
-    host = host ? host + 3 : url;
-    size_t authority = strcspn(host, "/?#"), at = 0;
-    for (size_t i = 0; i < authority; i++)
-        if (host[i] == '@') at = i + 1;
-    snprintf(ret, cap, "%.*s%.*s", (int)(host - url), url, (int)strcspn(host + at, "?#"), host + at);
+    bool open;
+    const char *scheme = strstr(url, "://"), *host = scheme ? scheme + 3 : url;
+    const char *at = end_of_user(host, "/?#", &open), *from = open ? "" : at ? at + 1 : host;
+    snprintf(ret, cap, "%.*s%.*s", (int)(host - url), url, (int)strcspn(from, "?#"), from);
 }
 
 size_t srn_utf8_get(const char *p, size_t n, uint32_t *ret_cp) {

@@ -196,6 +196,9 @@ static void addresses_are_shown_without_user_and_query(void **state) {
                                            {"http://h/@p", "http://h/@p"},
                                            {"http://h?a@b", "http://h"},
                                            {"u:p@h", "h"},
+                                           {"http://[::1]:4318/v1/@", "http://[::1]:4318/v1/@"},
+                                           {"http://u:p/w@h/x", "http://h/x"}, /* not encoded */
+                                           {"http://u:p?w@h/x", "http://"},
                                            {"", ""}};
     for (size_t i = 0; i < SRN_LEN(cases); i++) {
         char shown[64];
