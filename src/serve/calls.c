@@ -17,12 +17,28 @@ enum {
     CATCH_UP_US = 1000000,
     RECENT_MS = 10000,
     MAX_LOOKING = 2,
+    MAX_OPENING = 2, /* of four workers */
+    OPENING_US = 500000,
     MAX_COMMENT = 64 << 10
 };
 
-static int open_reader(const srn__call *c, srn_reader **ret, srn_err *err) {
-    const srn_ledger *l = srn__recorder_ledger(srn__call_recorder(c));
-    return srn_reader_open_beside(l, ret, err);
+/* A database that hangs lets go of whoever connects to it after seconds only, and all workers together must
+ * not stand there: others wait for a moment. */
+int srn__recorder_reader(srn__recorder *r, srn_reader **ret, srn_err *err) {
+    const srn_ledger *l = srn__recorder_ledger(r);
+    const uint64_t until = srn_now_us() + OPENING_US;
+    const struct timespec nap = {0, 2000000};
+    if (!srn_ledger_is_postgres(srn_ledger_where(l))) return srn_reader_open_beside(l, ret, err);
+    while (atomic_fetch_add(&r->n_opening, 1) >= MAX_OPENING) {
+        atomic_fetch_sub(&r->n_opening, 1);
+        if (srn_now_us() > until)
+            return srn_fail(err, SRN_EIO, "%s: others wait for its answer already; ask again later",
+                            srn_ledger_name(l));
+        nanosleep(&nap, NULL);
+    }
+    int code = srn_reader_open_beside(l, ret, err);
+    atomic_fetch_sub(&r->n_opening, 1);
+    return code;
 }
 
 bool srn__recorder_catch_up(srn__recorder *r) {
@@ -126,7 +142,7 @@ void srn__handle_call(srn__call *c) {
     srn_buf body;
     if (!has_ledger(c)) return;
     srn_buf_init(&body, MAX_CONTENT);
-    int code = open_reader(c, &r, &err);
+    int code = srn__recorder_reader(srn__call_recorder(c), &r, &err);
     if (!code) code = find_committed(c, r, id, &s, &body, &err);
     if (!code) {
         body.len--; /* the object's end */
@@ -246,7 +262,7 @@ void srn__handle_feedback(srn__call *c) {
     if (!asked || !has_ledger(c)) return;
     srn_buf_init(&body, MAX_RECORD);
     int code = read_feedback(&f, asked, &what);
-    if (!code) code = open_reader(c, &r, &err);
+    if (!code) code = srn__recorder_reader(srn__call_recorder(c), &r, &err);
     if (!code) code = find_committed(c, r, what.call, &s, &body, &err);
     srn_reader_close(r);
     if (code == SRN_ENOENT) snprintf(f.param, sizeof f.param, "call");

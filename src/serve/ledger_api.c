@@ -62,7 +62,7 @@ static bool begin(srn__call *c, asked *a) {
         a->param = "filter";
         return false;
     }
-    return srn_reader_open_beside(l, &a->reader, &a->err) == SRN_OK;
+    return srn__recorder_reader(srn__call_recorder(c), &a->reader, &a->err) == SRN_OK;
 }
 
 static void end(srn__call *c, asked *a, bool good, const char *content_type) {
@@ -194,8 +194,7 @@ static bool export_page(srn__call *c, asked *a, exporting *x) {
     if (!read_number(c, a, "limit", EXPORT_MOST, &limit) || !read_id(c, a, "before", before, &paged))
         return false;
     bool wanted = (content && strcmp(content, "true") == 0) || x->form == SRN_EXPORT_EVAL;
-    const srn_ledger *l = srn__recorder_ledger(srn__call_recorder(c));
-    if (wanted && srn_reader_open_beside(l, &x->contents, &a->err)) return false;
+    if (wanted && srn__recorder_reader(srn__call_recorder(c), &x->contents, &a->err)) return false;
     if (!paged) srn_export_head(x->form, &a->out);
     int code = srn_reader_calls(a->reader, a->filter, paged ? before : NULL, (uint32_t)limit, add_export, x,
                                 &a->err);

@@ -35,6 +35,9 @@ bool srn__recorder_made(srn__recorder *r, uint64_t *target);
 /* Waits until what was appended before is committed, as a client expects who has its answer already; false:
  * it takes too long. */
 bool srn__recorder_catch_up(srn__recorder *r);
+/* The ledger, which there is, read for a request, on a worker. SRN_EIO also: it is in a database that does
+ * not answer, for which others wait. */
+int srn__recorder_reader(srn__recorder *r, srn_reader **ret, srn_err *err);
 /* Whether the ledger takes calls now: required ones while commits succeed, else while its queue has room. Any
  * thread. */
 bool srn__recorder_ready(srn__recorder *r, bool required, srn_err *ret_why);

@@ -20,6 +20,7 @@ struct srn__recorder {
     bool started;
     char token[SRN__TOKEN_CHARS + 1];
     atomic_uint n_looking; /* workers that look for a call whose record may be on its way */
+    atomic_uint n_opening; /* workers that connect to the database */
     char config_id[2 * SRN_SHA256_BYTES + 1];
     pthread_t thread; /* recorder_thread.c: makes the large records */
     bool has_thread;

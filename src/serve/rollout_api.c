@@ -130,11 +130,10 @@ static bool on_event(void *ctx, const srn_stored *s) {
 }
 
 static int read_history(srn__call *c, srn__rollout *r, bool explained, json_t **ret, srn_err *err) {
-    const srn_ledger *l = srn__recorder_ledger(srn__call_recorder(c));
     srn_reader *reader = NULL;
     history h = {
         .name = r->declared->name, .list = json_array(), .explain = explained, .declared = r->declared};
-    int code = srn_reader_open_beside(l, &reader, err);
+    int code = srn__recorder_reader(srn__call_recorder(c), &reader, err);
     if (!code) code = srn_reader_records(reader, SRN_RECORD_EVENT, 0, on_event, &h, err);
     srn_reader_close(reader);
     *ret = json_pack("{s:s, s:s, s:o}", "object", "list", "name", h.name, "data", h.list);

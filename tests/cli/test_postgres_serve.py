@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import random
+import signal
 import subprocess
 import threading
 from pathlib import Path
@@ -271,4 +272,36 @@ def test_buffered_answers_within_its_bounds_while_the_database_is_away(kept, pos
     assert k.stop() == 0
     calls = [b["id"] for b in k.bodies(2)]
     assert set(taken) <= set(calls) and len(calls) == len(set(calls))
+    k.verify()
+
+
+def test_a_database_that_hangs_does_not_keep_the_server_from_answering(kept):
+    k = kept()
+    status, headers, _ = ask(k, "/v1/chat/completions", chat(max_tokens=4))
+    assert status == 200
+    asked = "/v1/calls/" + headers["x-serin-call"]
+    ended, moved = [], threading.Condition()
+
+    def look():
+        status, _, text = ask(k, asked)
+        with moved:
+            ended.append((status, text))
+            moved.notify_all()
+
+    k.postgres.process.send_signal(signal.SIGSTOP)  # who connects now waits
+    try:
+        threads = [threading.Thread(target=look) for _ in range(12)]
+        for t in threads:
+            t.start()
+        with moved:
+            assert moved.wait_for(lambda: len(ended) >= 10, WAIT)
+            assert all(status == 503 for status, _ in ended), ended
+            assert any("others wait for its answer" in text for _, text in ended), ended
+        assert ask(k, "/v1/chat/completions", chat(max_tokens=4))[0] == 200
+    finally:
+        k.postgres.process.send_signal(signal.SIGCONT)
+    for t in threads:
+        t.join()
+    assert len(ended) == 12
+    assert k.stop() == 0
     k.verify()
