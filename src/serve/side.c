@@ -216,6 +216,7 @@ static int read_opened(const json_t *o, srn_side_reply *r, srn_err *err) {
     r->n_vocab = number_of(o, "n_vocab");
     if (strlen(r->ids.weights) != 64 || !r->ids.engine[0] || !r->n_vocab)
         return no_line(err, "'opened' does not say which model answers");
+    if (r->n_vocab > SRN_SIDE_LINE / 6) return no_line(err, "one row of its logits has no room in a line");
     return SRN_OK;
 }
 

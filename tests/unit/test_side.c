@@ -94,6 +94,8 @@ static void what_is_no_line_is_refused(void **state) {
         "{}",
         "{\"serin_side\":2}",
         "{\"opened\":{\"weights\":\"x\"}}",
+        "{\"opened\":{\"weights\":\"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\","
+        "\"engine\":\"x\",\"n_vocab\":1073741824}}", /* whose bytes are 2^32 */
         "{\"id\":1,\"answer\":{}}",
         "{\"id\":1,\"values\":\"A\"}",
         "{\"id\":1,\"values\":\"AAAA\"}",
