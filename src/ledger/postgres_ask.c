@@ -43,16 +43,18 @@ int srn__pg_fail(srn_err *err, const srn__pg *g, const PGresult *r, const char *
 
 /* ---- waiting ---- */
 
-/* Waits for the server's next bytes, sending what is queued meanwhile. */
-static int wait_io(srn__pg *g, uint64_t end_us, srn_err *err) {
+/* Waits for the server's next bytes, sending what is queued meanwhile: as long as it takes more of these it
+ * has time. */
+static int wait_io(srn__pg *g, uint64_t *end_us, srn_err *err) {
     int unsent = PQflush(g->conn);
     if (unsent < 0) return srn__pg_fail(err, g, NULL, "sending");
     struct pollfd p = {.fd = PQsocket(g->conn), .events = (short)(unsent ? POLLIN | POLLOUT : POLLIN)};
     uint64_t now_us = srn_now_us();
-    int n = now_us < end_us ? poll(&p, 1, (int)((end_us - now_us) / 1000) + 1) : 0;
+    int n = now_us < *end_us ? poll(&p, 1, (int)((*end_us - now_us) / 1000) + 1) : 0;
     if (n < 0 && errno == EINTR) return SRN_OK;
     if (n <= 0)
         return srn_fail(err, SRN_EIO, "%s: no answer within %.1f s", g->at->name, (double)g->answer_us / 1e6);
+    if (p.revents & POLLOUT) *end_us = srn_now_us() + g->answer_us;
     return PQconsumeInput(g->conn) ? SRN_OK : srn__pg_fail(err, g, NULL, "the connection is lost");
 }
 
@@ -62,7 +64,7 @@ int srn__pg_answer(srn__pg *g, PGresult **ret, srn_err *err) {
     *ret = NULL;
     if (unsent < 0) code = srn__pg_fail(err, g, NULL, "sending");
     while (!code && (unsent > 0 || PQisBusy(g->conn))) {
-        code = wait_io(g, end_us, err);
+        code = wait_io(g, &end_us, err);
         if (!code && unsent > 0) unsent = PQflush(g->conn);
     }
     if (!code) *ret = PQgetResult(g->conn);

@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <time.h>
 
 #include "postgres_help.h"
 
@@ -14,7 +15,8 @@ typedef enum pg_loss {
     PG_LOSE_COMMIT, /* the next COMMIT does not arrive; both connections are cut */
     PG_LOSE_ANSWER, /* the next COMMIT does, but not its answer; both are cut */
     PG_LOSE_CLIENT, /* the same, and the server does not see that its client is gone */
-    PG_HANG         /* nothing is passed on */
+    PG_HANG,        /* nothing is passed on */
+    PG_SLOW         /* what clients say comes slowly, at most 20 MB/s */
 } pg_loss;
 
 enum { PG_PAIRS = 16 };
@@ -94,7 +96,8 @@ static inline void pg_proxy_pass(pg_proxy *x, pg_pair *p, bool from_client) {
         atomic_fetch_add(&x->lost, 1);
         return;
     }
-    bool loses = from_client && loss != PG_PASS && loss != PG_HANG && pg_holds_commit(p, bytes, (size_t)n);
+    if (from_client && loss == PG_SLOW) nanosleep(&(struct timespec){0, 3000000}, NULL);
+    bool loses = from_client && loss != PG_PASS && loss < PG_HANG && pg_holds_commit(p, bytes, (size_t)n);
     if (loses && loss == PG_LOSE_COMMIT) {
         pg_proxy_cut(p, true);
         atomic_store(&x->loss, PG_PASS);

@@ -67,6 +67,22 @@ static void a_lost_answer_of_a_commit_makes_no_duplicate(void **state) {
     lose_answer(state, PG_LOSE_ANSWER);
 }
 
+/* What is taken all the time, if slowly, takes longer than an answer may. */
+static void much_content_comes_through_a_slow_line(void **state) {
+    enum { BYTES = 64 << 20 };
+    behind b;
+    char buf[1024], *content = calloc(1, BYTES);
+    srn_err err = {0};
+    behind_new(&b, state, 0, 2000000);
+    atomic_store(&b.x.loss, PG_SLOW);
+    srn_entry e = {
+        .kind = SRN_RECORD_CALL, .body = call_body(buf, sizeof buf, 1, ""), .content = {content, BYTES}};
+    if (srn_ledger_commit(b.l, &e, &err)) fail_msg("%s", err.text);
+    assert_int_equal(commit_call(b.l, 2), SRN_OK);
+    free(content);
+    behind_done(&b, 2);
+}
+
 /* Its old connection, which holds the lock, is ended by the new one. */
 static void a_server_that_misses_the_loss_of_its_client_is_told(void **state) {
     lose_answer(state, PG_LOSE_CLIENT);
@@ -258,6 +274,7 @@ static void nothing_acknowledged_is_lost_when_the_server_crashes_under_load(void
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_lost_answer_of_a_commit_makes_no_duplicate),
+        cmocka_unit_test(much_content_comes_through_a_slow_line),
         cmocka_unit_test(a_server_that_misses_the_loss_of_its_client_is_told),
         cmocka_unit_test(a_commit_that_did_not_arrive_is_refused_and_comes_again),
         cmocka_unit_test(a_server_that_hangs_does_not_hang_the_ledger),
