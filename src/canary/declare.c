@@ -342,11 +342,12 @@ static int check(const reader *x, const json_t *guardrails) {
         return wrong(x, "canary", "is the baseline; nothing would be compared");
     if (r->prompt && r->baseline_version == r->canary_version && strcmp(r->baseline, r->canary) == 0)
         return wrong(x, "prompt.canary", "is the baseline's version; nothing would be compared");
-    if (r->kind == SRN_ROLLOUT_DIFFERENT) {
+    bool one = strcmp(r->baseline, r->canary) == 0; /* model, whose prompts differ */
+    if (r->kind == SRN_ROLLOUT_DIFFERENT || one) {
         if (r->guards[SRN_METRIC_DIVERGENCE].set && json_object_get(guardrails, "divergence"))
-            return wrong(x, "guardrails.divergence",
-                         "is a guardrail of kind equivalent; of kind different "
-                         "it is reported");
+            return wrong(x, "guardrails.divergence", "%s",
+                         one ? "compares two models, and both arms have the same"
+                             : "is a guardrail of kind equivalent; of kind different it is reported");
         r->guards[SRN_METRIC_DIVERGENCE] = (srn_guardrail){false, 0};
     }
     if (r->n_steps == 1 && r->steps[0] >= 1)

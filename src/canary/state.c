@@ -49,6 +49,12 @@ static int step(const srn_rollout *r, srn_rollout_state *s, const json_t *fields
         return srn_fail(err, SRN_EINVAL, "%s: a paused roll-out takes no step; resume it first", r->name);
     if (!json_is_integer(j) || json_integer_value(j) < 0 || json_integer_value(j) >= r->n_steps)
         return srn_fail(err, SRN_EINVAL, "%s: a step is a number from 0 to %u", r->name, r->n_steps - 1);
+    if (json_integer_value(j) <= s->is.step)
+        return srn_fail(
+            err, SRN_EINVAL,
+            "%s: is at step %u, and evidence of a step is gathered once: pause it, or abort it and "
+            "start it again",
+            r->name, s->is.step);
     s->is.step = (uint32_t)json_integer_value(j);
     s->is.step_started_us = at_us;
     s->share = r->steps[s->is.step];

@@ -191,6 +191,9 @@ static void events_add_up_to_the_state(void **state) {
     assert_string_equal(s.by, "ann");
     assert_int_equal(event(&s, "rollout_step", "{'step':5}", 20), SRN_EINVAL);
     assert_int_equal(event(&s, "rollout_step", "{'step':2,'why':'enough'}", 20), SRN_OK);
+    assert_int_equal(event(&s, "rollout_step", "{'step':2}", 21),
+                     SRN_EINVAL); /* another server said it too */
+    assert_int_equal(event(&s, "rollout_step", "{'step':1}", 21), SRN_EINVAL);
     assert_true(s.is.step == 2 && s.share == 0.25 && s.is.step_started_us == 20 && s.is.started_us == 10);
     assert_string_equal(s.why, "enough");
     assert_int_equal(event(&s, "rollout_resumed", "{}", 25), SRN_EINVAL);
