@@ -174,21 +174,27 @@ static void assign(srn__assigned *a, const srn_rollout_state *s, const srn__call
     a->salt = srn_hash(0x61726d73, srn_str_of(space)) | 1;
 }
 
-/* Of a prompt it is the labels that were moved. */
+/* Of a prompt it is the labels that were moved: another model as well is for those whom they lead there. */
 static bool replaces(void *ctx, const srn_rollout *d) {
     const asks *a = ctx;
-    return strcmp(d->baseline, a->model) == 0 && strcmp(d->canary, a->model) != 0 && is_eligible(d, a->route);
+    const srn__call_prompt *p = &a->call->facts.prompt;
+    bool prompt = !d->prompt || (strcmp(p->name, d->prompt) == 0 && p->version == d->canary_version);
+    return prompt && strcmp(d->baseline, a->model) == 0 && strcmp(d->canary, a->model) != 0 &&
+           is_eligible(d, a->route);
 }
 
-/* The model that was promoted in place of the one asked for, and what was promoted in place of that. */
+/* The model that was promoted in place of the one asked for, and what was promoted in place of that; one that
+ * the configuration has no longer replaces nothing. */
 static void follow(srn__rollouts *x, asks *of, char name[128], srn__assigned *a) {
     enum { MOST = 16 };
     srn_rollout_state s;
     srn__rollout *r;
     for (int i = 0; i < MOST && (r = srn__rollouts_pick(x, true, replaces, of, &s)) != NULL; i++) {
-        snprintf(name, 128, "%s", r->declared->canary);
-        snprintf(a->model, sizeof a->model, "%s", name);
+        bool known = srn__models_name(srn__call_models(of->call), srn__call_config(of->call),
+                                      r->declared->canary, name);
+        if (known) snprintf(a->model, sizeof a->model, "%s", name);
         srn__rollout_put(r);
+        if (!known) return;
     }
 }
 
@@ -266,9 +272,13 @@ uint32_t srn__assigned_slice(const srn__assigned *a) {
 }
 
 void srn__assign_fall_back(srn__call *c) {
-    if (!gets_canary(c->assigned)) return;
-    c->assigned->fell_back = true;
-    c->assigned->why = SRN_WHY_FALLBACK;
+    srn__assigned *a = c->assigned;
+    if (!gets_canary(a)) return;
+    pthread_mutex_lock(&a->of->lock);
+    close_call(a->of, a); /* the canary has no part in it any more */
+    pthread_mutex_unlock(&a->of->lock);
+    a->fell_back = true;
+    a->why = SRN_WHY_FALLBACK;
 }
 
 void srn__assign_done(srn__call *c) {
@@ -277,7 +287,7 @@ void srn__assign_done(srn__call *c) {
     if (a) srn_checks_free(a->checks);
     if (!a || !a->of) return;
     pthread_mutex_lock(&a->of->lock);
-    if (a->arm == SRN_ARM_CANARY) close_call(a->of, a);
+    if (gets_canary(a)) close_call(a->of, a);
     pthread_mutex_unlock(&a->of->lock);
     srn__rollout_put(a->of);
 }
