@@ -277,6 +277,11 @@ int srn__canary_explain(int argc, char **argv) {
 
 /* ---- changes ---- */
 
+/* Without a body the server would be asked, and not told. */
+static int check_body(const json_t *body, srn_err *err) {
+    return body ? SRN_OK : srn_fail(err, SRN_EUSAGE, "--why and --by need text in UTF-8");
+}
+
 /* One declaration: a mapping, or the only one of a list under `canary`. */
 static int read_declaration(const char *path, json_t **ret, srn_err *err) {
     const char *name = strcmp(path, "-") == 0 ? "standard input" : path;
@@ -321,9 +326,9 @@ int srn__canary_start(int argc, char **argv) {
     int code = begin(&spec, argc, argv, &w);
     if (code >= 0) return code;
     code = read_declaration(w.operands[0], &declaration, &err);
-    if (!code)
-        code = ask(&w, NULL, "", json_pack("{s:o, s:s}", "declaration", declaration, "by", user(&w)), &answer,
-                   &err);
+    json_t *body = code ? NULL : json_pack("{s:o, s:s}", "declaration", declaration, "by", user(&w));
+    if (!code) code = check_body(body, &err);
+    if (!code) code = ask(&w, NULL, "", body, &answer, &err);
     if (!code && w.json)
         code = print_json(answer, &err);
     else if (!code)
@@ -357,7 +362,7 @@ static int act(int argc, char **argv, const char *action, const char *about) {
     if (step && (*rest || rest == w.operands[1] || n < 1 || n > 1000))
         code = srn_fail(&err, SRN_EUSAGE, "'%.40s' is no step; the first one is 1", w.operands[1]);
     else
-        code = SRN_OK;
+        code = check_body(body, &err);
     if (step) json_object_set_new(body, "step", json_integer(n - 1));
     if (code)
         json_decref(body);
@@ -380,7 +385,8 @@ int srn__canary_resume(int argc, char **argv) {
 }
 
 int srn__canary_step(int argc, char **argv) {
-    return act(argc, argv, "step", "Goes to a step of the declaration, whatever the evidence says so far.");
+    return act(argc, argv, "step",
+               "Goes to a later step of the declaration, whatever the evidence says so far.");
 }
 
 int srn__canary_promote(int argc, char **argv) {
@@ -420,7 +426,8 @@ static int freeze(int argc, char **argv, bool on, const char *about) {
     int code = begin(&spec, argc, argv, &w);
     if (code >= 0) return code;
     json_t *body = json_pack("{s:b, s:s, s:s?}", "on", on, "by", user(&w), "why", w.why);
-    code = srn__server_json(&w.at, "/v1/freeze", body, &answer, &err);
+    code = check_body(body, &err);
+    if (!code) code = srn__server_json(&w.at, "/v1/freeze", body, &answer, &err);
     if (!code && w.json)
         code = print_json(answer, &err);
     else if (!code)

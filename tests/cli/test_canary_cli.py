@@ -44,6 +44,8 @@ def test_a_roll_out_from_its_start_to_its_end(cli):
     assert json.loads(cli("status", "trial", "--json"))["by"].startswith("ann")
     assert "paused" in cli("pause", "trial", "--why", "lunch") and "lunch" in cli("status", "trial")
     assert "is paused already" in cli("pause", "trial", code=2)
+    assert "UTF-8" in cli("abort", "trial", "--why", b"\xff", code=2)  # and nothing is done
+    assert "paused" in cli("status", "trial")
     cli("resume", "trial")
     assert "step 2 of 2" in cli("step", "trial", "2")
     assert "no step" in cli("step", "trial", "two", code=2)
