@@ -39,6 +39,8 @@ int srn__rollouts_begin_declared(srn__rollouts *x, srn_err *err);
  * (it does not fit the state), SRN_EIO. */
 int srn__rollouts_act(srn__rollouts *x, const char *by, const char *name, const char *event, json_t *fields,
                       srn_err *err);
+/* Records what is in force and could not be recorded so far. */
+int srn__rollouts_settle(srn__rollouts *x, srn_err *err);
 /* No share grows and no label moves while it is on; who has an arm keeps it. */
 int srn__rollouts_freeze(srn__rollouts *x, const char *by, bool on, const char *why, srn_err *err);
 bool srn__rollouts_frozen(srn__rollouts *x);

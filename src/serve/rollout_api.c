@@ -93,7 +93,7 @@ typedef struct history {
 /* The verdict once more, from the numbers that the event holds and the declaration that they are of. */
 static void explain(history *h, json_t *event) {
     const json_t *numbers = json_object_get(event, "look");
-    srn_look l;
+    srn_look l = {0};
     srn_err err = {0};
     if (!json_is_object(numbers)) return;
     int code = srn_look_parse(numbers, &l, &err);

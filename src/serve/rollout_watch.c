@@ -8,7 +8,7 @@
 #include "client/client.h"
 #include "serve/rollout.h"
 
-enum { BATCH = 500, POLL_MS = 200, WEBHOOK_MS = 3000, WEBHOOK_BYTES = 65536 };
+enum { BATCH = 500, POLL_MS = 200, WEBHOOK_MS = 3000, WEBHOOK_BYTES = 65536, RETRY_US = 2000000 };
 
 /* A roll-out that is watched. */
 typedef struct watched {
@@ -19,6 +19,8 @@ typedef struct watched {
     uint64_t began_seq, seq; /* the event that began it; everything up to seq is added */
     uint64_t last_canary_us;
     bool looked, gone, kept; /* kept: its number in flight is */
+    bool failed;             /* what was decided last could not be recorded */
+    uint64_t retry_us;       /* srn_now_us() before which that is not tried again */
     srn_step_is is;          /* that the look was made with */
     srn_look look;
 } watched;
@@ -46,7 +48,8 @@ struct srn__watcher {
     uint32_t n;
     item *items; /* the thread's own, as all below */
     size_t n_items, cap_items;
-    bool failing; /* the ledger could not be read: said once */
+    bool failing;       /* the ledger could not be read: said once */
+    uint64_t settle_us; /* srn_now_us() from when on what is owed to the ledger is tried again */
 };
 
 static void say(srn__watcher *w, const char *event, const char *fmt, ...) SRN_PRINTF(3, 4);
@@ -126,6 +129,15 @@ static void sync_one(void *ctx, srn__rollout *r, const srn_rollout_state *s) {
         w->list[w->n++] = next;
 }
 
+/* Calls of the canary that still run are those of a roll-out that is over: no crash of them matters. */
+static void leave_inflight(const srn__watcher *w, srn__rollout *r) {
+    pthread_mutex_lock(&r->lock);
+    srn__inflight_close(r->inflight);
+    r->inflight = NULL;
+    pthread_mutex_unlock(&r->lock);
+    srn__inflight_forget(w->dir, r->declared->hash);
+}
+
 /* Those that ended go; of one that began anew there is a new one. */
 static void sync_list(srn__watcher *w) {
     pthread_mutex_lock(&w->lock);
@@ -133,6 +145,7 @@ static void sync_list(srn__watcher *w) {
     srn__rollouts_each(w->o.rollouts, sync_one, w);
     for (uint32_t i = w->n; i-- > 0;) {
         if (!w->list[i].gone) continue;
+        leave_inflight(w, w->list[i].r);
         watched_done(&w->list[i]);
         memmove(&w->list[i], &w->list[i + 1], (--w->n - i) * sizeof *w->list);
     }
@@ -239,7 +252,9 @@ static int read_new(srn__watcher *w, watched *x, bool *ret_more, srn_err *err) {
 
 /* ---- looking and acting ---- */
 
-static void act(srn__watcher *w, const watched *x, const char *event, const srn_look *l, json_t *more) {
+/* Somebody else may have been faster: then nothing is told. What could not be recorded is tried again, but
+ * for a roll-back, which is in force and is recorded by srn__rollouts_settle. */
+static void act(srn__watcher *w, watched *x, const char *event, const srn_look *l, json_t *more) {
     const srn_rollout *d = x->r->declared;
     srn_err err = {0};
     json_t *fields = json_pack("{s:s, s:o?, s:o}", "why", l->why, "look", srn_look_json(l), "is",
@@ -247,12 +262,17 @@ static void act(srn__watcher *w, const watched *x, const char *event, const srn_
     if (fields && more) json_object_update(fields, more);
     json_decref(more);
     int code = srn__rollouts_act(w->o.rollouts, "watcher", d->name, event, fields, &err);
-    say(w, event, "%s: %s%s%s", d->name, l->why, code ? "; this could not be recorded: " : "",
-        code ? err.text : "");
-    alert(w, d, event, l->why);
+    if (code == SRN_EINVAL || code == SRN_EBUSY) return;
+    bool in_force = !code || strcmp(event, "rollout_rolled_back") == 0, told = code && x->failed;
+    x->failed = code != SRN_OK;
+    x->retry_us = code ? srn_now_us() + RETRY_US : 0;
+    if (!told)
+        say(w, event, "%s: %s%s%s", d->name, l->why, code ? "; this could not be recorded: " : "",
+            code ? err.text : "");
+    if (in_force) alert(w, d, event, l->why);
 }
 
-static void end_of(srn__watcher *w, const watched *x, const srn_look *l) {
+static void end_of(srn__watcher *w, watched *x, const srn_look *l) {
     switch (x->r->declared->at_end) {
     case SRN_AT_END_PROMOTE:
         act(w, x, "rollout_promoted", l, NULL);
@@ -265,9 +285,10 @@ static void end_of(srn__watcher *w, const watched *x, const srn_look *l) {
     }
 }
 
-static void decide(srn__watcher *w, const watched *x, const srn_look *l) {
+static void decide(srn__watcher *w, watched *x, const srn_look *l) {
     if (l->verdict == SRN_VERDICT_ROLL_BACK) return act(w, x, "rollout_rolled_back", l, NULL);
     if (l->verdict != SRN_VERDICT_STEP || srn__rollouts_frozen(w->o.rollouts)) return;
+    if (srn_now_us() < x->retry_us) return;
     if (l->step + 1 >= x->r->declared->n_steps) return end_of(w, x, l);
     act(w, x, "rollout_step", l, json_pack("{s:i}", "step", (int)l->step + 1));
 }
@@ -286,7 +307,7 @@ static void look(srn__watcher *w, watched *x) {
     x->is = is;
     x->looked = true;
     pthread_mutex_unlock(&w->lock);
-    if (x->state.phase == SRN_PHASE_RUNNING) decide(w, x, &l);
+    if (x->state.phase == SRN_PHASE_RUNNING && x->state.share > 0) decide(w, x, &l);
 }
 
 /* ---- what a crash left ---- */
@@ -324,14 +345,21 @@ static void keep_inflight(srn__watcher *w, watched *x) {
     x->r->inflight = open;
     srn__inflight_add(x->r, 0);
     pthread_mutex_unlock(&x->r->lock);
-    if (left) tell_crash(w, x, left);
+    if (!left) return;
+    tell_crash(w, x, left);
+    x->state.phase = SRN_PHASE_PAUSED; /* at least; nothing is decided before the next turn */
 }
 
 /* true: there is more to read at once. */
 static bool turn(srn__watcher *w) {
     srn_err err = {0};
     bool more = false;
-    int code = srn__rollouts_catch_up(w->o.rollouts, &err);
+    int code = SRN_OK;
+    if (srn_now_us() >= w->settle_us) {
+        srn__rollouts_settle(w->o.rollouts, &err); /* what fails is tried again */
+        w->settle_us = srn_now_us() + RETRY_US;
+    }
+    code = srn__rollouts_catch_up(w->o.rollouts, &err);
     sync_list(w);
     for (uint32_t i = 0; i < w->n; i++)
         if (!w->list[i].kept) keep_inflight(w, &w->list[i]);

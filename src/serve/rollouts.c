@@ -1,6 +1,7 @@
-/* The roll-outs of a server: what the ledger's events add up to. One lock guards the list; whoever asks folds
- * what is new first. Events are committed before they are in force, but for those that take the canary's
- * share away: these are in force at once, and are recorded as soon as that can be.
+/* The roll-outs of a server: what the ledger's events add up to. One lock guards the list and is never held
+ * while the ledger is read or written, for every call asks; another one lets one thread at a time read.
+ * Events are committed before they are in force, but for those that take the canary's share away: these are
+ * in force at once, and are recorded as soon as that can be.
  */
 #include "serve/rollout.h"
 
@@ -12,18 +13,22 @@ enum { PINS = 1 << 17, MOST_ROLLOUTS = 1000 };
 typedef struct entry {
     srn__rollout *r;
     srn_rollout_state state;
-    bool halted; /* its share is gone, whatever the ledger says so far */
+    bool halted;  /* its share is gone, whatever the ledger says so far */
+    json_t *owed; /* the event of that, which could not be recorded yet; NULL: none */
+    char own[65]; /* hash of the declaration as it is read today; its events bear the one of their day */
 } entry;
 
 struct srn__rollouts {
     srn__rollouts_opts o;
+    pthread_mutex_t reading; /* guards the reader; taken before the other lock */
+    srn_reader *reader;
+    uint64_t next_seq; /* from where on events are not folded yet */
+    srn_err why;       /* of an event that could not be folded for lack of memory */
+
     pthread_mutex_t lock; /* guards everything below */
     entry *entries;       /* oldest first */
     uint32_t n;
     bool frozen;
-    srn_reader *reader;
-    uint64_t next_seq; /* from where on events are not folded yet */
-    srn_err why;       /* of an event that could not be folded for lack of memory */
 };
 
 /* ---- one of them ---- */
@@ -71,6 +76,13 @@ static entry *find_hash(srn__rollouts *x, const char *hash) {
     return NULL;
 }
 
+/* The one of this declaration, whatever its hash was when it began. */
+static entry *find_same(srn__rollouts *x, const srn_rollout *d) {
+    for (uint32_t i = x->n; i-- > 0;)
+        if (strcmp(x->entries[i].own, d->hash) == 0) return &x->entries[i];
+    return find_hash(x, d->hash);
+}
+
 static entry *find_name(srn__rollouts *x, const char *name) { /* the newest */
     for (uint32_t i = x->n; i-- > 0;)
         if (strcmp(x->entries[i].r->declared->name, name) == 0) return &x->entries[i];
@@ -80,6 +92,12 @@ static entry *find_name(srn__rollouts *x, const char *name) { /* the newest */
 static entry *find_running(srn__rollouts *x, const char *name) {
     entry *e = find_name(x, name);
     return e && !srn_rollout_is_over(&e->state) ? e : NULL;
+}
+
+/* Events after which the canary gets no more calls. */
+static bool ends_share(const char *event) {
+    return strcmp(event, "rollout_rolled_back") == 0 || strcmp(event, "rollout_aborted") == 0 ||
+           strcmp(event, "rollout_crashed") == 0;
 }
 
 /* ---- folding; the lock is held ---- */
@@ -103,10 +121,17 @@ static int add_entry(srn__rollouts *x, const json_t *declaration, const char *ha
     x->entries = grown;
     srn_rollout *declared = NULL;
     srn__rollout *r = NULL;
-    int code = srn_rollout_parse(declaration, "rollout_started", &declared, err);
-    if (!code) code = rollout_new(x, declared, &r, err);
+    char own[65];
+    int code = hash && strlen(hash) == 64
+                   ? srn_rollout_parse(declaration, "rollout_started", &declared, err)
+                   : srn_fail(err, SRN_EINVAL, "rollout_started: the declaration has no hash");
+    if (code) return code;
+    memcpy(own, declared->hash, sizeof own);
+    memcpy(declared->hash, hash, sizeof declared->hash);
+    code = rollout_new(x, declared, &r, err);
     if (code) return code;
     x->entries[x->n] = (entry){.r = r};
+    memcpy(x->entries[x->n].own, own, sizeof own);
     *ret = &x->entries[x->n++];
     return SRN_OK;
 }
@@ -124,16 +149,25 @@ static int fold(srn__rollouts *x, const json_t *body, uint64_t seq, srn_err *err
     }
     if (strcmp(event, "rollout_judged") == 0) return SRN_OK;
     if (strcmp(event, "rollout_started") == 0) {
+        const char *name = json_string_value(json_object_get(body, "rollout"));
+        const entry *runs = name ? find_running(x, name) : NULL;
+        if (runs && hash && strcmp(runs->r->declared->hash, hash) != 0) return SRN_OK; /* it came first */
         int code = add_entry(x, json_object_get(body, "declaration"), hash, &e, err);
         if (code) return code == SRN_ENOMEM ? code : SRN_OK;
     }
     if (!e) e = find_hash(x, hash);
     if (!e || srn_rollout_apply(e->r->declared, &e->state, event, body, at_us, &late)) return SRN_OK;
-    e->halted = false; /* the ledger has caught up */
-    if (strcmp(event, "rollout_started") == 0) e->r->began_seq = seq;
+    bool starts = strcmp(event, "rollout_started") == 0;
+    if (starts || ends_share(event) || srn_rollout_is_over(&e->state)) { /* the ledger has caught up */
+        e->halted = false;
+        json_decref(e->owed);
+        e->owed = NULL;
+    }
+    if (starts) e->r->began_seq = seq;
     return SRN_OK;
 }
 
+/* reading is held, the lock is not. */
 static bool fold_one(void *ctx, const srn_stored *s) {
     srn__rollouts *x = ctx;
     static const char mark[] = "\"event\":\"rollout";
@@ -142,7 +176,9 @@ static bool fold_one(void *ctx, const srn_stored *s) {
     if (memmem(s->body.ptr, s->body.len, mark, sizeof mark - 1)) {
         json_t *body = json_loadb(s->body.ptr, s->body.len, 0, NULL);
         const char *event = json_string_value(json_object_get(body, "event"));
+        pthread_mutex_lock(&x->lock);
         if (event && strncmp(event, "rollout", 7) == 0) code = fold(x, body, s->seq, &x->why);
+        pthread_mutex_unlock(&x->lock);
         json_decref(body);
     }
     if (code) return false;
@@ -161,9 +197,9 @@ static int catch_up(srn__rollouts *x, srn_err *err) {
 }
 
 int srn__rollouts_catch_up(srn__rollouts *x, srn_err *err) {
-    pthread_mutex_lock(&x->lock);
+    pthread_mutex_lock(&x->reading);
     int code = catch_up(x, err);
-    pthread_mutex_unlock(&x->lock);
+    pthread_mutex_unlock(&x->reading);
     return code;
 }
 
@@ -173,8 +209,9 @@ int srn__rollouts_new(const srn__rollouts_opts *o, srn__rollouts **ret, srn_err 
     if (!x) return srn_fail_nomem(err, sizeof *x);
     x->o = *o;
     pthread_mutex_init(&x->lock, NULL);
+    pthread_mutex_init(&x->reading, NULL);
     int code = srn_reader_open_beside(l, &x->reader, err);
-    if (!code) code = catch_up(x, err);
+    if (!code) code = srn__rollouts_catch_up(x, err);
     if (code)
         srn__rollouts_free(x);
     else
@@ -184,28 +221,66 @@ int srn__rollouts_new(const srn__rollouts_opts *o, srn__rollouts **ret, srn_err 
 
 void srn__rollouts_free(srn__rollouts *x) {
     if (!x) return;
-    for (uint32_t i = 0; i < x->n; i++) srn__rollout_put(x->entries[i].r);
+    for (uint32_t i = 0; i < x->n; i++) {
+        srn__rollout_put(x->entries[i].r);
+        json_decref(x->entries[i].owed);
+    }
     free(x->entries);
     srn_reader_close(x->reader);
     pthread_mutex_destroy(&x->lock);
+    pthread_mutex_destroy(&x->reading);
     free(x);
 }
 
 /* ---- events ---- */
 
-/* Commits an event; takes the fields. The lock is not held: this waits for the disk. */
-static int commit(srn__rollouts *x, const char *by, const char *event, json_t *fields, srn_err *err) {
-    srn_ledger *l = srn__recorder_ledger(x->o.recorder);
+/* Takes the fields; NULL: no memory. */
+static json_t *body_of(const char *by, const char *event, json_t *fields) {
     json_t *body = json_pack("{s:i, s:s, s:I, s:s}", "v", 1, "event", event, "at_us",
                              (json_int_t)srn_unix_us(), "by", by);
     bool whole = body && fields && json_object_update_missing(body, fields) == 0;
-    char *text = whole ? json_dumps(body, JSON_COMPACT) : NULL;
+    json_decref(fields);
+    if (whole) return body;
+    json_decref(body);
+    return NULL;
+}
+
+/* Commits an event and takes it. No lock is held: this waits for the disk. */
+static int commit(srn__rollouts *x, json_t *body, srn_err *err) {
+    srn_ledger *l = srn__recorder_ledger(x->o.recorder);
+    char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
     srn_entry e = {.kind = SRN_RECORD_EVENT, .body = srn_str_of(text ? text : ""), .durable = true};
     int code = text ? srn_ledger_commit(l, &e, err) : srn_fail_nomem(err, 4096);
     if (!code) code = srn__rollouts_catch_up(x, err);
     free(text);
     json_decref(body);
-    json_decref(fields);
+    return code;
+}
+
+/* What is in force and could not be recorded; a roll-back gives way to nothing else. Takes the event. */
+static void owe(srn__rollouts *x, const char *hash, json_t *body) {
+    pthread_mutex_lock(&x->lock);
+    entry *e = find_hash(x, hash);
+    const char *had = e ? json_string_value(json_object_get(e->owed, "event")) : NULL;
+    if (e && e->halted && !(had && strcmp(had, "rollout_rolled_back") == 0)) {
+        json_t *before = e->owed;
+        e->owed = body;
+        body = before;
+    }
+    pthread_mutex_unlock(&x->lock);
+    json_decref(body);
+}
+
+int srn__rollouts_settle(srn__rollouts *x, srn_err *err) {
+    int code = SRN_OK;
+    for (uint32_t i = 0; !code; i++) {
+        pthread_mutex_lock(&x->lock);
+        bool end = i >= x->n;
+        json_t *body = end ? NULL : json_incref(x->entries[i].owed);
+        pthread_mutex_unlock(&x->lock);
+        if (end) return SRN_OK;
+        if (body) code = commit(x, body, err);
+    }
     return code;
 }
 
@@ -270,31 +345,43 @@ int srn__rollouts_begin(srn__rollouts *x, const char *by, const json_t *declarat
     if (!code && find_running(x, d->name))
         code = srn_fail(err, SRN_EEXIST, "a roll-out '%s' runs already; serin canary abort %s ends it",
                         d->name, d->name);
-    const entry *before = code ? NULL : find_hash(x, d->hash);
+    const entry *before = code ? NULL : find_same(x, d);
     if (before) s = before->state;
     if (!code) code = srn_rollout_apply(d, &s, "rollout_started", fields, srn_unix_us(), err);
     pthread_mutex_unlock(&x->lock);
     if (!code)
-        code = commit(x, by, "rollout_started", fields, err);
+        code = commit(x, body_of(by, "rollout_started", fields), err);
     else
         json_decref(fields);
     srn_rollout_free(d);
     return code;
 }
 
-/* One declaration of the file: it begins unless it ever did; another one of its name makes place. */
+static void say_waits(const srn__rollouts *x, const char *name) {
+    char text[SRN_ROLLOUT_NAME_MAX + 160];
+    snprintf(text, sizeof text,
+             "%s: does not begin, for roll-outs are frozen; after serin canary thaw a restart begins it, or "
+             "serin canary start",
+             name);
+    if (x->o.log) x->o.log(x->o.log_ctx, "rollout_waits", text);
+}
+
+/* One declaration of the file: it begins unless it ever did; another one of its name makes place. A freeze
+ * keeps a roll-out from beginning, and no server from starting. */
 static int begin_declared(srn__rollouts *x, const char *json, srn_err *err) {
     json_t *o = json_loads(json, 0, NULL);
     srn_rollout *d = NULL;
     int code = o ? srn_rollout_parse(o, "canary", &d, err) : srn_fail_nomem(err, strlen(json));
     pthread_mutex_lock(&x->lock);
-    bool known = !code && find_hash(x, d->hash), other = !code && !known && find_running(x, d->name);
+    bool known = !code && find_same(x, d), other = !code && !known && find_running(x, d->name);
+    bool waits = !code && !known && x->frozen;
     pthread_mutex_unlock(&x->lock);
-    if (other)
+    if (waits) say_waits(x, d->name);
+    if (other && !waits)
         code =
             srn__rollouts_act(x, "serin.yaml", d->name, "rollout_aborted",
                               json_pack("{s:s}", "why", "the file declares another one of this name"), err);
-    if (!code && !known) code = srn__rollouts_begin(x, "serin.yaml", o, err);
+    if (!code && !known && !waits) code = srn__rollouts_begin(x, "serin.yaml", o, err);
     srn_rollout_free(d);
     json_decref(o);
     return code;
@@ -308,12 +395,6 @@ int srn__rollouts_begin_declared(srn__rollouts *x, srn_err *err) {
         if (code) srn_fail_prefix(err, code, "%s:%u", c->file, c->rollouts[i].line);
     }
     return code;
-}
-
-/* Events after which the canary gets no more calls. */
-static bool ends_share(const char *event) {
-    return strcmp(event, "rollout_rolled_back") == 0 || strcmp(event, "rollout_aborted") == 0 ||
-           strcmp(event, "rollout_crashed") == 0;
 }
 
 static bool grows_share(const char *event) {
@@ -348,6 +429,25 @@ static int move_labels(srn__rollouts *x, const srn_rollout *d, srn_err *err) {
     return code;
 }
 
+/* The lock is held. */
+static int check_growth(const srn__rollouts *x, const entry *e, const char *event, srn_err *err) {
+    if (!grows_share(event)) return SRN_OK;
+    if (x->frozen) return srn_fail(err, SRN_EBUSY, "roll-outs are frozen; serin canary thaw lets them go on");
+    if (e->halted)
+        return srn_fail(err, SRN_EBUSY, "%s: has lost its share, which the ledger does not say yet",
+                        e->r->declared->name);
+    return SRN_OK;
+}
+
+/* An event that another one overtook changed nothing. */
+static bool is_promoted(srn__rollouts *x, const srn__rollout *r) {
+    pthread_mutex_lock(&x->lock);
+    const entry *e = find_hash(x, r->declared->hash);
+    bool promoted = e && e->state.phase == SRN_PHASE_PROMOTED;
+    pthread_mutex_unlock(&x->lock);
+    return promoted;
+}
+
 int srn__rollouts_act(srn__rollouts *x, const char *by, const char *name, const char *event, json_t *fields,
                       srn_err *err) {
     json_t *all = fields ? fields : json_object();
@@ -356,8 +456,7 @@ int srn__rollouts_act(srn__rollouts *x, const char *by, const char *name, const 
     pthread_mutex_lock(&x->lock);
     entry *e = find_name(x, name);
     int code = !all ? srn_fail_nomem(err, 64) : !e ? unknown(x, name, err) : SRN_OK;
-    if (!code && x->frozen && grows_share(event))
-        code = srn_fail(err, SRN_EBUSY, "roll-outs are frozen; serin canary thaw lets them go on");
+    if (!code) code = check_growth(x, e, event, err);
     if (!code && (json_object_set_new(all, "rollout", json_string(name)) ||
                   json_object_set_new(all, "hash", json_string(e->r->declared->hash))))
         code = srn_fail_nomem(err, 64);
@@ -367,19 +466,26 @@ int srn__rollouts_act(srn__rollouts *x, const char *by, const char *name, const 
     srn__rollout *r = code ? NULL : e->r;
     if (r) atomic_fetch_add(&r->refs, 1);
     pthread_mutex_unlock(&x->lock);
+    json_t *body = code ? NULL : body_of(by, event, all);
     if (code)
         json_decref(all);
     else
-        code = commit(x, by, event, all, err);
-    if (!code && strcmp(event, "rollout_promoted") == 0 && r->declared->prompt)
+        code = commit(x, json_incref(body), err);
+    if (code && r && ends_share(event)) owe(x, r->declared->hash, json_incref(body));
+    json_decref(body);
+    if (!code && strcmp(event, "rollout_promoted") == 0 && r->declared->prompt && is_promoted(x, r)) {
         code = move_labels(x, r->declared, err);
+        if (code) code = srn_fail_prefix(err, SRN_EIO, "%s is promoted, but for a label", name);
+    }
     srn__rollout_put(r);
     return code;
 }
 
 int srn__rollouts_freeze(srn__rollouts *x, const char *by, bool on, const char *why, srn_err *err) {
-    return commit(x, by, on ? "rollouts_frozen" : "rollouts_thawed",
-                  why ? json_pack("{s:s}", "why", why) : json_object(), err);
+    return commit(x,
+                  body_of(by, on ? "rollouts_frozen" : "rollouts_thawed",
+                          why ? json_pack("{s:s}", "why", why) : json_object()),
+                  err);
 }
 
 bool srn__rollouts_frozen(srn__rollouts *x) {

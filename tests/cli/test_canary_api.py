@@ -7,10 +7,11 @@ import signal
 import threading
 import urllib.error
 import urllib.request
+from types import SimpleNamespace
 
 import pytest
 
-from ledger_help import CALL, bodies, events
+from ledger_help import CALL, bodies, empty_disk, events, fill_disk
 from server import Server, serve, tiny_as  # noqa: F401
 from test_canary_assign import arm, ask
 
@@ -88,6 +89,8 @@ def test_a_roll_out_lives_by_its_events(tmp_path, serve):
     ("/v1/rollouts", {}, 400, "declaration"),
     ("/v1/rollouts", {"declaration": {"name": "x"}}, 400, "kind: is missing"),
     ("/v1/rollouts", {"declaration": trial(canary="nobody")}, 400, "nobody"),
+    ("/v1/rollouts", {"declaration": trial(kind="equivalent", canary="small", prompt={"id": "p", "baseline": 1, "canary": 2},
+                                           guardrails={"divergence": 0.02})}, 400, "both arms have the same"),
     ("/v1/rollouts/nothing", {"action": "pause"}, 404, "nothing"),
     ("/v1/rollouts/trial", {"action": "dance"}, 400, "action"),
     ("/v1/freeze", {"on": 3}, 400, "on"),
@@ -122,6 +125,19 @@ def test_frozen_nothing_grows_and_no_label_moves(tmp_path, serve):
     assert call(s, "/v1/freeze", {"on": False})[1] == {"frozen": False}
     assert act(s, "resume")[0] == 200
     assert call(s, "/v1/prompts/p/labels", {"label": "production", "version": 1})[0] == 200
+
+
+def test_frozen_a_server_starts_and_what_its_file_declares_waits(tmp_path, serve):
+    s = serve("--config", config(tmp_path))
+    assert call(s, "/v1/freeze", {"on": True})[0] == 200
+    s.stop()
+    file = config(tmp_path, f"canary: [{json.dumps(trial())}]")
+    s = serve("--config", file)
+    assert s.wait_log(event="rollout_waits") and call(s, "/v1/rollouts")[1]["data"] == []
+    assert call(s, "/v1/freeze", {"on": False})[0] == 200
+    s.stop()
+    s = serve("--config", file)
+    assert [r["phase"] for r in call(s, "/v1/rollouts")[1]["data"]] == ["running"]
 
 
 def slow_call(s, user):
@@ -172,6 +188,23 @@ def test_a_crash_pauses_at_nothing_and_a_second_one_rolls_back(tmp_path):
     assert s.stop() == 0
 
 
+def test_a_roll_back_that_cannot_be_recorded_is_in_force_and_is_recorded_later(tmp_path, serve):
+    s = serve("--config", config(tmp_path), "--ledger-mode", "buffered")
+    begin(s)
+    assert act(s, "step", step=1)[0] == 200  # everybody
+    assert arm(ask(s, user="ann")[0]) == "canary"
+    fill_disk(SimpleNamespace(server=s))
+    assert act(s, "roll_back", why="it swears")[0] >= 500
+    assert ask(s, user="ann")[0] == ""
+    assert act(s, "step", step=0)[0] == 409  # nothing brings it back
+    empty_disk(SimpleNamespace(server=s))
+    while call(s, "/v1/rollouts/trial")[1]["phase"] != "rolled_back":  # nobody says it again
+        pass
+    s.stop()
+    e, = events(tmp_path / "ledger", "rollout_rolled_back")
+    assert e["why"] == "it swears" and e["by"] == "ann (key root)"
+
+
 def test_a_canary_that_is_not_in_memory_is_loaded_first(tmp_path, serve):
     s = serve("--config", config(tmp_path))
     assert call(s, "/v1/models/unload", {"model": "other"})[0] == 200
@@ -219,6 +252,22 @@ def test_a_prompt_version_is_rolled_out_and_its_labels_follow(tmp_path, serve):
     for r in bodies(tmp_path / "ledger", CALL):
         if r["id"] in arms:
             assert r["prompt"]["version"] == (2 if arms[r["id"]] == "canary" else 1) and r["model"] == "small"
+
+
+def test_what_was_promoted_and_is_not_configured_any_more_replaces_nothing(tmp_path, serve):
+    file = config(tmp_path)
+    s = serve("--config", file)
+    begin(s)
+    assert act(s, "promote")[1]["phase"] == "promoted"
+    last = ask(s)[1]
+    s.stop()
+    assert next(r for r in bodies(tmp_path / "ledger", CALL) if r["id"] == last)["model"] == "other"
+    file.write_text("".join(line for line in file.read_text().splitlines(True) if "name: other" not in line))
+    s = serve("--config", file)
+    last = ask(s)[1]  # before anybody has retired it
+    assert act(s, "retire")[1]["phase"] == "retired"
+    s.stop()
+    assert next(r for r in bodies(tmp_path / "ledger", CALL) if r["id"] == last)["model"] == "small"
 
 
 @pytest.fixture
