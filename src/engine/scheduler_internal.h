@@ -210,7 +210,7 @@ void srn__queue_admit(srn__lane *l);
 bool srn__queue_make_room(srn__lane *l, srn_request *r, uint32_t n);
 /* As srn_kv_seq_reserve of a running request's sequence; jobs that judge give their blocks back for it. */
 bool srn__queue_reserve(srn__lane *l, srn_request *r, uint32_t n);
-/* Whether all that run will find the blocks that they want for now. */
+/* Whether all that run will find the blocks that they want at present. */
 bool srn__queue_fits(const srn__lane *l);
 /* Ends a request that waits or runs. code SRN_OK: with this finish. */
 void srn__queue_end(srn__lane *l, srn_request *r, int code, srn_finish finish, const srn_err *err);

@@ -205,7 +205,7 @@ static void store_expect(srn__store *base, const srn__row *row) {
         memcpy(s->expected[s->n_expected++], srn__record_id(row->record), SRN_ULID_BYTES);
 }
 
-/* What is known of a call; looked for now where it was not expected. */
+/* What is known of a call; it is looked up where it was not expected. */
 static int find_known(pg_store *s, const uint8_t *id, known **ret, srn_err *err) {
     uint8_t one[1][SRN_ULID_BYTES];
     known *k = slot_of(s, id);
