@@ -122,6 +122,16 @@ def test_variables_inside_functions_are_found(tree):
 
 
 @pytest.mark.skipif(not shutil.which("clang-format"), reason="needs clang-format")
+def test_packages_and_large_files_are_found_once_they_are_tracked(tree):
+    tree("docs/data.txt", "x" * (513 << 10))
+    root = tree("some-1.0-py3-none-any.whl", "x")
+    assert lint(root, "large") == []
+    subprocess.run(["git", "init", "-q", root], check=True)
+    subprocess.run(["git", "-C", root, "add", "docs", "some-1.0-py3-none-any.whl"], check=True)
+    found = lint(root, "large")
+    assert [line.split(":")[0] for line in found] == ["docs/data.txt", "some-1.0-py3-none-any.whl"]
+
+
 def test_unformatted_code_is_found(tree):
     found = lint(tree("src/base/a.c", TOP + "int  srn_f( void );\n"), "format")
     assert len(found) == 1 and found[0].startswith("src/base/a.c:2: format: ")
