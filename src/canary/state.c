@@ -55,6 +55,11 @@ static int step(const srn_rollout *r, srn_rollout_state *s, const json_t *fields
             "%s: is at step %u, and evidence of a step is gathered once: pause it, or abort it and "
             "start it again",
             r->name, s->is.step);
+    if (r->steps[json_integer_value(j)] >= 1 && json_integer_value(j) > s->is.step + 1)
+        return srn_fail(err, SRN_EINVAL,
+                        "%s: step %u has no control, and would wait for what step %u has shown, which was "
+                        "skipped: step to %u first, or promote it as it is",
+                        r->name, r->n_steps - 1, r->n_steps - 2, r->n_steps - 2);
     s->is.step = (uint32_t)json_integer_value(j);
     s->is.step_started_us = at_us;
     s->share = r->steps[s->is.step];

@@ -388,7 +388,10 @@ static bool unclear_of(const srn_rollout *r, srn_look *l) {
         const char *name = srn_metric_name((srn_metric)m);
         if (!r->guards[m].set) continue;
         if (!f->enough)
-            say(l, SRN_VERDICT_HOLD, m, "%s has too few subjects for a word on it", name);
+            say(l, SRN_VERDICT_HOLD, m, "%s has too few subjects for a word on it%s", name,
+                l->compared == l->step ? ""
+                                       : " at the step before, and there is no control any more: promote it, "
+                                         "or abort it");
         else if (clear && !f->cleared)
             say(l, SRN_VERDICT_HOLD, m, "%s may still be worse by %.4g; the margin is %.4g", name, f->high,
                 f->margin);

@@ -183,18 +183,17 @@ static bool replaces(void *ctx, const srn_rollout *d) {
            is_eligible(d, a->route);
 }
 
-/* The model that was promoted in place of the one asked for, and what was promoted in place of that; one that
- * the configuration has no longer replaces nothing. */
+/* The model that was promoted in place of the one asked for, and what was promoted later in place of that, in
+ * the order in which it was: each once, so that A by B and later B by A is A again. One that the
+ * configuration has no longer replaces nothing. */
 static void follow(srn__rollouts *x, asks *of, char name[128], srn__assigned *a) {
-    enum { MOST = 16 };
-    srn_rollout_state s;
+    uint64_t seq = 0;
     srn__rollout *r;
-    for (int i = 0; i < MOST && (r = srn__rollouts_pick(x, true, replaces, of, &s)) != NULL; i++) {
-        bool known = srn__models_name(srn__call_models(of->call), srn__call_config(of->call),
-                                      r->declared->canary, name);
-        if (known) snprintf(a->model, sizeof a->model, "%s", name);
+    while ((r = srn__rollouts_promoted(x, replaces, of, &seq)) != NULL) {
+        if (srn__models_name(srn__call_models(of->call), srn__call_config(of->call), r->declared->canary,
+                             name))
+            snprintf(a->model, sizeof a->model, "%s", name);
         srn__rollout_put(r);
-        if (!known) return;
     }
 }
 
@@ -214,8 +213,7 @@ const srn__assigned *srn__assign(srn__call *c, const char *asked) {
                           route && route->model ? route->model : asked, name))
         return c->assigned;
     follow(x, &of, name, c->assigned);
-    srn__rollout *r =
-        c->route->flags & SRN__ROUTE_ANSWERS ? srn__rollouts_pick(x, false, fits, &of, &s) : NULL;
+    srn__rollout *r = c->route->flags & SRN__ROUTE_ANSWERS ? srn__rollouts_pick(x, fits, &of, &s) : NULL;
     if (!r) return c->assigned;
     for (size_t i = 0; i < 2; i++) srn_buf_init(&who[i], MAX_TEXT);
     if (add_who(c, &who[0], &who[1])) {

@@ -32,8 +32,8 @@ int srn__rollouts_catch_up(srn__rollouts *x, srn_err *err);
 /* Begins one: an event, after it was checked against the configuration. SRN_EINVAL, SRN_EEXIST (one of the
  * name runs), SRN_EIO. */
 int srn__rollouts_begin(srn__rollouts *x, const char *by, const json_t *declaration, srn_err *err);
-/* What the configuration declares begins, unless it ran before. */
-int srn__rollouts_begin_declared(srn__rollouts *x, srn_err *err);
+/* What the configuration declares begins, unless it ran before; m: whose models they are. */
+int srn__rollouts_begin_declared(srn__rollouts *x, srn__models *m, srn_err *err);
 /* "rollout_step", "rollout_paused", ...: an event with these fields beside name, hash and by; fields (NULL:
  * none) is taken. What takes the share away is in force even if it cannot be recorded. SRN_ENOENT, SRN_EINVAL
  * (it does not fit the state), SRN_EIO. */
@@ -57,20 +57,32 @@ typedef struct srn__rollout {
     struct srn__assigned *first, *last; /* calls of the canary that have not ended, oldest first */
     uint32_t n_open;
     struct srn__inflight *inflight; /* the same number where a crash leaves it; NULL: not kept */
-    uint64_t began_seq;             /* of the event that began it; the list's lock guards it */
+    /* Of the event that began it, and of that which promoted it; the list's lock guards them. */
+    uint64_t began_seq, promoted_seq;
 } srn__rollout;
 void srn__rollout_put(srn__rollout *r); /* NULL is fine */
 /* Calls fn for each one that ever was, oldest first, under the lock. */
 void srn__rollouts_each(srn__rollouts *x, void (*fn)(void *ctx, srn__rollout *r, const srn_rollout_state *s),
                         void *ctx);
-/* A hold on the oldest one that runs, or is paused, and fits, or (promoted) on the newest that was promoted;
- * NULL: there is none. */
-srn__rollout *srn__rollouts_pick(srn__rollouts *x, bool promoted,
-                                 bool (*fits)(void *ctx, const srn_rollout *r), void *ctx,
+/* A hold on the oldest one that runs, or is paused, and fits; NULL: there is none. */
+srn__rollout *srn__rollouts_pick(srn__rollouts *x, bool (*fits)(void *ctx, const srn_rollout *r), void *ctx,
                                  srn_rollout_state *ret_state);
+/* A hold on the one that fits and was promoted first after *seq, which becomes the seq of that; NULL: there
+ * is none. */
+srn__rollout *srn__rollouts_promoted(srn__rollouts *x, bool (*fits)(void *ctx, const srn_rollout *r),
+                                     void *ctx, uint64_t *seq);
 /* A hold on the newest of that name. SRN_ENOENT names those that there are. */
 int srn__rollouts_get(srn__rollouts *x, const char *name, srn__rollout **ret, srn_rollout_state *ret_state,
                       srn_err *err);
+
+/* ---- those that ended long ago (rollouts_past.c); whoever holds it locks ---- */
+
+typedef struct srn__past srn__past;
+/* Remembers a declaration by its two hashes; latched: it never runs again. *past NULL: there was none yet.
+ * false: no memory, or too many. */
+bool srn__past_add(srn__past **past, const char *hash, const char *own, bool latched);
+bool srn__past_knows(const srn__past *p, const char *hash, bool *ret_latched); /* ret_latched may be NULL */
+void srn__past_free(srn__past *p);                                             /* NULL is fine */
 
 /* ---- calls of the canary in flight (inflight.c) ---- */
 
@@ -129,6 +141,9 @@ void srn__judges_turn(srn__judges *j);
 /* Why the arms of that roll-out cannot be compared; false: they can, or nobody asked yet. Any thread. */
 bool srn__judges_why_not(srn__judges *j, const char *hash, char ret[256]);
 srn__judges *srn__watcher_judges(srn__watcher *w);
+/* Whether divergence, where it is a guardrail, can be had of two models that are in memory; one that is not
+ * is not asked about. SRN_EUNSUP. Reads the models' files. */
+int srn__rollout_comparable(srn__models *m, const srn_rollout *d, srn_err *err);
 
 /* ---- assignment (assign.c) ---- */
 

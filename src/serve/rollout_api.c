@@ -192,6 +192,7 @@ static int load_canary(srn__call *c, const json_t *declaration, srn_err *err) {
         srn__served_put(v);
     }
     if (code) srn_fail_prefix(err, code, "the canary '%s' has to be in memory", d->canary);
+    if (!code) code = srn__rollout_comparable(m, d, err);
     srn_rollout_free(d);
     return code;
 }

@@ -161,6 +161,19 @@ static bool comparable(srn__judges *j, const text *t) {
     return !srn__judges_why_not(j, d->hash, why);
 }
 
+int srn__rollout_comparable(srn__models *m, const srn_rollout *d, srn_err *err) {
+    if (!d->guards[SRN_METRIC_DIVERGENCE].set) return SRN_OK;
+    srn__served *arms[] = {srn__models_peek(m, d->baseline), srn__models_peek(m, d->canary)};
+    srn_err why = {0};
+    int code = arms[0] && arms[1] ? srn_judge_comparable(arms[0]->engine, arms[1]->engine, &why) : SRN_OK;
+    for (size_t i = 0; i < 2; i++) srn__served_put(arms[i]);
+    return code ? srn_fail(err, SRN_EUNSUP,
+                           "%s: divergence is a guardrail, and the two are %s; make it of kind 'different', "
+                           "or say 'divergence: off'",
+                           d->name, why.text)
+                : SRN_OK;
+}
+
 /* ---- judging ---- */
 
 static bool submit(srn__judges *j, text *t) {

@@ -28,6 +28,7 @@ struct srn__rollouts {
     pthread_mutex_t lock; /* guards everything below */
     entry *entries;       /* oldest first */
     uint32_t n;
+    srn__past *past; /* those that made room for others */
     bool frozen;
 };
 
@@ -102,6 +103,20 @@ static bool ends_share(const char *event) {
 
 /* ---- folding; the lock is held ---- */
 
+/* The oldest one that has ended makes room, unless it answers for the baseline. */
+static bool make_room(srn__rollouts *x) {
+    for (uint32_t i = 0; i < x->n; i++) {
+        const entry *e = &x->entries[i];
+        if (!srn_rollout_is_over(&e->state) || e->state.phase == SRN_PHASE_PROMOTED) continue;
+        if (!srn__past_add(&x->past, e->r->declared->hash, e->own, e->state.latched)) return false;
+        srn__rollout_put(e->r);
+        json_decref(e->owed);
+        memmove(&x->entries[i], &x->entries[i + 1], (--x->n - i) * sizeof *x->entries);
+        return true;
+    }
+    return false;
+}
+
 /* An entry for a declaration that is new; one that begins again becomes the newest. */
 static int add_entry(srn__rollouts *x, const json_t *declaration, const char *hash, entry **ret,
                      srn_err *err) {
@@ -114,8 +129,12 @@ static int add_entry(srn__rollouts *x, const json_t *declaration, const char *ha
         *ret = &x->entries[x->n - 1];
         return SRN_OK;
     }
-    if (x->n == MOST_ROLLOUTS)
-        return srn_fail(err, SRN_ELIMIT, "the ledger knows more than %d roll-outs", MOST_ROLLOUTS);
+    bool latched;
+    if (srn__past_knows(x->past, hash, &latched) && latched)
+        return srn_fail(err, SRN_EINVAL, "it has ended by a verdict");
+    if (x->n == MOST_ROLLOUTS && !make_room(x))
+        return srn_fail(err, SRN_ELIMIT, "the ledger knows %d roll-outs that run or were promoted",
+                        MOST_ROLLOUTS);
     entry *grown = srn_realloc_array(x->entries, x->n + 1, sizeof *grown);
     if (!grown) return srn_fail_nomem(err, sizeof *grown);
     x->entries = grown;
@@ -164,6 +183,7 @@ static int fold(srn__rollouts *x, const json_t *body, uint64_t seq, srn_err *err
         e->owed = NULL;
     }
     if (starts) e->r->began_seq = seq;
+    if (e->state.phase == SRN_PHASE_PROMOTED) e->r->promoted_seq = seq;
     return SRN_OK;
 }
 
@@ -226,6 +246,7 @@ void srn__rollouts_free(srn__rollouts *x) {
         json_decref(x->entries[i].owed);
     }
     free(x->entries);
+    srn__past_free(x->past);
     srn_reader_close(x->reader);
     pthread_mutex_destroy(&x->lock);
     pthread_mutex_destroy(&x->reading);
@@ -338,6 +359,7 @@ static int check(const srn__rollouts *x, const srn_rollout *d, srn_err *err) {
 int srn__rollouts_begin(srn__rollouts *x, const char *by, const json_t *declaration, srn_err *err) {
     srn_rollout *d = NULL;
     srn_rollout_state s = {0};
+    bool latched;
     int code = srn_rollout_parse(declaration, "roll-out", &d, err);
     if (!code) code = check(x, d, err);
     if (!code) code = srn__rollouts_catch_up(x, err);
@@ -354,6 +376,10 @@ int srn__rollouts_begin(srn__rollouts *x, const char *by, const json_t *declarat
                         d->name, d->name);
     const entry *before = code ? NULL : find_same(x, d);
     if (before) s = before->state;
+    if (!code && !before && srn__past_knows(x->past, d->hash, &latched) && latched)
+        code =
+            srn_fail(err, SRN_EINVAL,
+                     "%s: this declaration has ended by a verdict and never runs again; change it", d->name);
     if (!code) code = srn_rollout_apply(d, &s, "rollout_started", fields, srn_unix_us(), err);
     pthread_mutex_unlock(&x->lock);
     if (!code)
@@ -375,16 +401,18 @@ static void say_waits(const srn__rollouts *x, const char *name) {
 
 /* One declaration of the file: it begins unless it ever did; another one of its name makes place. A freeze
  * keeps a roll-out from beginning, and no server from starting. */
-static int begin_declared(srn__rollouts *x, const char *json, srn_err *err) {
+static int begin_declared(srn__rollouts *x, srn__models *m, const char *json, srn_err *err) {
     json_t *o = json_loads(json, 0, NULL);
     srn_rollout *d = NULL;
     int code = o ? srn_rollout_parse(o, "canary", &d, err) : srn_fail_nomem(err, strlen(json));
     pthread_mutex_lock(&x->lock);
-    bool known = !code && find_same(x, d), other = !code && !known && find_running(x, d->name);
+    bool known = !code && (find_same(x, d) || srn__past_knows(x->past, d->hash, NULL)),
+         other = !code && !known && find_running(x, d->name);
     bool waits = !code && !known && x->frozen;
     pthread_mutex_unlock(&x->lock);
     if (waits) say_waits(x, d->name);
-    if (other && !waits)
+    if (!code && !known && !waits) code = srn__rollout_comparable(m, d, err);
+    if (!code && other && !waits)
         code =
             srn__rollouts_act(x, "serin.yaml", d->name, "rollout_aborted",
                               json_pack("{s:s}", "why", "the file declares another one of this name"), err);
@@ -394,11 +422,11 @@ static int begin_declared(srn__rollouts *x, const char *json, srn_err *err) {
     return code;
 }
 
-int srn__rollouts_begin_declared(srn__rollouts *x, srn_err *err) {
+int srn__rollouts_begin_declared(srn__rollouts *x, srn__models *m, srn_err *err) {
     const srn_config *c = x->o.config;
     int code = SRN_OK;
     for (uint32_t i = 0; i < c->n_rollouts && !code; i++) {
-        code = begin_declared(x, c->rollouts[i].json, err);
+        code = begin_declared(x, m, c->rollouts[i].json, err);
         if (code) srn_fail_prefix(err, code, "%s:%u", c->file, c->rollouts[i].line);
     }
     return code;
@@ -521,22 +549,34 @@ void srn__rollouts_each(srn__rollouts *x, void (*fn)(void *ctx, srn__rollout *r,
     pthread_mutex_unlock(&x->lock);
 }
 
-static bool is_live(const entry *e, bool promoted) {
-    srn_rollout_state s = state_of(e);
-    return promoted ? s.phase == SRN_PHASE_PROMOTED : !srn_rollout_is_over(&s) && !e->halted;
-}
-
-srn__rollout *srn__rollouts_pick(srn__rollouts *x, bool promoted,
-                                 bool (*fits)(void *ctx, const srn_rollout *r), void *ctx,
+srn__rollout *srn__rollouts_pick(srn__rollouts *x, bool (*fits)(void *ctx, const srn_rollout *r), void *ctx,
                                  srn_rollout_state *ret_state) {
     srn__rollout *found = NULL;
     pthread_mutex_lock(&x->lock);
     for (uint32_t i = 0; i < x->n && !found; i++) {
-        const entry *e = &x->entries[promoted ? x->n - 1 - i : i];
-        if (!is_live(e, promoted) || !fits(ctx, e->r->declared)) continue;
+        const entry *e = &x->entries[i];
+        if (srn_rollout_is_over(&e->state) || e->halted || !fits(ctx, e->r->declared)) continue;
         found = e->r;
         atomic_fetch_add(&found->refs, 1);
         *ret_state = state_of(e);
+    }
+    pthread_mutex_unlock(&x->lock);
+    return found;
+}
+
+srn__rollout *srn__rollouts_promoted(srn__rollouts *x, bool (*fits)(void *ctx, const srn_rollout *r),
+                                     void *ctx, uint64_t *seq) {
+    srn__rollout *found = NULL;
+    pthread_mutex_lock(&x->lock);
+    for (uint32_t i = 0; i < x->n; i++) {
+        const entry *e = &x->entries[i];
+        if (e->state.phase != SRN_PHASE_PROMOTED || e->r->promoted_seq <= *seq) continue;
+        if (found && e->r->promoted_seq > found->promoted_seq) continue;
+        if (fits(ctx, e->r->declared)) found = e->r;
+    }
+    if (found) {
+        atomic_fetch_add(&found->refs, 1);
+        *seq = found->promoted_seq;
     }
     pthread_mutex_unlock(&x->lock);
     return found;

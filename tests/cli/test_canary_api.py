@@ -4,9 +4,11 @@ import json
 import os
 import queue
 import signal
+import subprocess
 import threading
 import urllib.error
 import urllib.request
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -270,6 +272,36 @@ def test_what_was_promoted_and_is_not_configured_any_more_replaces_nothing(tmp_p
     assert act(s, "retire")[1]["phase"] == "retired"
     s.stop()
     assert next(r for r in bodies(tmp_path / "ledger", CALL) if r["id"] == last)["model"] == "small"
+
+
+def test_what_is_promoted_there_and_back_again_is_as_it_was(tmp_path, serve):
+    s = serve("--config", config(tmp_path))
+    begin(s)
+    assert act(s, "promote")[1]["phase"] == "promoted"
+    there = ask(s)[1]
+    begin(s, name="back", baseline="other", canary="small")
+    assert call(s, "/v1/rollouts/back", {"action": "promote", "by": "ann"})[1]["phase"] == "promoted"
+    back = ask(s)[1]
+    s.stop()
+    models = {r["id"]: r["model"] for r in bodies(tmp_path / "ledger", CALL)}
+    assert models[there] == "other" and models[back] == "small"
+
+
+def test_tokens_of_another_tokenizer_are_no_guardrail(tmp_path, serve):
+    """Said when the roll-out is to begin: over HTTP, and in the file before the server listens."""
+    file = config(tmp_path)
+    other = next(line for line in file.read_text().splitlines() if "name: other" in line).split("path: ")[1].split(",")[0]
+    data = Path(other).read_bytes()
+    Path(other).write_bytes(data.replace(b"<|endoftext|>", b"<|endoftales|"[:13], 1))
+    s = serve("--config", file)
+    status, o = call(s, "/v1/rollouts", {"declaration": trial(kind="equivalent", guardrails={**GUARDS, "divergence": 0.02})})
+    assert status == 400 and "different tokenizers" in o["error"]["message"] and "divergence: off" in o["error"]["message"], o
+    assert begin(s, kind="equivalent", guardrails={**GUARDS, "divergence": "off"})["phase"] == "running"
+    s.stop()
+    file.write_text(file.read_text() + "canary:\n  - {name: next, kind: equivalent, baseline: small, canary: other}\n")
+    done = subprocess.run([os.environ["SERIN"], "serve", "--config", file, "--listen", "127.0.0.1:0"], capture_output=True,
+                          text=True, timeout=120)
+    assert done.returncode != 0 and "different tokenizers" in done.stderr and "serin.yaml:" in done.stderr, done.stderr
 
 
 @pytest.fixture

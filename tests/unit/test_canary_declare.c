@@ -190,6 +190,8 @@ static void events_add_up_to_the_state(void **state) {
     assert_true(s.phase == SRN_PHASE_RUNNING && s.share == 0.01 && s.is.started_us == 10);
     assert_string_equal(s.by, "ann");
     assert_int_equal(event(&s, "rollout_step", "{'step':5}", 20), SRN_EINVAL);
+    assert_int_equal(event(&s, "rollout_step", "{'step':4}", 20),
+                     SRN_EINVAL); /* over those it is compared by */
     assert_int_equal(event(&s, "rollout_step", "{'step':2,'why':'enough'}", 20), SRN_OK);
     assert_int_equal(event(&s, "rollout_step", "{'step':2}", 21),
                      SRN_EINVAL); /* another server said it too */
@@ -203,6 +205,9 @@ static void events_add_up_to_the_state(void **state) {
     assert_int_equal(event(&s, "rollout_resumed", "{}", 40), SRN_OK);
     assert_true(s.phase == SRN_PHASE_RUNNING && s.is.step_started_us == 40);
     assert_int_equal(event(&s, "rollout_elsewhere", "{}", 41), SRN_EINVAL);
+    assert_int_equal(event(&s, "rollout_step", "{'step':3}", 42), SRN_OK);
+    assert_int_equal(event(&s, "rollout_step", "{'step':4}", 43), SRN_OK);
+    assert_true(s.share == 1);
     assert_int_equal(event(&s, "rollout_aborted", "{}", 50), SRN_OK);
     assert_true(srn_rollout_is_over(&s) && !s.latched && s.share == 0);
     assert_int_equal(event(&s, "rollout_paused", "{}", 51), SRN_EINVAL);
