@@ -144,6 +144,7 @@ typedef struct srn_observation {
     uint64_t at_us;   /* when the call was admitted */
     srn_arm arm;      /* CONTROL, CANARY, or BASELINE: of it all but the latencies is compared as well */
     uint32_t step;
+    uint64_t call;                 /* a number that stands for it, of feedback; else not looked at */
     double values[SRN_METRIC_END]; /* as srn_metric says; NAN: this call has none */
 } srn_observation;
 /* What a subject was like before the roll-out began, on the baseline: lowers the noise of everything. Means
@@ -163,8 +164,10 @@ int srn_evidence_history(srn_evidence *e, const srn_history *h, size_t n, srn_er
  * out of its range, or a step that is none, is SRN_EINVAL and changes nothing. Each step's evidence begins
  * anew; what comes late, of a step before the newest, is dropped. */
 int srn_evidence_add(srn_evidence *e, const srn_observation *o, srn_err *err);
-/* The divergence of a call of the canary that was added without it: judging takes longer than the call. */
-int srn_evidence_judged(srn_evidence *e, const srn_observation *o, srn_err *err);
+/* What is known of a call only later, of which nothing but m is looked at: DIVERGENCE, for judging takes
+ * longer than the call, and FEEDBACK, of which a call's last mark counts in place of those before. Late, as
+ * any other, is what belongs to a step before the newest. */
+int srn_evidence_later(srn_evidence *e, srn_metric m, const srn_observation *o, srn_err *err);
 /* A subject was served by the arm without being counted: BASELINE, one whose place is the canary's (cap, or a
  * conversation that began before); CONTROL or CANARY, one that has moved (pinned). Several exposures. */
 void srn_evidence_expose(srn_evidence *e, uint64_t subject, srn_arm arm);
@@ -173,12 +176,13 @@ void srn_evidence_expose(srn_evidence *e, uint64_t subject, srn_arm arm);
 
 /* What is not known is NAN, or null in JSON. */
 typedef struct srn_finding { /* of one metric: the worsening, canary against control */
-    uint64_t n_subjects[2], n_calls[2], n_missing[2]; /* [control, canary] */
-    uint64_t missing_run[2];                          /* calls since the newest that had a value */
-    double weight[2];                                 /* effective number of calls */
-    double mean[2], variance;                         /* of the scores; of their difference */
-    double freedom;                                   /* effective degrees of freedom of the variance */
-    double estimate;                                  /* of the worsening, as difference or ratio */
+    /* [control, canary]; missing: calls without a value, of feedback subjects that have given none */
+    uint64_t n_subjects[2], n_calls[2], n_missing[2];
+    uint64_t missing_run[2];  /* calls since the newest that had a value */
+    double weight[2];         /* effective number of calls */
+    double mean[2], variance; /* of the scores; of their difference */
+    double freedom;           /* effective degrees of freedom of the variance */
+    double estimate;          /* of the worsening, as difference or ratio */
     double low,
         high;      /* always valid: low at alpha, high at SRN_CLEAR_ALPHA (length: both at half of alpha) */
     double evalue; /* divergence: of the bets against a mean within the margin; else 1 */

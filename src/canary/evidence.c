@@ -22,6 +22,8 @@ typedef struct cell { /* a subject in the newest step */
     uint8_t side, seen, in_block; /* seen: bit of each side, 4 when both were */
     uint16_t hit;                 /* bits of metrics that were above 0 */
     bool split, counted;          /* in the split of subjects, among the step's subjects */
+    bool silent;                  /* has had calls, and given no feedback */
+    uint32_t n_bad;               /* its calls whose mark is not wholly good */
     uint32_t n[SRN_METRIC_END];
     double sum[SRN_METRIC_END];
 } cell;
@@ -30,6 +32,11 @@ typedef struct past { /* what history says of a subject, by metric */
     uint64_t subject;
     float shift[SRN_METRIC_END], rho[SRN_METRIC_END];
 } past;
+
+typedef struct mark { /* what was said last of a call */
+    uint64_t call;
+    double bad;
+} mark;
 
 typedef struct map { /* open addressing; values are index + 1, 0 is free */
     uint32_t *slots;
@@ -53,6 +60,9 @@ struct srn_evidence {
     past *pasts;
     uint32_t n_pasts;
     map past_map;
+    mark *marks; /* of the newest step */
+    uint32_t n_marks, cap_marks;
+    map mark_map;
     bool begun;
 };
 
@@ -92,11 +102,16 @@ static bool map_grow(map *m, const void *items, size_t stride, uint32_t n, uint3
 
 /* ---- life ---- */
 
+static void map_clear(map *m) {
+    if (m->slots) memset(m->slots, 0, ((size_t)m->mask + 1) * sizeof *m->slots);
+}
+
 static void begin_step(srn_evidence *e, uint32_t step) {
     srn__stratum *s = &e->strata[step];
     e->step = step;
-    e->n_cells = 0;
-    if (e->cell_map.slots) memset(e->cell_map.slots, 0, ((size_t)e->cell_map.mask + 1) * sizeof(uint32_t));
+    e->n_cells = e->n_marks = 0;
+    map_clear(&e->cell_map);
+    map_clear(&e->mark_map);
     s->split_p = 1;
     s->evalue = 1;
     for (int i = 0; i < SRN__BETS; i++) s->wealth[i] = 1;
@@ -125,6 +140,8 @@ void srn_evidence_free(srn_evidence *e) {
     free(e->cell_map.slots);
     free(e->pasts);
     free(e->past_map.slots);
+    free(e->marks);
+    free(e->mark_map.slots);
     free(e);
 }
 
@@ -266,11 +283,27 @@ static void bet(srn_evidence *e, double x) {
     s->evalue = SRN_MAX(s->evalue, all);
 }
 
+/* Of feedback, which few give, it is subjects that are counted, and nobody waits for a run of it. */
+static void add_missing(srn__sums *t, cell *c, unsigned m) {
+    if (m != SRN_METRIC_FEEDBACK)
+        t->n_missing++, t->missing_run++;
+    else if (!c->n[m] && !c->silent)
+        t->n_missing++, c->silent = true;
+}
+
+static void hit(srn__sums *t, cell *c, unsigned m) {
+    if (!(c->hit >> m & 1)) c->hit |= (uint16_t)(1u << m), t->n_hit++;
+}
+
 static void add_value(srn_evidence *e, cell *c, unsigned m, unsigned side, double value) {
     srn__sums *t = &e->strata[e->step].sums[side][m];
     if (isnan(value)) {
-        t->n_missing++, t->missing_run++;
+        add_missing(t, c, m);
         return;
+    }
+    if (m == SRN_METRIC_FEEDBACK) {
+        if (c->silent) t->n_missing--, c->silent = false;
+        c->n_bad += value > 0;
     }
     double score = srn_metric_score((srn_metric)m, value);
     srn__kind kind = srn__metric_kind((srn_metric)m);
@@ -282,7 +315,7 @@ static void add_value(srn_evidence *e, cell *c, unsigned m, unsigned side, doubl
     }
     part(e, t, c, m, -1);
     if (!c->n[m]) t->n_subjects++;
-    if (value > 0 && !(c->hit >> m & 1)) c->hit |= (uint16_t)(1u << m), t->n_hit++;
+    if (value > 0) hit(t, c, m);
     c->n[m]++;
     c->sum[m] += score;
     part(e, t, c, m, 1);
@@ -342,12 +375,67 @@ int srn_evidence_add(srn_evidence *e, const srn_observation *o, srn_err *err) {
     return SRN_OK;
 }
 
-int srn_evidence_judged(srn_evidence *e, const srn_observation *o, srn_err *err) {
+/* The call's mark, or a new one, NULL; *ret_room: there is room for one more. */
+static mark *mark_of(srn_evidence *e, uint64_t call, bool *ret_room, bool *ret_new) {
+    *ret_new = false;
+    *ret_room = true;
+    if ((e->n_marks + 1) * 2 > e->mark_map.mask || !e->mark_map.slots)
+        if (!map_grow(&e->mark_map, e->marks, sizeof *e->marks, e->n_marks, 2 * e->n_marks)) return NULL;
+    uint32_t *slot = slot_of(&e->mark_map, e->marks, sizeof *e->marks, call);
+    if (*slot) return &e->marks[*slot - 1];
+    *ret_room = e->n_marks < SRN__SUBJECTS_MAX;
+    if (!*ret_room) return NULL;
+    if (e->n_marks == e->cap_marks) {
+        uint32_t cap = e->cap_marks ? e->cap_marks * 2 : 128;
+        mark *marks = srn_realloc_array(e->marks, cap, sizeof *marks);
+        if (!marks) return NULL;
+        e->marks = marks;
+        e->cap_marks = cap;
+    }
+    e->marks[e->n_marks] = (mark){.call = call};
+    *slot = ++e->n_marks;
+    *ret_new = true;
+    return &e->marks[e->n_marks - 1];
+}
+
+/* Somebody thinks otherwise now. */
+static void change_mark(srn_evidence *e, cell *c, unsigned side, double was, double now) {
+    const unsigned m = SRN_METRIC_FEEDBACK;
+    srn__sums *t = &e->strata[e->step].sums[side][m];
+    part(e, t, c, m, -1);
+    c->sum[m] += now - was;
+    part(e, t, c, m, 1);
+    c->n_bad += now > 0;
+    c->n_bad -= was > 0;
+    if (c->n_bad)
+        hit(t, c, m);
+    else if (c->hit >> m & 1)
+        c->hit &= (uint16_t) ~(1u << m), t->n_hit--;
+}
+
+static int add_mark(srn_evidence *e, cell *c, unsigned side, const srn_observation *o, srn_err *err) {
+    double now = o->values[SRN_METRIC_FEEDBACK];
+    bool room, new;
+    mark *k = mark_of(e, o->call, &room, &new);
+    if (!k) return room ? srn_fail_nomem(err, sizeof *k) : SRN_OK;
+    if (new)
+        add_value(e, c, SRN_METRIC_FEEDBACK, side, now);
+    else
+        change_mark(e, c, side, k->bad, now);
+    k->bad = now;
+    return SRN_OK;
+}
+
+int srn_evidence_later(srn_evidence *e, srn_metric m, const srn_observation *o, srn_err *err) {
+    unsigned side = o->arm == SRN_ARM_CANARY;
     bool full;
     int code = check(e, o, err);
-    if (code || o->arm != SRN_ARM_CANARY || o->step != e->step) return code; /* late, as any other */
-    cell *c = cell_of(e, o->subject, 1, &full);
+    if (code || isnan(o->values[m]) || o->step != e->step) return code;
+    if (m == SRN_METRIC_DIVERGENCE && !side) return SRN_OK; /* the baseline's from itself is 0 */
+    cell *c = cell_of(e, o->subject, side, &full);
     if (!c) return full ? SRN_OK : srn_fail_nomem(err, sizeof *c);
-    if (c->side == 1) add_value(e, c, SRN_METRIC_DIVERGENCE, 1, o->values[SRN_METRIC_DIVERGENCE]);
+    if (c->side != side) return SRN_OK; /* what it saw first is what it counts for */
+    if (m == SRN_METRIC_FEEDBACK) return add_mark(e, c, side, o, err);
+    add_value(e, c, m, side, o->values[m]);
     return SRN_OK;
 }

@@ -14,6 +14,7 @@
 #define SD_LEAST 1e-3 /* spread of a score below which nothing is taken to be known */
 #define SRM_P    1e-3
 #define EXPOSED  0.05 /* share of subjects that may see both arms */
+#define SILENT   0.25 /* part by which fewer may give feedback in one arm than in the other */
 enum {
     DEAD_US = 600 * 1000000,
     DEAD_CALLS = 20,
@@ -314,11 +315,29 @@ static bool roll_back_of(const srn_rollout *r, const srn_step_is *is, srn_look *
     return false;
 }
 
+/* Few say what they think, which is as it should be; that others do in the canary than elsewhere would let
+ * marks differ by who gives them. Counted by subjects, next to how many there would be. */
+static bool is_silent(srn_look *l) {
+    const srn_finding *f = &l->findings[SRN_METRIC_FEEDBACK];
+    double q[2], n[2];
+    for (unsigned i = 0; i < 2; i++) {
+        n[i] = SRN_MAX(1.0, (double)(f->n_subjects[i] + f->n_missing[i]));
+        q[i] = (double)f->n_subjects[i] / n[i];
+    }
+    double p = (q[0] * n[0] + q[1] * n[1]) / (n[0] + n[1]),
+           chance = 4 * sqrt(p * (1 - p) * (1 / n[0] + 1 / n[1]));
+    if (fabs(q[1] - q[0]) <= SRN_MAX(q[0], q[1]) * SILENT + chance) return false;
+    say(l, SRN_VERDICT_HOLD, SRN_METRIC_FEEDBACK,
+        "%.1f %% of the canary's subjects gave feedback, and %.1f %% of the others", 100 * q[1], 100 * q[0]);
+    return true;
+}
+
 /* Whether a guarded metric is missing more often in the canary than chance explains, or has stopped. */
 static bool is_missing(srn_look *l, unsigned m) {
     const srn_finding *f = &l->findings[m];
     double q[2], n[2];
     if (m == SRN_METRIC_DIVERGENCE) return false; /* a budget decides which calls are judged */
+    if (m == SRN_METRIC_FEEDBACK) return is_silent(l);
     for (unsigned i = 0; i < 2; i++) {
         double all = (double)(f->n_calls[i] + f->n_missing[i]);
         n[i] = SRN_MAX(1.0, (double)f->n_subjects[i]);

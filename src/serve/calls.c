@@ -9,6 +9,7 @@
 #include "serve/http_internal.h"
 #include "serve/openai_internal.h"
 #include "serve/record_internal.h"
+#include "serve/rollout.h"
 #include "serve/routes.h"
 
 enum {
@@ -234,16 +235,17 @@ static int store(srn__call *c, const feedback *f, const json_t *call, bool *ret_
     srn_buf_init(&comment, 32 * MAX_COMMENT);
     int code = seal_comment(c, f->comment, call, &comment, err);
     *ret_kept = comment.len > 0;
-    json_t *body =
-        json_pack("{s:i, s:O, s:I, s:s, s:O?, s:s?, s:s?}", "v", 1, "id", json_object_get(call, "id"),
-                  "at_us", (json_int_t)srn_unix_us(), "by", key ? key->name : "anybody", "score", f->score,
-                  "label", f->label, "comment", comment.len ? comment.data : NULL);
+    json_t *body = json_pack("{s:i, s:O, s:I, s:s, s:O?, s:s?, s:s?, s:o*}", "v", 1, "id",
+                             json_object_get(call, "id"), "at_us", (json_int_t)srn_unix_us(), "by",
+                             key ? key->name : "anybody", "score", f->score, "label", f->label, "comment",
+                             comment.len ? comment.data : NULL, "rollout", srn__rollout_of_marked(call));
     char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
     if (!code && !text) code = srn_fail_nomem(err, 256);
     if (!code) {
         const srn_entry e = {.kind = SRN_RECORD_FEEDBACK, .body = srn_str_of(text), .durable = true};
         code = srn_ledger_commit(srn__recorder_ledger(srn__call_recorder(c)), &e, err);
     }
+    if (!code) srn__watcher_poke(srn__call_watcher(c));
     free(text);
     json_decref(body);
     srn_buf_done(&comment);

@@ -104,6 +104,11 @@ json_t *srn__step_is_json(const srn_step_is *is);
 void srn__step_is_read(const json_t *o, srn_step_is *add);
 /* An event rollout_judged: subject, step and divergence. */
 bool srn__rollout_observe_judged(const json_t *event, srn_observation *ret);
+/* What feedback on a call says beside its mark, so that it is evidence by itself: of whom, which arm and
+ * step. A new object, or NULL: its call is no evidence of how an arm answers. */
+json_t *srn__rollout_of_marked(const json_t *call);
+/* A record of feedback: how bad it is. Without a mark, or of such a call: false. */
+bool srn__rollout_observe_feedback(const json_t *body, srn_observation *ret);
 
 /* ---- the watcher (rollout_watch.c) ---- */
 

@@ -31,9 +31,15 @@ static double time_of(const json_t *rollout, const json_t *body, const char *nam
     return isnan(engine) ? positive(json_object_get(json_object_get(body, "us"), name)) : engine;
 }
 
+/* Whether an answer came to an end of its own. */
+static bool is_whole(const json_t *body) {
+    const json_t *finish = json_object_get(body, "finish");
+    return is(finish, "length") || is(finish, "stop") || is(finish, "tool_calls");
+}
+
 static void measure(const json_t *body, const json_t *rollout, double values[SRN_METRIC_END]) {
     const json_t *finish = json_object_get(body, "finish"), *checks = json_object_get(rollout, "checks");
-    bool cut = is(finish, "length"), whole = cut || is(finish, "stop") || is(finish, "tool_calls");
+    bool cut = is(finish, "length"), whole = is_whole(body);
     bool failed = json_integer_value(json_object_get(body, "status")) >= 500 || is(finish, "interrupted") ||
                   is(finish, "error") || json_is_true(json_object_get(rollout, "fallback"));
     values[SRN_METRIC_ERROR] = failed;
@@ -77,6 +83,42 @@ bool srn__rollout_observe_judged(const json_t *event, srn_observation *ret) {
     ret->at_us = (uint64_t)json_integer_value(json_object_get(event, "begun_us"));
     ret->values[SRN_METRIC_DIVERGENCE] = number(json_object_get(event, "jsd")) / (double)n;
     return !isnan(ret->values[SRN_METRIC_DIVERGENCE]);
+}
+
+json_t *srn__rollout_of_marked(const json_t *call) {
+    const json_t *rollout = json_object_get(call, "rollout");
+    bool evidence = json_is_true(json_object_get(rollout, "counted")) && is_whole(call) &&
+                    !json_is_true(json_object_get(rollout, "fallback"));
+    if (!evidence) return NULL;
+    return json_pack("{s:O, s:O, s:O, s:O, s:O, s:O}", "experiment", json_object_get(call, "experiment"),
+                     "hash", json_object_get(rollout, "hash"), "arm", json_object_get(call, "arm"), "step",
+                     json_object_get(rollout, "step"), "subject", json_object_get(rollout, "subject"),
+                     "begun_us", json_object_get(call, "begun_us"));
+}
+
+/* 1: bad, 0: good, or what a score between says; NAN: it is no mark. */
+static double badness(const json_t *body) {
+    static const struct {
+        const char *label;
+        double bad;
+    } words[] = {{"good", 0}, {"up", 0},   {"thumbs_up", 0},   {"like", 0},    {"positive", 0},
+                 {"bad", 1},  {"down", 1}, {"thumbs_down", 1}, {"dislike", 1}, {"negative", 1}};
+    double score = number(json_object_get(body, "score"));
+    if (!isnan(score)) return 1 - SRN_MAX(0.0, SRN_MIN(1.0, score));
+    for (size_t i = 0; i < SRN_LEN(words); i++)
+        if (is(json_object_get(body, "label"), words[i].label)) return words[i].bad;
+    return NAN;
+}
+
+bool srn__rollout_observe_feedback(const json_t *body, srn_observation *ret) {
+    const json_t *rollout = json_object_get(body, "rollout");
+    const char *id = json_string_value(json_object_get(body, "id"));
+    uint8_t bytes[16];
+    if (!id || !srn_ulid_parse(srn_str_of(id), bytes) || !begin(rollout, rollout, ret)) return false;
+    for (size_t i = 8; i < sizeof bytes; i++) ret->call = ret->call << 8 | bytes[i]; /* its random part */
+    ret->at_us = (uint64_t)json_integer_value(json_object_get(rollout, "begun_us"));
+    ret->values[SRN_METRIC_FEEDBACK] = badness(body);
+    return !isnan(ret->values[SRN_METRIC_FEEDBACK]);
 }
 
 json_t *srn__step_is_json(const srn_step_is *is) {

@@ -29,7 +29,7 @@ typedef struct watched {
 typedef struct item {
     uint64_t seq;
     srn__seen seen;
-    bool judged;
+    srn_metric later; /* the only thing it tells, of a call that is known already; END: a call itself */
     uint64_t conversation, t_us;
     bool counted;
     srn_observation o;
@@ -184,7 +184,7 @@ static bool on_call(void *ctx, const srn_call_row *row, const srn_stored *s) {
     (void)row;
     json_t *body = json_loadb(s->body.ptr, s->body.len, 0, NULL);
     const json_t *rollout = json_object_get(body, "rollout");
-    item it = {.seq = s->seq, .t_us = s->t_us};
+    item it = {.seq = s->seq, .t_us = s->t_us, .later = SRN_METRIC_END};
     g->last = s->seq;
     g->n++;
     if (same_declaration(rollout, g->hash)) it.seen = srn__rollout_observe(body, &it.o);
@@ -196,17 +196,27 @@ static bool on_call(void *ctx, const srn_call_row *row, const srn_stored *s) {
     return !g->no_memory;
 }
 
-static bool on_event(void *ctx, const srn_stored *s) {
-    static const char mark[] = "\"rollout_judged\"";
-    reading *g = ctx;
+/* A record that may tell more of a call, if the mark is in it; false: no more are wanted. */
+static bool on_later(reading *g, const srn_stored *s, srn_str mark, srn_metric m,
+                     bool (*observe)(const json_t *body, srn_observation *ret)) {
     if (s->seq > g->until) return false;
-    if (!memmem(s->body.ptr, s->body.len, mark, sizeof mark - 1)) return true;
+    if (!memmem(s->body.ptr, s->body.len, mark.ptr, mark.len)) return true;
     json_t *body = json_loadb(s->body.ptr, s->body.len, 0, NULL);
-    item it = {.seq = s->seq, .judged = true};
-    if (same_declaration(body, g->hash) && srn__rollout_observe_judged(body, &it.o) && !add_item(g->w, &it))
-        g->no_memory = true;
+    const json_t *says = m == SRN_METRIC_FEEDBACK ? json_object_get(body, "rollout") : body;
+    item it = {.seq = s->seq, .later = m};
+    if (same_declaration(says, g->hash) && observe(body, &it.o) && !add_item(g->w, &it)) g->no_memory = true;
     json_decref(body);
     return !g->no_memory;
+}
+
+static bool on_event(void *ctx, const srn_stored *s) {
+    return on_later(ctx, s, srn_str_of("\"rollout_judged\""), SRN_METRIC_DIVERGENCE,
+                    srn__rollout_observe_judged);
+}
+
+static bool on_feedback(void *ctx, const srn_stored *s) {
+    reading *g = ctx;
+    return on_later(g, s, srn_str_of(g->hash), SRN_METRIC_FEEDBACK, srn__rollout_observe_feedback);
 }
 
 static int by_seq(const void *a, const void *b) {
@@ -216,8 +226,8 @@ static int by_seq(const void *a, const void *b) {
 
 static void add(watched *x, const item *it) {
     srn_err err = {0};
-    if (it->judged) {
-        srn_evidence_judged(x->evidence, &it->o, &err);
+    if (it->later < SRN_METRIC_END) {
+        srn_evidence_later(x->evidence, it->later, &it->o, &err);
         return;
     }
     if (it->o.arm == SRN_ARM_CANARY) x->last_canary_us = it->t_us;
@@ -242,6 +252,8 @@ static int read_new(srn__watcher *w, watched *x, bool *ret_more, srn_err *err) {
     if (*ret_more) g.until = g.last;
     if (!code && g.until > x->seq)
         code = srn_reader_records(w->reader, SRN_RECORD_EVENT, x->seq + 1, on_event, &g, err);
+    if (!code && g.until > x->seq)
+        code = srn_reader_records(w->reader, SRN_RECORD_FEEDBACK, x->seq + 1, on_feedback, &g, err);
     if (!code && g.no_memory) code = srn_fail_nomem(err, w->cap_items * sizeof(item));
     if (code) return code;
     if (w->n_items) qsort(w->items, w->n_items, sizeof *w->items, by_seq);

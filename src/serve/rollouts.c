@@ -349,10 +349,6 @@ static int check(const srn__rollouts *x, const srn_rollout *d, srn_err *err) {
     if (d->shadow > 0)
         return srn_fail(err, SRN_EUNSUP,
                         "%s: shadow: no copies of calls are made by this version; leave it out", d->name);
-    if (d->guards[SRN_METRIC_FEEDBACK].set)
-        return srn_fail(err, SRN_EUNSUP,
-                        "%s: guardrails.feedback: feedback is no evidence in this version; leave it out",
-                        d->name);
     return check_routes(c, d, err);
 }
 

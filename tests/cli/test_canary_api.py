@@ -94,7 +94,6 @@ def test_a_roll_out_lives_by_its_events(tmp_path, serve):
     ("/v1/rollouts", {"declaration": trial(kind="equivalent", canary="small", prompt={"id": "p", "baseline": 1, "canary": 2},
                                            guardrails={"divergence": 0.02})}, 400, "both arms have the same"),
     ("/v1/rollouts", {"declaration": trial(shadow="2%")}, 400, "shadow"),
-    ("/v1/rollouts", {"declaration": trial(guardrails={**GUARDS, "feedback": "5%"})}, 400, "feedback"),
     ("/v1/rollouts/nothing", {"action": "pause"}, 404, "nothing"),
     ("/v1/rollouts/trial", {"action": "dance"}, 400, "action"),
     ("/v1/freeze", {"on": 3}, 400, "on"),

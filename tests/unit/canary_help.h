@@ -6,6 +6,19 @@
 
 #include "canary/canary.h"
 
+/* So many fewer roll-outs are simulated where everything takes longer. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { SLOWER = 40 };
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+enum { SLOWER = 40 };
+#else
+enum { SLOWER = 1 };
+#endif
+#else
+enum { SLOWER = 1 };
+#endif
+
 #define MINIMAL "{'name':'trial','kind':'equivalent','baseline':'small','canary':'small-q8'}"
 
 /* JSON with ' for ". */

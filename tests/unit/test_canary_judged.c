@@ -35,7 +35,7 @@ static void a_judged_call_adds_to_the_divergence_alone(void **state) {
     for (uint64_t k = 1; k <= 40; k++) { /* those of the control are not the canary's to be judged */
         srn_observation o = seen(k, k % 2 ? SRN_ARM_CANARY : SRN_ARM_CONTROL);
         o.values[SRN_METRIC_DIVERGENCE] = 0.01;
-        assert_int_equal(srn_evidence_judged(e, &o, &err), SRN_OK);
+        assert_int_equal(srn_evidence_later(e, SRN_METRIC_DIVERGENCE, &o, &err), SRN_OK);
     }
     srn_look_at(r, e, &is, 50000000, &after);
     for (unsigned m = 0; m < SRN_METRIC_END; m++)
@@ -47,7 +47,7 @@ static void a_judged_call_adds_to_the_divergence_alone(void **state) {
     srn_observation late = seen(1, SRN_ARM_CANARY);
     late.values[SRN_METRIC_DIVERGENCE] = 0.69; /* log 2 is the most */
     late.step = r->n_steps;
-    assert_int_equal(srn_evidence_judged(e, &late, &err), SRN_EINVAL);
+    assert_int_equal(srn_evidence_later(e, SRN_METRIC_DIVERGENCE, &late, &err), SRN_EINVAL);
     srn_evidence_free(e);
     srn_rollout_free(r);
 }
