@@ -150,8 +150,6 @@ static const struct {
     FIXED(limits.queue),
     FIXED(limits.connections),
     FIXED(limits.connections_per_ip),
-    FIXED(rollouts),
-    FIXED(n_rollouts),
 };
 
 static const char *copy(srn_config *c, const char *z, bool *ok) {

@@ -150,7 +150,7 @@ typedef void srn_config_change_fn(void *ctx, const char *key);
 int srn_config_changes(const srn_config *from, const srn_config *to, srn_config_change_fn *fn, void *ctx,
                        srn_err *err);
 /* Lays over *next what a server that runs with another configuration reads at its start alone: the address,
- * the place of the ledger and its queue, limits that memory was taken for, roll-outs. running's own such
+ * the place of the ledger and its queue, limits that memory was taken for. running's own such
  * texts are those of the first configuration, which outlives *next. */
 int srn_config_keep(srn_config *next, const srn_config *running, srn_err *err);
 /* The route of a request, or NULL. */

@@ -88,13 +88,15 @@ static bool is_eligible(const srn_rollout *d, const srn_config_route *route) {
     return false;
 }
 
-/* A prompt's version that was named by its number is what the client gets. */
+/* A prompt's version that was named by its number is what the client gets. Where the configuration has no
+ * such canary the call is none of the roll-out's: on a ledger of several servers it is another one's. */
 static bool fits(void *ctx, const srn_rollout *d) {
     const asks *a = ctx;
     const srn__call_prompt *p = &a->call->facts.prompt;
     bool prompt =
         !d->prompt || (strcmp(p->name, d->prompt) == 0 && p->label[0] && p->version == d->baseline_version);
-    return prompt && strcmp(d->baseline, a->model) == 0 && is_eligible(d, a->route);
+    return prompt && strcmp(d->baseline, a->model) == 0 && is_eligible(d, a->route) &&
+           !srn__rollout_missing(d, srn__call_config(a->call));
 }
 
 static bool opted_out(const srn_rollout *d, const srn__call *c) {

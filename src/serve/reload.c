@@ -78,6 +78,7 @@ static int make_ready(srn_server *s, const srn__settings *now, readied *r, srn__
     srn_keys_changes(now->keys, r->settings->keys, add_name, ret->changed);
     if (c->tls_cert) code = srn__cert_load(c->tls_cert, c->tls_key, &r->cert, err);
     if (!code) code = srn__http_may(s->http, r->settings, err);
+    if (!code) code = srn__rollouts_may(s->rollouts, now->config, c, err);
     if (!code) code = srn__models_prepare(s->models, c, &r->view, err);
     return code;
 }
@@ -89,6 +90,14 @@ static void put_in_force(srn_server *s, readied *r) {
     atomic_store(&s->grace_ms, c->grace_ms);
     srn__http_adopt(s->http, r->settings, r->cert);
     *r = (readied){0};
+}
+
+/* What cannot be recorded now is tried again by the next reload. */
+static void adopt_rollouts(srn_server *s, const srn_config *before, const srn_config *c) {
+    srn_err err = {0};
+    int code = s->rollouts ? srn__rollouts_declared(s->rollouts, s->models, before, c, &err) : SRN_OK;
+    if (code) srn__http_log_event(s->http, "rollouts_not_changed", err.text);
+    srn__watcher_poke(s->watcher);
 }
 
 static void forget(readied *r) {
@@ -141,6 +150,7 @@ int srn__server_reload(srn_server *s, const char *by, srn__reloaded *ret, srn_er
         srn__settings *next = srn__settings_hold(r.settings);
         snprintf(ret->to, sizeof ret->to, "%s", next->id);
         put_in_force(s, &r);
+        adopt_rollouts(s, now->config, next->config);
         tell_done(s, by, ret, next->config);
         srn__settings_put(next);
     } else {

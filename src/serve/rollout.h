@@ -16,8 +16,10 @@ srn__rollouts *srn__call_rollouts(const srn__call *c); /* NULL: there is no ledg
 
 /* ---- the roll-outs that there are (rollouts.c); any thread ---- */
 
+/* Who changes what the configuration declares. */
+#define SRN__BY_FILE "serin.yaml"
+
 typedef struct srn__rollouts_opts {
-    const srn_config *config;
     srn_prompts *prompts;    /* whose labels a promotion moves */
     srn__recorder *recorder; /* with a ledger */
     void (*log)(void *ctx, const char *event, const char *detail);
@@ -31,15 +33,21 @@ int srn__rollouts_catch_up(srn__rollouts *x, srn_err *err);
 
 /* Begins one: an event, after it was checked against the configuration. SRN_EINVAL, SRN_EEXIST (one of the
  * name runs), SRN_EIO. */
-int srn__rollouts_begin(srn__rollouts *x, const char *by, const json_t *declaration, srn_err *err);
-/* What the configuration declares begins, unless it ran before; m: whose models they are. */
-int srn__rollouts_begin_declared(srn__rollouts *x, srn__models *m, srn_err *err);
+int srn__rollouts_begin(srn__rollouts *x, const srn_config *c, const char *by, const json_t *declaration,
+                        srn_err *err);
+/* Whether one that is declared so could begin with that configuration. SRN_EINVAL, SRN_EUNSUP. */
+int srn__rollouts_check(const srn__rollouts *x, const srn_config *c, const srn_rollout *d, srn_err *err);
+/* The model of it that the configuration does not have, or NULL. Pure. */
+const char *srn__rollout_missing(const srn_rollout *d, const srn_config *c);
+/* Whether calls can come to it by that configuration's routes. Pure; SRN_EINVAL says what is missing. */
+int srn__rollout_routes(const srn_rollout *d, const srn_config *c, srn_err *err);
 /* "rollout_step", "rollout_paused", ...: an event with these fields beside name, hash and by; fields (NULL:
  * none) is taken. What takes the share away is in force even if it cannot be recorded. SRN_ENOENT, SRN_EINVAL
  * (it does not fit the state), SRN_EIO. */
 int srn__rollouts_act(srn__rollouts *x, const char *by, const char *name, const char *event, json_t *fields,
                       srn_err *err);
-/* Records what is in force and could not be recorded so far. */
+/* Records what is in force and could not be recorded so far, and moves the labels that a promotion has left
+ * behind. */
 int srn__rollouts_settle(srn__rollouts *x, srn_err *err);
 /* No share grows and no label moves while it is on; who has an arm keeps it. */
 int srn__rollouts_freeze(srn__rollouts *x, const char *by, bool on, const char *why, srn_err *err);
@@ -49,6 +57,7 @@ bool srn__rollouts_frozen(srn__rollouts *x);
 typedef struct srn__rollout {
     atomic_uint refs;
     srn_rollout *declared;
+    char own[65];         /* the declaration's hash as it is read today; events bear the one of their day */
     uint8_t key[32];      /* of places */
     pthread_mutex_t lock; /* guards what follows */
     srn_pins *pins;
@@ -59,6 +68,7 @@ typedef struct srn__rollout {
     struct srn__inflight *inflight; /* the same number where a crash leaves it; NULL: not kept */
     /* Of the event that began it, and of that which promoted it; the list's lock guards them. */
     uint64_t began_seq, promoted_seq;
+    bool of_file; /* the event that began it is the configuration's; likewise */
 } srn__rollout;
 void srn__rollout_put(srn__rollout *r); /* NULL is fine */
 /* Calls fn for each one that ever was, oldest first, under the lock. */
@@ -83,6 +93,27 @@ typedef struct srn__past srn__past;
 bool srn__past_add(srn__past **past, const char *hash, const char *own, bool latched);
 bool srn__past_knows(const srn__past *p, const char *hash, bool *ret_latched); /* ret_latched may be NULL */
 void srn__past_free(srn__past *p);                                             /* NULL is fine */
+
+/* ---- what the configuration declares (rollouts_file.c) ---- */
+
+/* Whether next can follow now: what would begin can, and what goes on running keeps its models. x NULL: there
+ * is no ledger. SRN_EINVAL names the line, or the roll-out. */
+int srn__rollouts_may(srn__rollouts *x, const srn_config *now, const srn_config *next, srn_err *err);
+/* c is in force after `before` (NULL: the server starts): what it declares begins, unless it ran before; what
+ * the file began, and declares no more, is aborted. A freeze keeps a roll-out from beginning, and nothing
+ * else. m: whose models they are. One thread at a time. */
+int srn__rollouts_declared(srn__rollouts *x, srn__models *m, const srn_config *before, const srn_config *c,
+                           srn_err *err);
+/* Whether a declaration of that hash ended so long ago that it is in no list. */
+bool srn__rollouts_ended(srn__rollouts *x, const char *hash);
+/* The log that was given at the start. */
+void srn__rollouts_log(const srn__rollouts *x, const char *event, const char *detail);
+
+/* ---- labels of what was promoted (rollout_labels.c) ---- */
+
+/* Labels that point at the baseline's version of the prompt, and were moved by nobody since, point at the
+ * canary's from now on. */
+int srn__rollout_labels(srn_prompts *p, const srn_rollout *d, uint64_t promoted_us, srn_err *err);
 
 /* ---- calls of the canary in flight (inflight.c) ---- */
 

@@ -215,7 +215,7 @@ void srn__handle_rollout_begin(srn__call *c) {
         snprintf(f.param, sizeof f.param, "declaration");
         code = load_canary(c, declaration, &err);
     }
-    if (!code) code = srn__rollouts_begin(x, by, declaration, &err);
+    if (!code) code = srn__rollouts_begin(x, srn__call_config(c), by, declaration, &err);
     reply_state(c, x, name ? name : "", code, f.param, &err);
 }
 

@@ -13,9 +13,9 @@ enum { PINS = 1 << 17, MOST_ROLLOUTS = 1000 };
 typedef struct entry {
     srn__rollout *r;
     srn_rollout_state state;
-    bool halted;  /* its share is gone, whatever the ledger says so far */
-    json_t *owed; /* the event of that, which could not be recorded yet; NULL: none */
-    char own[65]; /* hash of the declaration as it is read today; its events bear the one of their day */
+    bool halted;            /* its share is gone, whatever the ledger says so far */
+    json_t *owed;           /* the event of that, which could not be recorded yet; NULL: none */
+    uint64_t labels_due_us; /* when it was promoted, if labels of its prompt may not have moved; else 0 */
 } entry;
 
 struct srn__rollouts {
@@ -24,6 +24,7 @@ struct srn__rollouts {
     srn_reader *reader;
     uint64_t next_seq; /* from where on events are not folded yet */
     srn_err why;       /* of an event that could not be folded for lack of memory */
+    bool starting;     /* what is folded now was there before this server */
 
     pthread_mutex_t lock; /* guards everything below */
     entry *entries;       /* oldest first */
@@ -80,7 +81,7 @@ static entry *find_hash(srn__rollouts *x, const char *hash) {
 /* The one of this declaration, whatever its hash was when it began. */
 static entry *find_same(srn__rollouts *x, const srn_rollout *d) {
     for (uint32_t i = x->n; i-- > 0;)
-        if (strcmp(x->entries[i].own, d->hash) == 0) return &x->entries[i];
+        if (strcmp(x->entries[i].r->own, d->hash) == 0) return &x->entries[i];
     return find_hash(x, d->hash);
 }
 
@@ -88,6 +89,16 @@ static entry *find_name(srn__rollouts *x, const char *name) { /* the newest */
     for (uint32_t i = x->n; i-- > 0;)
         if (strcmp(x->entries[i].r->declared->name, name) == 0) return &x->entries[i];
     return NULL;
+}
+
+/* What an event is about: the newest of the name, but what is retired is the newest that was promoted, for
+ * another declaration may have begun since. */
+static entry *find_meant(srn__rollouts *x, const char *name, const char *event) {
+    for (uint32_t i = x->n; strcmp(event, "rollout_retired") == 0 && i-- > 0;) {
+        entry *e = &x->entries[i];
+        if (strcmp(e->r->declared->name, name) == 0 && e->state.phase == SRN_PHASE_PROMOTED) return e;
+    }
+    return find_name(x, name);
 }
 
 static entry *find_running(srn__rollouts *x, const char *name) {
@@ -108,7 +119,7 @@ static bool make_room(srn__rollouts *x) {
     for (uint32_t i = 0; i < x->n; i++) {
         const entry *e = &x->entries[i];
         if (!srn_rollout_is_over(&e->state) || e->state.phase == SRN_PHASE_PROMOTED) continue;
-        if (!srn__past_add(&x->past, e->r->declared->hash, e->own, e->state.latched)) return false;
+        if (!srn__past_add(&x->past, e->r->declared->hash, e->r->own, e->state.latched)) return false;
         srn__rollout_put(e->r);
         json_decref(e->owed);
         memmove(&x->entries[i], &x->entries[i + 1], (--x->n - i) * sizeof *x->entries);
@@ -149,8 +160,8 @@ static int add_entry(srn__rollouts *x, const json_t *declaration, const char *ha
     memcpy(declared->hash, hash, sizeof declared->hash);
     code = rollout_new(x, declared, &r, err);
     if (code) return code;
+    memcpy(r->own, own, sizeof own);
     x->entries[x->n] = (entry){.r = r};
-    memcpy(x->entries[x->n].own, own, sizeof own);
     *ret = &x->entries[x->n++];
     return SRN_OK;
 }
@@ -182,7 +193,10 @@ static int fold(srn__rollouts *x, const json_t *body, uint64_t seq, srn_err *err
         json_decref(e->owed);
         e->owed = NULL;
     }
-    if (starts) e->r->began_seq = seq;
+    const char *by = json_string_value(json_object_get(body, "by"));
+    if (starts) e->r->began_seq = seq, e->r->of_file = by && strcmp(by, SRN__BY_FILE) == 0;
+    if (starts) e->labels_due_us = 0;
+    if (x->starting && strcmp(event, "rollout_promoted") == 0) e->labels_due_us = at_us;
     if (e->state.phase == SRN_PHASE_PROMOTED) e->r->promoted_seq = seq;
     return SRN_OK;
 }
@@ -231,12 +245,18 @@ int srn__rollouts_new(const srn__rollouts_opts *o, srn__rollouts **ret, srn_err 
     pthread_mutex_init(&x->lock, NULL);
     pthread_mutex_init(&x->reading, NULL);
     int code = srn_reader_open_beside(l, &x->reader, err);
+    x->starting = true;
     if (!code) code = srn__rollouts_catch_up(x, err);
+    x->starting = false;
     if (code)
         srn__rollouts_free(x);
     else
         *ret = x;
     return code;
+}
+
+void srn__rollouts_log(const srn__rollouts *x, const char *event, const char *detail) {
+    if (x->o.log) x->o.log(x->o.log_ctx, event, detail);
 }
 
 void srn__rollouts_free(srn__rollouts *x) {
@@ -292,26 +312,17 @@ static void owe(srn__rollouts *x, const char *hash, json_t *body) {
     json_decref(body);
 }
 
-int srn__rollouts_settle(srn__rollouts *x, srn_err *err) {
-    int code = SRN_OK;
-    for (uint32_t i = 0; !code; i++) {
-        pthread_mutex_lock(&x->lock);
-        bool end = i >= x->n;
-        json_t *body = end ? NULL : json_incref(x->entries[i].owed);
-        pthread_mutex_unlock(&x->lock);
-        if (end) return SRN_OK;
-        if (body) code = commit(x, body, err);
-    }
-    return code;
-}
-
 static bool has_model(const srn_config *c, const char *name) {
     for (uint32_t i = 0; i < c->n_models; i++)
         if (strcmp(c->models[i].name, name) == 0) return true;
     return false;
 }
 
-static int check_routes(const srn_config *c, const srn_rollout *d, srn_err *err) {
+const char *srn__rollout_missing(const srn_rollout *d, const srn_config *c) {
+    return !has_model(c, d->baseline) ? d->baseline : !has_model(c, d->canary) ? d->canary : NULL;
+}
+
+int srn__rollout_routes(const srn_rollout *d, const srn_config *c, srn_err *err) {
     for (uint32_t i = 0; i < d->n_routes; i++) {
         bool known = strcmp(d->routes[i], "*") == 0;
         for (uint32_t k = 0; k < c->n_routes && !known; k++)
@@ -330,11 +341,8 @@ static int check_routes(const srn_config *c, const srn_rollout *d, srn_err *err)
                     d->name);
 }
 
-static int check(const srn__rollouts *x, const srn_rollout *d, srn_err *err) {
-    const srn_config *c = x->o.config;
-    const char *missing = !has_model(c, d->baseline) ? d->baseline
-                          : !has_model(c, d->canary) ? d->canary
-                                                     : NULL;
+int srn__rollouts_check(const srn__rollouts *x, const srn_config *c, const srn_rollout *d, srn_err *err) {
+    const char *missing = srn__rollout_missing(d, c);
     if (missing)
         return srn_fail(err, SRN_EINVAL, "%s: the configuration has no model '%s'", d->name, missing);
     if (d->prompt)
@@ -349,15 +357,23 @@ static int check(const srn__rollouts *x, const srn_rollout *d, srn_err *err) {
     if (d->shadow > 0)
         return srn_fail(err, SRN_EUNSUP,
                         "%s: shadow: no copies of calls are made by this version; leave it out", d->name);
-    return check_routes(c, d, err);
+    return srn__rollout_routes(d, c, err);
 }
 
-int srn__rollouts_begin(srn__rollouts *x, const char *by, const json_t *declaration, srn_err *err) {
+bool srn__rollouts_ended(srn__rollouts *x, const char *hash) {
+    pthread_mutex_lock(&x->lock);
+    bool ended = srn__past_knows(x->past, hash, NULL);
+    pthread_mutex_unlock(&x->lock);
+    return ended;
+}
+
+int srn__rollouts_begin(srn__rollouts *x, const srn_config *c, const char *by, const json_t *declaration,
+                        srn_err *err) {
     srn_rollout *d = NULL;
     srn_rollout_state s = {0};
     bool latched;
     int code = srn_rollout_parse(declaration, "roll-out", &d, err);
-    if (!code) code = check(x, d, err);
+    if (!code) code = srn__rollouts_check(x, c, d, err);
     if (!code) code = srn__rollouts_catch_up(x, err);
     json_t *whole = code ? NULL : srn_rollout_json(d);
     json_t *fields =
@@ -386,48 +402,6 @@ int srn__rollouts_begin(srn__rollouts *x, const char *by, const json_t *declarat
     return code;
 }
 
-static void say_waits(const srn__rollouts *x, const char *name) {
-    char text[SRN_ROLLOUT_NAME_MAX + 160];
-    snprintf(text, sizeof text,
-             "%s: does not begin, for roll-outs are frozen; after serin canary thaw a restart begins it, or "
-             "serin canary start",
-             name);
-    if (x->o.log) x->o.log(x->o.log_ctx, "rollout_waits", text);
-}
-
-/* One declaration of the file: it begins unless it ever did; another one of its name makes place. A freeze
- * keeps a roll-out from beginning, and no server from starting. */
-static int begin_declared(srn__rollouts *x, srn__models *m, const char *json, srn_err *err) {
-    json_t *o = json_loads(json, 0, NULL);
-    srn_rollout *d = NULL;
-    int code = o ? srn_rollout_parse(o, "canary", &d, err) : srn_fail_nomem(err, strlen(json));
-    pthread_mutex_lock(&x->lock);
-    bool known = !code && (find_same(x, d) || srn__past_knows(x->past, d->hash, NULL)),
-         other = !code && !known && find_running(x, d->name);
-    bool waits = !code && !known && x->frozen;
-    pthread_mutex_unlock(&x->lock);
-    if (waits) say_waits(x, d->name);
-    if (!code && !known && !waits) code = srn__rollout_comparable(m, d, err);
-    if (!code && other && !waits)
-        code =
-            srn__rollouts_act(x, "serin.yaml", d->name, "rollout_aborted",
-                              json_pack("{s:s}", "why", "the file declares another one of this name"), err);
-    if (!code && !known && !waits) code = srn__rollouts_begin(x, "serin.yaml", o, err);
-    srn_rollout_free(d);
-    json_decref(o);
-    return code;
-}
-
-int srn__rollouts_begin_declared(srn__rollouts *x, srn__models *m, srn_err *err) {
-    const srn_config *c = x->o.config;
-    int code = SRN_OK;
-    for (uint32_t i = 0; i < c->n_rollouts && !code; i++) {
-        code = begin_declared(x, m, c->rollouts[i].json, err);
-        if (code) srn_fail_prefix(err, code, "%s:%u", c->file, c->rollouts[i].line);
-    }
-    return code;
-}
-
 static bool grows_share(const char *event) {
     return strcmp(event, "rollout_step") == 0 || strcmp(event, "rollout_promoted") == 0 ||
            strcmp(event, "rollout_resumed") == 0;
@@ -444,22 +418,6 @@ static int unknown(srn__rollouts *x, const char *name, srn_err *err) {
     return code;
 }
 
-/* Labels that point at the baseline's version of the prompt point at the canary's from now on. */
-static int move_labels(srn__rollouts *x, const srn_rollout *d, srn_err *err) {
-    char by[SRN_ROLLOUT_NAME_MAX + 16];
-    const char *label;
-    json_t *known = NULL, *version;
-    bool moved;
-    snprintf(by, sizeof by, "roll-out %s", d->name);
-    int code = srn_prompts_json(x->o.prompts, d->prompt, &known, err);
-    json_object_foreach(json_object_get(known, "labels"), label, version) {
-        if (!code && json_integer_value(version) == (json_int_t)d->baseline_version)
-            code = srn_prompts_label(x->o.prompts, d->prompt, label, d->canary_version, by, &moved, err);
-    }
-    json_decref(known);
-    return code;
-}
-
 /* The lock is held. */
 static int check_growth(const srn__rollouts *x, const entry *e, const char *event, srn_err *err) {
     if (!grows_share(event)) return SRN_OK;
@@ -470,13 +428,29 @@ static int check_growth(const srn__rollouts *x, const entry *e, const char *even
     return SRN_OK;
 }
 
-/* An event that another one overtook changed nothing. */
-static bool is_promoted(srn__rollouts *x, const srn__rollout *r) {
+/* The promotion was committed; an event that another one overtook changed nothing. */
+static void owe_labels(srn__rollouts *x, const srn__rollout *r, const json_t *body) {
     pthread_mutex_lock(&x->lock);
-    const entry *e = find_hash(x, r->declared->hash);
-    bool promoted = e && e->state.phase == SRN_PHASE_PROMOTED;
+    entry *e = find_hash(x, r->declared->hash);
+    if (e) e->labels_due_us = (uint64_t)json_integer_value(json_object_get(body, "at_us"));
     pthread_mutex_unlock(&x->lock);
-    return promoted;
+}
+
+/* Labels that are due since a promotion; while roll-outs are frozen none moves. No lock is held. */
+static int move_labels(srn__rollouts *x, const srn__rollout *r, srn_err *err) {
+    pthread_mutex_lock(&x->lock);
+    entry *e = find_hash(x, r->declared->hash);
+    bool now = e && e->state.phase == SRN_PHASE_PROMOTED && r->declared->prompt && !x->frozen;
+    uint64_t due = now ? e->labels_due_us : 0;
+    pthread_mutex_unlock(&x->lock);
+    if (!due) return SRN_OK;
+    int code = srn__rollout_labels(x->o.prompts, r->declared, due, err);
+    if (code) return srn_fail_prefix(err, SRN_EIO, "%s is promoted, but for a label", r->declared->name);
+    pthread_mutex_lock(&x->lock);
+    e = find_hash(x, r->declared->hash);
+    if (e && e->labels_due_us == due) e->labels_due_us = 0;
+    pthread_mutex_unlock(&x->lock);
+    return SRN_OK;
 }
 
 int srn__rollouts_act(srn__rollouts *x, const char *by, const char *name, const char *event, json_t *fields,
@@ -485,7 +459,7 @@ int srn__rollouts_act(srn__rollouts *x, const char *by, const char *name, const 
     srn_err late = {0};
     srn__rollouts_catch_up(x, &late); /* a ledger that cannot be read keeps nobody from a roll-back */
     pthread_mutex_lock(&x->lock);
-    entry *e = find_name(x, name);
+    entry *e = find_meant(x, name, event);
     int code = !all ? srn_fail_nomem(err, 64) : !e ? unknown(x, name, err) : SRN_OK;
     if (!code) code = check_growth(x, e, event, err);
     if (!code && (json_object_set_new(all, "rollout", json_string(name)) ||
@@ -503,12 +477,35 @@ int srn__rollouts_act(srn__rollouts *x, const char *by, const char *name, const 
     else
         code = commit(x, json_incref(body), err);
     if (code && r && ends_share(event)) owe(x, r->declared->hash, json_incref(body));
-    json_decref(body);
-    if (!code && strcmp(event, "rollout_promoted") == 0 && r->declared->prompt && is_promoted(x, r)) {
-        code = move_labels(x, r->declared, err);
-        if (code) code = srn_fail_prefix(err, SRN_EIO, "%s is promoted, but for a label", name);
+    if (!code && strcmp(event, "rollout_promoted") == 0) {
+        owe_labels(x, r, body);
+        code = move_labels(x, r, err);
     }
+    json_decref(body);
     srn__rollout_put(r);
+    return code;
+}
+
+/* The n-th one, with a hold, and the event that it owes; false: there are no more. */
+static bool debt_of(srn__rollouts *x, uint32_t i, srn__rollout **ret, json_t **ret_owed) {
+    pthread_mutex_lock(&x->lock);
+    bool there = i < x->n;
+    *ret = there ? x->entries[i].r : NULL;
+    *ret_owed = there ? json_incref(x->entries[i].owed) : NULL;
+    if (there) atomic_fetch_add(&(*ret)->refs, 1);
+    pthread_mutex_unlock(&x->lock);
+    return there;
+}
+
+int srn__rollouts_settle(srn__rollouts *x, srn_err *err) {
+    srn__rollout *r;
+    json_t *body;
+    int code = SRN_OK;
+    for (uint32_t i = 0; !code && debt_of(x, i, &r, &body); i++) {
+        if (body) code = commit(x, body, err);
+        if (!code) code = move_labels(x, r, err);
+        srn__rollout_put(r);
+    }
     return code;
 }
 

@@ -162,7 +162,7 @@ static int start(srn_server *s, const srn_server_opts *o, srn_err *err) {
     srn_ledger *ledger = code ? NULL : srn__recorder_ledger(s->recorder);
     if (ledger) code = srn_prompts_open(ledger, &s->prompts, err);
     srn__rollouts_opts xo = {
-        .config = c, .prompts = s->prompts, .recorder = s->recorder, .log = log_ledger, .log_ctx = &s->opts};
+        .prompts = s->prompts, .recorder = s->recorder, .log = log_ledger, .log_ctx = &s->opts};
     if (!code && ledger) code = srn__rollouts_new(&xo, &s->rollouts, err);
     if (code) return code;
     srn__http_opts h = {.config = c,
@@ -193,7 +193,7 @@ static int start(srn_server *s, const srn_server_opts *o, srn_err *err) {
                             .log = log_ledger,
                             .log_ctx = &s->opts};
     if (!code && s->rollouts) code = srn__watcher_new(&wo, &s->watcher, err);
-    if (!code && s->rollouts) code = srn__rollouts_begin_declared(s->rollouts, s->models, err);
+    if (!code && s->rollouts) code = srn__rollouts_declared(s->rollouts, s->models, NULL, c, err);
     return code;
 }
 
@@ -264,12 +264,24 @@ static int check_routes(const srn_config *c, const srn_keys *keys, srn_err *err)
     return SRN_OK;
 }
 
+static bool is_named(const srn_config_rollout *r, const char *name) {
+    json_t *o = json_loads(r->json, 0, NULL);
+    const char *its = json_string_value(json_object_get(o, "name"));
+    bool same = its && strcmp(its, name) == 0;
+    json_decref(o);
+    return same;
+}
+
 static int check_rollouts(const srn_config *c, srn_err *err) {
     int code = SRN_OK;
     for (uint32_t i = 0; i < c->n_rollouts && !code; i++) {
         json_t *o = json_loads(c->rollouts[i].json, 0, NULL);
         srn_rollout *d = NULL;
         code = o ? srn_rollout_parse(o, "canary", &d, err) : srn_fail_nomem(err, 4096);
+        for (uint32_t k = 0; k < i && !code; k++)
+            if (is_named(&c->rollouts[k], d->name))
+                code = srn_fail(err, SRN_EINVAL, "canary: line %u has a roll-out '%s' already",
+                                c->rollouts[k].line, d->name);
         if (code) srn_fail_prefix(err, code, "%s:%u", c->file, c->rollouts[i].line);
         srn_rollout_free(d);
         json_decref(o);

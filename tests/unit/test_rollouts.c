@@ -38,7 +38,7 @@ static void world_init(world *w) {
 }
 
 static void world_open(world *w) {
-    srn__rollouts_opts o = {.config = &w->config, .recorder = w->recorder};
+    srn__rollouts_opts o = {.recorder = w->recorder};
     srn_err err = {0};
     if (srn__rollouts_new(&o, &w->x, &err)) fail_msg("%s", err.text);
 }
@@ -121,7 +121,7 @@ static void those_that_ended_make_room_and_none_of_them_is_revived(void **state)
         snprintf(name, sizeof name, "number-%d", i);
         srn_rollout *d = rollout(name, "a", "b");
         json_t *o = srn_rollout_json(d);
-        assert_int_equal(srn__rollouts_begin(w.x, "test", o, &err), i == 1 ? SRN_EINVAL : SRN_OK);
+        assert_int_equal(srn__rollouts_begin(w.x, &w.config, "test", o, &err), i == 1 ? SRN_EINVAL : SRN_OK);
         if (i == 1) assert_non_null(strstr(err.text, "ended by a verdict"));
         json_decref(o);
         srn_rollout_free(d);
