@@ -5,10 +5,10 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "client/client.h"
+#include "serve/alerts.h"
 #include "serve/rollout.h"
 
-enum { BATCH = 500, POLL_MS = 200, WEBHOOK_MS = 3000, WEBHOOK_BYTES = 65536, RETRY_US = 2000000 };
+enum { BATCH = 500, POLL_MS = 200, RETRY_US = 2000000 };
 
 /* A roll-out that is watched. */
 typedef struct watched {
@@ -40,6 +40,7 @@ struct srn__watcher {
     const char *dir; /* for the numbers in flight */
     srn_reader *reader;
     srn__judges *judges;
+    srn__alerts *alerts;
     pthread_t thread;
     pthread_mutex_t lock; /* guards what follows, and looks that others read */
     pthread_cond_t news;
@@ -62,31 +63,15 @@ static void say(srn__watcher *w, const char *event, const char *fmt, ...) {
     if (w->o.log) w->o.log(w->o.log_ctx, event, text);
 }
 
-/* Tells the declaration's webhook, if it has one, what has just happened: nothing of any call. It has a few
- * seconds, and what it answers does not matter but for the log. */
+/* Tells the declaration's webhook, if it has one, what has just happened: nothing of any call. Nobody waits
+ * for it. */
 static void alert(srn__watcher *w, const srn_rollout *d, const char *event, const char *why) {
-    const char *host = d->webhook ? strstr(d->webhook, "://") : NULL;
-    if (!host) return;
-    const char *path = host + 3 + strcspn(host + 3, "/?#");
-    char *base = srn_strndup(d->webhook, (size_t)(path - d->webhook)), *answer = NULL;
+    if (!d->webhook) return;
     json_t *body =
         json_pack("{s:s, s:s, s:s, s:I, s:s, s:s}", "event", event, "rollout", d->name, "why", why, "at_us",
                   (json_int_t)srn_unix_us(), "baseline", d->baseline, "canary", d->canary);
-    char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
-    srn_request_to to = {.base = base,
-                         .path = *path ? path : "/",
-                         .body = srn_str_of(text ? text : "{}"),
-                         .max_bytes = WEBHOOK_BYTES,
-                         .timeout_ms = WEBHOOK_MS};
-    srn_err err = {0};
-    int status = 0, code = base && text ? srn_http_request(&to, &status, &answer, &(size_t){0}, &err)
-                                        : srn_fail_nomem(&err, 256);
-    if (code || status >= 300)
-        say(w, "webhook_failed", "%s: %s", d->name, code ? err.text : "it answered with an error");
-    free(answer);
-    free(text);
+    srn__alerts_send(w->alerts, d->webhook, d->name, body);
     json_decref(body);
-    free(base);
 }
 
 /* ---- which are watched ---- */
@@ -428,6 +413,8 @@ int srn__watcher_new(const srn__watcher_opts *o, srn__watcher **ret, srn_err *er
     pthread_cond_init(&w->news, NULL);
     int code = srn_reader_open_beside(l, &w->reader, err);
     if (!code) code = srn__judges_new(o, poke, w, &w->judges, err);
+    const srn__alerts_opts ao = {.log = o->log, .log_ctx = o->log_ctx};
+    if (!code) code = srn__alerts_new(&ao, &w->alerts, err);
     while (!code && turn(w)) continue; /* before the first call */
     if (!code && pthread_create(&w->thread, NULL, run, w) != 0)
         code = srn_fail(err, SRN_ENOMEM, "no thread could be started for the roll-outs");
@@ -447,6 +434,7 @@ void srn__watcher_free(srn__watcher *w) {
     pthread_mutex_unlock(&w->lock);
     if (w->started) pthread_join(w->thread, NULL);
     srn__judges_free(w->judges);
+    srn__alerts_free(w->alerts);
     for (uint32_t i = 0; i < w->n; i++) watched_done(&w->list[i]);
     free(w->list);
     free(w->items);

@@ -143,10 +143,10 @@ def test_frozen_a_server_starts_and_what_its_file_declares_waits(tmp_path, serve
     assert [r["phase"] for r in call(s, "/v1/rollouts")[1]["data"]] == ["running"]
 
 
-def slow_call(s, user):
+def slow_call(s, user, model="small"):
     def run():
         try:
-            ask(s, user=user, max_tokens=400, ignore_eos=True)
+            ask(s, user=user, model=model, max_tokens=400, ignore_eos=True)
         except OSError:
             pass  # the server was killed
     t = threading.Thread(target=run)
@@ -154,14 +154,12 @@ def slow_call(s, user):
     return t
 
 
-def kill_with_a_canary_in_flight(s):
-    """Kills the server while the canary answers; it is asked again until a call was caught in flight."""
-    threads = [slow_call(s, f"user {i}") for i in range(8)]
-    while True:
-        o = call(s, "/v1/rollouts/trial")[1]
-        if o["open"] > 0:
-            break
-        threads.append(slow_call(s, f"more {len(threads)}"))
+def kill_with_a_canary_in_flight(s, models=("small",)):
+    """Kills the server while the canary of each roll-out, all of which run, answers; they are asked again until calls of
+    all were caught in flight."""
+    threads = [slow_call(s, f"user {i}", m) for m in models for i in range(8)]
+    while not all(r["open"] for r in call(s, "/v1/rollouts")[1]["data"]):
+        threads += [slow_call(s, f"more {len(threads)}", m) for m in models]
     os.kill(s.process.pid, signal.SIGKILL)
     s.process.wait()
     for t in threads:
@@ -304,13 +302,23 @@ def test_tokens_of_another_tokenizer_are_no_guardrail(tmp_path, serve):
 
 
 @pytest.fixture
-def webhook():
+def gate():
+    """Until it is set no webhook answers; it is, unless a test clears it."""
+    gate = threading.Event()
+    gate.set()
+    yield gate
+    gate.set()
+
+
+@pytest.fixture
+def webhook(gate):
     """What was POSTed to it, and its URL."""
     got = queue.Queue()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
             got.put((self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
+            gate.wait()
             self.send_response(204)
             self.end_headers()
 
@@ -348,6 +356,24 @@ def test_a_canary_that_fails_is_rolled_back_and_says_why(tmp_path, serve, webhoo
     assert path == "/hook?x=1" and o["event"] == "rollout_rolled_back" and o["rollout"] == "trial" and got.empty()
     fell = [r for r in bodies(tmp_path / "ledger", CALL) if r["arm"] == "canary"]
     assert fell and all(r["why"] == "fallback" and r["model"] == "small" and r["rollout"]["fallback"] for r in fell)
+
+
+def test_a_webhook_that_hangs_delays_nothing(tmp_path, webhook, gate):
+    """Two roll-outs have crashed: the second is told of, and the server starts, while nobody answers for the first."""
+    got, url = webhook
+    file = config(tmp_path)
+    s = Server("--config", file)
+    begin(s, webhook=url)
+    begin(s, webhook=url, name="back", baseline="other", canary="small")
+    kill_with_a_canary_in_flight(s, ("small", "other"))
+    gate.clear()
+    s = Server("--config", file)
+    assert {r["phase"] for r in call(s, "/v1/rollouts")[1]["data"]} == {"paused"}
+    gate.set()
+    assert {got.get(timeout=60)[1]["rollout"] for _ in range(2)} == {"trial", "back"}
+    assert s.stop() == 0
+    told = [json.loads(line).get("event") for line in s.lines if line.startswith("{")]
+    assert told.count("rollout_crashed") == 2 and "webhook_failed" not in told
 
 
 def findings(s):
