@@ -5,7 +5,7 @@
 # What the build needs, what only the demo needs, and what only the tests need. git is there, or nobody could have cloned.
 DEBIAN_BUILD="gcc libc6-dev cmake ninja-build pkg-config libjansson-dev libssl-dev libpcre2-dev libutf8proc-dev
   libedit-dev libsodium-dev libyaml-dev libcurl4-openssl-dev libmicrohttpd-dev libgnutls28-dev
-  libsqlite3-dev libpq-dev libzstd-dev libxxhash-dev python3 python3-venv ca-certificates"
+  libsqlite3-dev libpq-dev libzstd-dev libxxhash-dev libhwloc-dev python3 python3-venv ca-certificates"
 DEBIAN_DEMO="curl"
 DEBIAN_TESTS="ccache openssl clang clang-format libclang-rt-14-dev binutils libcmocka-dev libsimde-dev postgresql"
 DEBIAN_ARM64="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"

@@ -38,6 +38,7 @@ typedef struct srn_hw_node { /* a NUMA node */
     uint64_t bytes;         /* of its memory */
     const char *cpus;       /* "0-15,32-47" */
     uint32_t channels, mts; /* populated channels and megatransfers a second; as SMBIOS tells */
+    uint32_t channels_most; /* channels that SMBIOS lists places for */
     const char *memory;     /* "DDR4", "DDR5", ""; */
 } srn_hw_node;
 
@@ -51,9 +52,10 @@ typedef enum srn_hw_kind {
 } srn_hw_kind;
 const char *srn_hw_kind_name(srn_hw_kind k); /* "host", "root_port", "switch_up", ... */
 
-typedef struct srn_hw_link { /* between a device and its parent; generation 1 to 6, lanes 1 to 32; 0: unknown
-                              */
-    uint32_t gen, width;     /* now; under load where it idles down and a load was put on it */
+/* Between a device and its parent; of a root port and of a switch's port towards devices, whose way up lies
+ * inside a chip, the link below it. Generation 1 to 7, lanes 1 to 32; 0: unknown. */
+typedef struct srn_hw_link {
+    uint32_t gen, width;         /* now; under load where it idles down and a load was put on it */
     uint32_t max_gen, max_width; /* of this end; srn_hw_link_most knows both ends */
     bool idle;                   /* read at rest: it may speed up */
 } srn_hw_link;
@@ -142,8 +144,15 @@ int srn_hw_discover(const srn_hw_discover_opts *o, srn_hw_machine **ret, srn_err
 /* Bytes per second one way that a PCIe link carries as payload, at packets of 256 bytes: lanes times rate
  * times coding (8b/10b, 128b/130b, from generation 6 on 242/256) times 256/(256 + 24 + 4). 0: unknown. */
 double srn_hw_link_bytes_per_s(uint32_t gen, uint32_t width);
+/* Whether a PCIe link lies above pci[i]: below a host bridge and inside a switch there is none. */
+bool srn_hw_has_link(const srn_hw_machine *m, uint32_t i);
 /* Most that both ends of the link above pci[i] can do; 0 where one is unknown. */
 void srn_hw_link_most(const srn_hw_machine *m, uint32_t i, uint32_t *ret_gen, uint32_t *ret_width);
+/* Bytes per second of the link above pci[i] as it is; one that was read at rest counts with the most of its
+ * ends. 0: unknown. */
+double srn_hw_link_now(const srn_hw_machine *m, uint32_t i);
+/* Bytes per second one way of one NVLink of that version: 20e9, 25e9, 25e9, 25e9, 50e9; 0: unknown. */
+double srn_hw_nvlink_bytes_per_s(uint32_t version);
 
 typedef enum srn_hw_route { /* how two devices reach each other, nearest first */
                             SRN_HW_VIA_NVLINK,
@@ -159,29 +168,38 @@ typedef struct srn_hw_path {
     srn_hw_route route;
     uint32_t meet;      /* index of the node where the ways of the two join; SRN_HW_NONE across hosts */
     uint32_t narrowest; /* index of the device whose link upwards is the narrowest one of the way */
-    double bytes_per_s; /* one way, of that link; 0: unknown */
+    double bytes_per_s; /* one way, of that link, or of all NVLinks; 0: unknown */
     uint32_t acs;       /* index of a port below `meet` that redirects to the processor; SRN_HW_NONE */
-    bool through_cpu;   /* the route is beyond a switch, or ACS makes it so */
-    uint32_t hops;      /* links */
+    bool through_cpu;   /* the route is beyond a switch, ACS makes it so, or it is staged */
+    bool staged;   /* the driver grants the pair nothing: its bytes are copied by way of the host's memory */
+    uint32_t hops; /* PCIe links */
 } srn_hw_path;
-/* Between GPUs a and b (indices of m->gpus). */
+/* Between GPUs a and b (indices of m->gpus). In a virtual machine only NVLink is known: the tree says nothing
+ * of the real way. */
 srn_hw_path srn_hw_path_of(const srn_hw_machine *m, uint32_t a, uint32_t b);
 /* From a GPU to its processor's memory; meet: the host. */
 srn_hw_path srn_hw_path_to_host(const srn_hw_machine *m, uint32_t gpu);
 
+/* Bytes per second that each of these n GPUs sends in all when every one sends to every other at once, as an
+ * all-reduce between them does: each link is shared by the flows that cross it in one direction, and the
+ * slowest flow counts for all. 0: unknown, or n < 2. *ret_busiest (may be NULL): index of the device above
+ * which the link lies that decides, SRN_HW_NONE for NVLink. */
+double srn_hw_exchange_bytes_per_s(const srn_hw_machine *m, const uint32_t *gpus, uint32_t n,
+                                   uint32_t *ret_busiest);
+
 /* ---- advice (advice.c; pure) ---- */
 
 typedef enum srn_hw_problem {
-    SRN_HW_CROSSES_CPU,     /* a pair's traffic goes through the processor though both could share a switch */
-    SRN_HW_CROSSES_SOCKETS, /* or from one socket to the other */
-    SRN_HW_DOWN_TRAINED,    /* a link is slower or narrower than both its ends can be */
-    SRN_HW_NARROW_SLOT,     /* a GPU's link is narrower than the GPU, for the port has no more lanes */
-    SRN_HW_OLD_SLOT,        /* the same of the generation */
-    SRN_HW_ACS,             /* a switch could pass traffic on, and is told to send it up */
-    SRN_HW_ON_CHIPSET,      /* a GPU hangs on the chipset */
-    SRN_HW_SHARED_UPLINK,   /* several GPUs below a switch have less upwards than together downwards */
-    SRN_HW_SMALL_BAR,       /* others reach less than all of a GPU's memory */
-    SRN_HW_NO_P2P,          /* the driver grants a pair nothing */
+    SRN_HW_CROSSES_CPU,      /* a pair's traffic goes through the processor */
+    SRN_HW_CROSSES_SOCKETS,  /* or from one socket to the other */
+    SRN_HW_DOWN_TRAINED,     /* a link is slower or narrower than both its ends can be */
+    SRN_HW_NARROW_SLOT,      /* a GPU's link is narrower than the GPU, for the port has no more lanes */
+    SRN_HW_OLD_SLOT,         /* the same of the generation */
+    SRN_HW_ACS,              /* a switch could pass traffic on, and is told to send it up */
+    SRN_HW_ON_CHIPSET,       /* a GPU hangs on the chipset */
+    SRN_HW_SHARED_UPLINK,    /* several GPUs below a switch have less upwards than together downwards */
+    SRN_HW_SMALL_BAR,        /* others reach less than all of a GPU's memory */
+    SRN_HW_NO_P2P,           /* the driver grants a pair nothing */
     SRN_HW_IOMMU_TRANSLATES, /* between devices, which P2P pays for or is refused by */
     SRN_HW_FEW_CHANNELS,     /* memory channels of a node are empty, as far as that is known */
     SRN_HW_PROBLEM_END
@@ -193,11 +211,14 @@ typedef struct srn_hw_advice {
     uint32_t pci;     /* where in the tree, or SRN_HW_NONE */
     const char *what; /* a sentence: what is so */
     const char *fix;  /* and what to do: move this card, disable ACS on these bridges */
-    double now_bytes_per_s,
-        then_bytes_per_s; /* of what it is about, as it is and after the fix; 0: unknown */
+    /* As it is and after the fix; 0: unknown, or there is none. Of pairs (CROSSES_*, ACS, NO_P2P):
+     * srn_hw_exchange_bytes_per_s of the GPUs concerned. Of a link: that of the GPU's way to its processor,
+     * or of the link alone where no GPU is below it. SHARED_UPLINK: a GPU's share when all load at once.
+     * FEW_CHANNELS: of the node's memory. */
+    double now_bytes_per_s, then_bytes_per_s;
 } srn_hw_advice;
-/* All there is, the greatest gain first, pairs that the same fix mends together. The sentences are in the
- * list's arena. */
+/* All there is, the greatest gain (then / now) first, pairs that the same fix mends together. The sentences
+ * are in the list's arena. */
 typedef struct srn_hw_advices {
     srn_arena arena;
     srn_hw_advice *v;
