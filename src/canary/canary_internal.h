@@ -41,6 +41,18 @@ typedef struct srn__sums {
     double w, wy, wyy, w2, w2y, w2yy, w4, w2_n; /* w2_n: w^2 / n */
 } srn__sums;
 
+/* Bets on whether any of a subject's first calls failed (faults.c); of one number of calls. */
+enum { SRN__FAULT_SPANS = 3, SRN__FAULT_GAINS = 2 };
+typedef struct srn__faults {
+    uint32_t n[2], hits[2]; /* subjects of the block that is open: [baseline, canary] */
+    double seen, seen_hits; /* the baseline's, of the blocks before */
+    double log_wealth[SRN__FAULT_GAINS];
+} srn__faults;
+/* A subject has made n_calls calls; hit: one of them failed. */
+void srn__faults_add(srn__faults all[SRN__FAULT_SPANS], double margin, unsigned side, uint32_t n_calls,
+                     bool hit);
+double srn__faults_evalue(const srn__faults all[SRN__FAULT_SPANS]);
+
 typedef struct srn__stratum { /* one step's evidence; [control, canary] */
     srn__sums sums[2][SRN_METRIC_END];
     uint64_t n_subjects[2], n_calls[2], n_exposed;
@@ -48,6 +60,8 @@ typedef struct srn__stratum { /* one step's evidence; [control, canary] */
     uint64_t since_canary;               /* answers of the control since the newest of the canary */
     double split[2], split_log, split_p; /* subjects by arm; log of the e-value; its least p */
     double wealth[SRN__BETS], evalue;    /* of the bets on divergence; the most that their mean was */
+    srn__faults faults[SRN__FAULT_SPANS];
+    double fault_evalue; /* the most that it was */
 } srn__stratum;
 
 const srn__stratum *srn__evidence_stratum(const srn_evidence *e, uint32_t step);

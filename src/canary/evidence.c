@@ -51,7 +51,7 @@ typedef struct running { /* mean and spread of scores of all arms, of late */
 struct srn_evidence {
     uint32_t n_steps, step;
     double split[SRN_ROLLOUT_STEPS]; /* share of subjects that go to the canary, of those in either arm */
-    double bets[SRN__BETS], bet_mean;
+    double bets[SRN__BETS], bet_mean, fault_margin;
     srn__stratum strata[SRN_ROLLOUT_STEPS];
     running now[SRN_METRIC_END];
     cell *cells;
@@ -113,7 +113,7 @@ static void begin_step(srn_evidence *e, uint32_t step) {
     map_clear(&e->cell_map);
     map_clear(&e->mark_map);
     s->split_p = 1;
-    s->evalue = 1;
+    s->evalue = s->fault_evalue = 1;
     for (int i = 0; i < SRN__BETS; i++) s->wealth[i] = 1;
 }
 
@@ -125,6 +125,7 @@ int srn_evidence_new(const srn_rollout *r, srn_evidence **ret, srn_err *err) {
     for (uint32_t i = 0; i < r->n_steps; i++) e->split[i] = r->steps[i] > 0.5 ? r->steps[i] : 0.5;
     e->bet_mean = SRN_MAX(r->guards[SRN_METRIC_DIVERGENCE].margin, 1e-6);
     for (int i = 0; i < SRN__BETS; i++) e->bets[i] = parts[i] / e->bet_mean;
+    e->fault_margin = r->guards[SRN_METRIC_ERROR].margin;
     begin_step(e, 0);
     if (!map_grow(&e->cell_map, NULL, sizeof *e->cells, 0, 0)) {
         srn_evidence_free(e);
@@ -295,6 +296,12 @@ static void hit(srn__sums *t, cell *c, unsigned m) {
     if (!(c->hit >> m & 1)) c->hit |= (uint16_t)(1u << m), t->n_hit++;
 }
 
+static void bet_on_faults(srn_evidence *e, const cell *c, unsigned side) {
+    srn__stratum *s = &e->strata[e->step];
+    srn__faults_add(s->faults, e->fault_margin, side, c->n[SRN_METRIC_ERROR], c->hit >> SRN_METRIC_ERROR & 1);
+    s->fault_evalue = SRN_MAX(s->fault_evalue, srn__faults_evalue(s->faults));
+}
+
 static void add_value(srn_evidence *e, cell *c, unsigned m, unsigned side, double value) {
     srn__sums *t = &e->strata[e->step].sums[side][m];
     if (isnan(value)) {
@@ -318,6 +325,7 @@ static void add_value(srn_evidence *e, cell *c, unsigned m, unsigned side, doubl
     if (value > 0) hit(t, c, m);
     c->n[m]++;
     c->sum[m] += score;
+    if (m == SRN_METRIC_ERROR) bet_on_faults(e, c, side);
     part(e, t, c, m, 1);
     t->n_calls++;
     t->missing_run = 0;

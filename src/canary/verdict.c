@@ -9,7 +9,7 @@
 #include "base/num.h"
 
 #define HORIZON  15.0 /* effective calls (harmonic) that the mixture is as wide as */
-#define MIN_FREE 4.0  /* effective subjects of each arm before a word is said */
+#define MIN_FREE 3.0  /* effective subjects of each arm before a word is said */
 #define MIN_HIT  5    /* subjects of the canary that must show a fault before it is the canary's */
 #define SD_LEAST 1e-3 /* spread of a score below which nothing is taken to be known */
 #define SRM_P    1e-3
@@ -84,18 +84,22 @@ typedef struct pair {
     uint64_t n_hit; /* subjects of the canary with any */
 } pair;
 
-/* Shares as if of n independent calls: n is what gives the variance. A canary without events is taken to
- * clump as the control does. */
+/* Shares as if of n independent calls: n is what gives the variance. How calls clump within subjects is
+ * taken to be one fact about both arms, told by all subjects of both, each arm by its degrees of freedom: of
+ * a canary's ten subjects alone it could hardly be told. Where the canary may be worse than it seems its own
+ * clumping counts as well. */
 static void as_shares(pair *x, const arm *a0, const arm *a1) {
     const arm *arms[] = {a0, a1};
     double clump[2];
     for (unsigned i = 0; i < 2; i++) {
         double p = (SRN_MAX(arms[i]->mean, 0) * arms[i]->w + 0.5) / (arms[i]->w + 1);
         x->p[i] = SRN_MAX(0, SRN_MIN(1, arms[i]->mean));
-        x->n[i] = p * (1 - p) / arms[i]->v;
-        clump[i] = arms[i]->w / x->n[i];
+        clump[i] = arms[i]->w * arms[i]->v / (p * (1 - p));
     }
-    x->n_high = SRN_MIN(x->n[1], a1->w / clump[0]);
+    x->nu = a0->nu + a1->nu;
+    double both = (a0->nu * clump[0] + a1->nu * clump[1]) / x->nu;
+    for (unsigned i = 0; i < 2; i++) x->n[i] = arms[i]->w / both;
+    x->n_high = a1->w / SRN_MAX(both, SRN_MAX(clump[0], clump[1]));
 }
 
 /* False: too little for a word. */
@@ -178,28 +182,37 @@ static double alpha_of(const srn_rollout *r, unsigned m) {
     return r->alpha * srn__metric_part((srn_metric)m) / all / r->n_steps;
 }
 
-/* Of the interval's two ends: half of divergence's alpha is for the bets, half of length's for each side. */
+/* The part of a metric's alpha that is for bets on subjects. */
+static double bets_of(unsigned m) {
+    return m == SRN_METRIC_DIVERGENCE ? 0.5 : m == SRN_METRIC_ERROR ? 0.2 : 0;
+}
+
+/* Of the interval's two ends: what the bets leave; of length half for each side. */
 static void alphas_of(double alpha, unsigned m, double *ret_low, double *ret_high) {
-    *ret_low = m == SRN_METRIC_DIVERGENCE || m == SRN_METRIC_LENGTH ? alpha / 2 : alpha;
+    *ret_low = m == SRN_METRIC_LENGTH ? alpha / 2 : alpha * (1 - bets_of(m));
     *ret_high = m == SRN_METRIC_LENGTH ? alpha / 2 : SRN_CLEAR_ALPHA;
+}
+
+static double evalue_of(const srn__stratum *s, unsigned m) {
+    return m == SRN_METRIC_DIVERGENCE ? s->evalue : m == SRN_METRIC_ERROR ? s->fault_evalue : 1;
 }
 
 static void judge(srn_finding *f, unsigned m) {
     bool both = m == SRN_METRIC_LENGTH; /* much shorter is as suspect as much longer */
     f->broken = f->guarded && (f->low > f->margin || (both && f->high < 1 / f->margin) ||
-                               (m == SRN_METRIC_DIVERGENCE && f->evalue >= 2 / f->alpha));
+                               (bets_of(m) > 0 && f->evalue >= 1 / (bets_of(m) * f->alpha)));
     f->cleared =
         f->guarded && f->enough && !f->broken && f->high < f->margin && (!both || f->low > 1 / f->margin);
 }
 
 static void find(const srn_rollout *r, const srn__stratum *s, unsigned m, srn_finding *f) {
     pair x;
-    bool ratio = srn_metric_is_ratio((srn_metric)m), one = m == SRN_METRIC_DIVERGENCE;
+    bool ratio = srn_metric_is_ratio((srn_metric)m);
     *f = (srn_finding){.guarded = r->guards[m].set, .margin = r->guards[m].margin, .evalue = 1};
     f->alpha = alpha_of(r, m);
     f->variance = f->freedom = f->estimate = f->low = f->high = NAN;
     for (unsigned side = 0; side < 2; side++) count(&s->sums[side][m], f, side);
-    if (one) f->evalue = s->evalue;
+    f->evalue = evalue_of(s, m);
     f->enough = compare(&s->sums[0][m], &s->sums[1][m], m, margin_of(r, m), &x);
     if (f->enough) {
         double alpha, clear;
@@ -244,7 +257,7 @@ bool srn__look_may_speak(const srn_rollout *r, const srn_evidence *e, const srn_
         double margin = margin_of(r, m), low, high;
         if (!r->guards[m].set) continue;
         alphas_of(alpha_of(r, m), m, &low, &high);
-        if (m == SRN_METRIC_DIVERGENCE && s->evalue >= 1 / low) return true;
+        if (bets_of(m) > 0 && evalue_of(s, m) >= 1 / (bets_of(m) * alpha_of(r, m))) return true;
         if (!compare(&s->sums[0][m], &s->sums[1][m], m, margin, &x)) {
             clear = false;
             continue;
@@ -297,6 +310,10 @@ static bool roll_back_of(const srn_rollout *r, const srn_step_is *is, srn_look *
             say(l, SRN_VERDICT_ROLL_BACK, m,
                 "divergence of the subjects' first calls is not within %.4g: odds of %.3g to 1", f->margin,
                 f->evalue);
+        else if (m == SRN_METRIC_ERROR)
+            say(l, SRN_VERDICT_ROLL_BACK, m,
+                "more of the canary's subjects meet errors than a margin of %.4g explains: odds of %.3g to 1",
+                f->margin, f->evalue);
         else
             say(l, SRN_VERDICT_ROLL_BACK, m, "%s has shrunk to %.4g, at most %.4g; the margin is %.4g", name,
                 f->estimate, f->high, 1 / f->margin);

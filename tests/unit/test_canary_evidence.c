@@ -255,6 +255,36 @@ static void time_that_ran_out_ends_as_declared(void **state) {
     end(&u);
 }
 
+/* Of `n` canary's subjects among thirty of the baseline the first calls fail; one of the baseline's does, or
+ * (alike) as many of them. */
+static double odds_of_faults(uint32_t n, bool alike, srn_look *ret) {
+    trial t = begun("{'name':'t','kind':'different','baseline':'a','canary':'b','steps':['10%'],"
+                    "'guardrails':{'error':'0.5%','itl':'off','ttft':'off'}}");
+    for (uint32_t i = 0; i < 10 * n; i++, t.at_us += 1000000) {
+        bool canary = i % 10 == 9;
+        srn_observation o = plain(&t, i, canary ? SRN_ARM_CANARY : SRN_ARM_BASELINE);
+        o.values[SRN_METRIC_ERROR] = canary || alike || i == 3;
+        add(&t, &o);
+    }
+    *ret = looked(&t);
+    end(&t);
+    return ret->findings[SRN_METRIC_ERROR].evalue;
+}
+
+/* Nothing can be said of means over so few. */
+static void three_subjects_whose_calls_fail_are_enough(void **state) {
+    (void)state;
+    srn_look l;
+    assert_true(odds_of_faults(1, false, &l) < 100);
+    assert_int_equal(l.verdict, SRN_VERDICT_HOLD);
+    odds_of_faults(4, false, &l);
+    assert_int_equal(l.verdict, SRN_VERDICT_ROLL_BACK);
+    assert_false(l.findings[SRN_METRIC_ERROR].enough);
+    assert_non_null(strstr(l.why, "subjects meet errors"));
+    assert_true(odds_of_faults(20, true, &l) == 1); /* the baseline's subjects meet them as well */
+    assert_int_equal(l.verdict, SRN_VERDICT_HOLD);
+}
+
 static void divergence_needs_few_first_calls(void **state) {
     (void)state;
     trial t = begun("{'name':'t','kind':'equivalent','baseline':'a','canary':'b'}"), u = begun(MINIMAL);
@@ -441,6 +471,7 @@ int main(void) {
         cmocka_unit_test(a_clock_that_jumped_ahead_proves_nothing),
         cmocka_unit_test(a_dead_canary_is_rolled_back),
         cmocka_unit_test(time_that_ran_out_ends_as_declared),
+        cmocka_unit_test(three_subjects_whose_calls_fail_are_enough),
         cmocka_unit_test(divergence_needs_few_first_calls),
         cmocka_unit_test(the_rest_of_the_baseline_counts_but_in_speed),
         cmocka_unit_test(steps_begin_anew_and_late_calls_are_dropped),
