@@ -68,19 +68,24 @@ static int put_checkpoint(srn_ledger *l, srn__tail *t, srn_err *err) {
 }
 
 int srn__group_resolve(srn_ledger *l, bool *ret_stored, srn_err *err) {
-    srn__tail now;
-    int code = l->store->ops->tail(l->store, &now, err);
+    bool stored = false;
+    int code = l->store->ops->holds(l->store, &l->unsure, &stored, err);
     if (code) return code;
-    bool stored = now.seq == l->unsure.seq && memcmp(now.hash, l->unsure.hash, sizeof now.hash) == 0;
-    if (!stored && (now.seq != l->tail.seq || memcmp(now.hash, l->tail.hash, sizeof now.hash) != 0))
-        return srn_fail(err, SRN_EIO, "%s: somebody else has written it", l->at.name);
     if (stored) l->tail = l->unsure;
     *ret_stored = stored;
     return SRN_OK;
 }
 
+/* Begins a transaction; *t is then where the chain ends, which others may have lengthened. */
+static int begin(srn_ledger *l, srn__tail *t, srn_err *err) {
+    *t = l->tail;
+    int code = l->store->ops->begin(l->store, err);
+    if (!code && l->store->ops->end) l->store->ops->end(l->store, t);
+    return code;
+}
+
 /* Commits what was put since begin, up to the end t of the chain. A commit without an answer is stored if the
- * chain ends there. */
+ * chain has that record. */
 static int finish(srn_ledger *l, const srn__tail *t, bool *ret_unknown, srn_err *err) {
     bool stored = false;
     int code = l->store->ops->commit(l->store, ret_unknown, err);
@@ -94,7 +99,7 @@ static int finish(srn_ledger *l, const srn__tail *t, bool *ret_unknown, srn_err 
 
 int srn__group_commit(srn_ledger *l, srn__item *first, uint32_t n, const srn__lost *lost, bool sign,
                       bool *ret_unknown, srn_err *err) {
-    srn__tail t = l->tail;
+    srn__tail t;
     *ret_unknown = false;
     srn_buf_clear(&l->made);
     srn__item *item = first;
@@ -102,7 +107,7 @@ int srn__group_commit(srn_ledger *l, srn__item *first, uint32_t n, const srn__lo
         if (i) item = item->next;
         l->store->ops->expect(l->store, &item->row);
     }
-    int code = l->store->ops->begin(l->store, err);
+    int code = begin(l, &t, err);
     if (code) return code;
     item = first;
     for (uint32_t i = 0; i < n && !code; i++) {
@@ -165,21 +170,22 @@ static int put_all_interrupted(srn_ledger *l, srn__tail *t, json_t *intents, srn
 }
 
 int srn__group_interrupt(srn_ledger *l, uint64_t *ret_n, srn_err *err) {
+    const srn__store_ops *ops = l->store->ops;
+    bool unknown = false, gone = true;
+    srn__tail t;
+    *ret_n = 0;
+    int code = ops->sweep ? ops->sweep(l->store, &gone, err) : SRN_OK;
+    if (code || !gone) return code;
+    code = begin(l, &t, err);
+    if (code) return code;
     bodies b = {json_array(), err};
-    bool unknown = false;
-    srn__tail t = l->tail;
-    int code = l->store->ops->open_intents(l->store, collect, &b, err);
+    code = ops->open_intents(l->store, collect, &b, err);
     size_t n = json_array_size(b.array);
-    if (!code && n) {
-        code = l->store->ops->begin(l->store, err);
-        if (!code) {
-            code = put_all_interrupted(l, &t, b.array, err);
-            if (code)
-                l->store->ops->rollback(l->store);
-            else
-                code = finish(l, &t, &unknown, err);
-        }
-    }
+    if (!code && n) code = put_all_interrupted(l, &t, b.array, err);
+    if (code)
+        ops->rollback(l->store);
+    else
+        code = finish(l, &t, &unknown, err);
     json_decref(b.array);
     if (!code) *ret_n = n;
     return code;

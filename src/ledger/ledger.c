@@ -10,7 +10,7 @@
 #include "ledger/retain_internal.h"
 #include "ledger/writer_internal.h"
 
-enum { QUEUE_ENTRIES = 10000, PATIENCE_US = 30 * 1000000, ANSWER_US = 15 * 1000000 };
+enum { QUEUE_ENTRIES = 10000, PATIENCE_US = 30 * 1000000, ANSWER_US = 15 * 1000000, DEAD_US = 10 * 1000000 };
 #define QUEUE_BYTES ((uint64_t)256 << 20)
 
 /* ---- entries ---- */
@@ -326,11 +326,13 @@ static int open_store(srn_ledger *l, srn_err *err) {
     if (!code) code = srn__folder_make(l->at.folder, err);
     if (!code) code = srn__folder_lock(l->at.folder, &l->lock_fd, err);
     if (!code) code = open_keys(l, err);
-    if (!code)
-        code =
-            srn_ledger_is_postgres(l->at.where)
-                ? srn__postgres_open(&l->at, SRN_MIN(l->o.patience_us, (uint64_t)ANSWER_US), &l->store, err)
-                : srn__sqlite_open(l->at.where, &l->store, err);
+    if (!code) {
+        const srn__sharing sharing = {.answer_us = SRN_MIN(l->o.patience_us, (uint64_t)ANSWER_US),
+                                      .dead_us = l->o.dead_us,
+                                      .key = srn_hash_key_id(l->keys)};
+        code = srn_ledger_is_postgres(l->at.where) ? srn__postgres_open(&l->at, &sharing, &l->store, err)
+                                                   : srn__sqlite_open(l->at.where, &l->store, err);
+    }
     if (!code) code = l->store->ops->tail(l->store, &l->tail, err);
     if (!code) code = srn__verify_end(&l->at, l->keys, &l->tail.signed_seq, err);
     if (!code) code = load_checkpoint(l, err);
@@ -368,6 +370,7 @@ int srn_ledger_open(const srn_ledger_opts *o, srn_ledger **ret, srn_err *err) {
     if (!l->o.queue) l->o.queue = QUEUE_ENTRIES;
     if (!l->o.queue_bytes) l->o.queue_bytes = QUEUE_BYTES;
     if (!l->o.patience_us) l->o.patience_us = PATIENCE_US;
+    if (!l->o.dead_us) l->o.dead_us = DEAD_US;
     l->stats.days_left = INFINITY;
     int code = open_store(l, err);
     if (!code) code = srn__group_interrupt(l, &l->stats.interrupted, err);

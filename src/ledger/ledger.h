@@ -3,9 +3,11 @@
  * SQLite in a folder, or PostgreSQL.
  *
  * Writing: one srn_ledger in one process (a lock on the folder sees to that), whose writer thread commits
- * what others append in groups. Reading: any number of srn_reader, in any process, each used by one thread at
- * a time. Bodies are JSON objects; what they hold is checked by srn_record_decode before they are stored, so
- * that the columns that are searched are always those of the body.
+ * what others append in groups. A database of PostgreSQL takes several of them at once, in several processes
+ * with a folder each: one chain, which they lengthen in turns. Reading: any number of srn_reader, in any
+ * process, each used by one thread at a time. Bodies are JSON objects; what they hold is checked by
+ * srn_record_decode before they are stored, so that the columns that are searched are always those of the
+ * body.
  */
 #ifndef SRN_LEDGER_LEDGER_H
 #define SRN_LEDGER_LEDGER_H
@@ -66,7 +68,9 @@ typedef struct srn_ledger_opts {
     uint64_t queue_bytes; /* and their bytes; 0: 256 MiB */
     uint64_t
         patience_us; /* how long a buffered entry waits for room before it is lost, and counted; 0: 30 s */
-    uint64_t retention_us, max_bytes;                              /* 0: everything is kept */
+    uint64_t retention_us, max_bytes; /* 0: everything is kept */
+    uint64_t dead_us; /* after how long a server that shares the database and is gone has its open calls
+                         closed by the others; 0: 10 s */
     void (*log)(void *ctx, const char *event, const char *detail); /* alarms; the writer's thread */
     void *log_ctx;
 } srn_ledger_opts;

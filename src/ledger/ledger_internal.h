@@ -114,25 +114,37 @@ int srn__usage_count(srn__db *db, uint64_t now_us, srn__usage *ret, srn_err *err
 double srn__days_left(const srn__usage *u, uint64_t max_bytes);
 typedef bool srn__walk_fn(void *ctx, const srn__row *row, uint64_t content_bytes); /* false: stop */
 typedef struct srn__store_ops {
-    /* The end of the chain as it is stored; after a commit of unknown outcome it works only once that is
-     * certain. */
+    /* The end of the chain as it is stored. */
     int (*tail)(srn__store *s, srn__tail *ret, srn_err *err);
+    /* Whether the chain has this record: what t says of its last one. After a commit of unknown outcome it
+     * works only once that is certain. */
+    int (*holds)(srn__store *s, const srn__tail *t, bool *ret, srn_err *err);
+    /* After begin: where the chain ends while the transaction lasts, for others may have written since. NULL:
+     * nobody else writes. */
+    void (*end)(const srn__store *s, srn__tail *tail);
     /* A row that the next transaction puts, so that what is to be known of all of them is asked for at once;
      * the row lives as long. May be NULL. */
     void (*expect)(srn__store *s, const srn__row *row);
     int (*begin)(srn__store *s, srn_err *err);
     /* One row into the transaction. SRN_EEXIST: a call of that id has its record, or is open (an INTENT), or
-     * the document is there: nothing of the row is stored and the transaction goes on. After any other error
-     * the transaction must be rolled back. */
+     * the document is there, or (a TOMBSTONE) it is the turn of another process to drop: nothing of the row
+     * is stored and the transaction goes on. After any other error the transaction must be rolled back. */
     int (*put)(srn__store *s, const srn__row *row, srn_err *err);
     /* On failure *ret_unknown says whether the transaction may be stored after all (a lost answer, a failed
      * sync); then tail() tells, as soon as it works. Else it is certainly not. */
     int (*commit)(srn__store *s, bool *ret_unknown, srn_err *err);
     void (*rollback)(srn__store *s);
-    /* INTENTs that have no CALL; body is valid during fn. */
-    /* The record of the oldest of them, 0: there is none. */
+    /* The record of the oldest INTENT that has no CALL, whoever put it; 0: there is none. */
     int (*oldest_open)(srn__store *s, uint64_t *ret_seq, srn_err *err);
+    /* In a transaction that puts their CALLs: the INTENTs without one of processes that are gone; body is
+     * valid during fn. */
     int (*open_intents)(srn__store *s, int (*fn)(void *ctx, srn_str body), void *ctx, srn_err *err);
+    /* Outside of transactions, now and then: says that this process lives, and whether another one is gone
+     * that may have left such INTENTs. NULL: there are no others. */
+    int (*sweep)(srn__store *s, bool *ret_gone, srn_err *err);
+    /* Takes the turn to drop, where nobody else has it, or gives it back: turn in the head. NULL: it is
+     * always this one's. */
+    int (*turn)(srn__store *s, bool take, srn_err *err);
     int (*usage)(srn__store *s, uint64_t now_us, srn__usage *ret, srn_err *err);
     /* Between groups, when there is nothing to commit: upkeep such as checkpoints of a write-ahead log. */
     void (*idle)(srn__store *s);
@@ -152,16 +164,22 @@ typedef struct srn__store_ops {
 struct srn__store { /* the head of every store */
     const srn__store_ops *ops;
     srn__db *db;   /* takes questions, and keeps roll-ups (query_internal.h) */
-    uint64_t open; /* INTENTs without a CALL, as of the last commit */
+    uint64_t open; /* INTENTs of this process without a CALL, as of the last commit */
+    bool turn;     /* this process drops, and no other */
 };
 
 /* The SQLite store of a folder that exists and is locked; makes the database where there is none. */
 int srn__sqlite_open(const char *dir, srn__store **ret, srn_err *err);
 /* Whether a database that is there is a ledger, without a trace: SRN_EFORMAT. */
 int srn__sqlite_look(const char *dir, srn_err *err);
-/* The store of a PostgreSQL database, which no other process writes meanwhile; the place outlives it. No wait
- * for the server is longer than answer_us. */
-int srn__postgres_open(const srn__home *p, uint64_t answer_us, srn__store **ret, srn_err *err);
+typedef struct srn__sharing {
+    uint64_t answer_us; /* no wait for the server is longer */
+    uint64_t dead_us;   /* how long a process that shares the database is missed before it counts as gone */
+    const char *key;    /* id of the hash key, which all of them have; NULL: not compared */
+} srn__sharing;
+/* The store of a PostgreSQL database, which other processes may write as well; the place and the key outlive
+ * it. */
+int srn__postgres_open(const srn__home *p, const srn__sharing *o, srn__store **ret, srn_err *err);
 
 /* ---- a source: where a reader reads ---- */
 

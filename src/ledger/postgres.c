@@ -1,9 +1,9 @@
-/* PostgreSQL as a store: the one connection that writes it. Used by the ledger's writer thread, and by
- * srn_ledger_open before that thread runs. A transaction is two round trips: BEGIN with a look at what is
- * there already, then all rows and COMMIT in one pipeline. A connection that is lost is made again by the
- * next transaction; one that is lost while its COMMIT was on the way leaves an outcome that is not known
- * until the lock is had again, which is when the server has ended that connection: then the end of the chain
- * tells. Refuses what srn__pg_connect refuses.
+/* PostgreSQL as a store: the connection of one of those who write it. Used by the ledger's writer thread, and
+ * by srn_ledger_open before that thread runs. A transaction is two round trips: BEGIN with the chain's lock
+ * and a look at where it ends and what is there already, then all rows and COMMIT in one pipeline. A
+ * connection that is lost is made again by the next transaction; one that is lost while its COMMIT was on the
+ * way leaves an outcome that is not known until the chain's lock is had again, which is when that transaction
+ * has ended: then it is looked for. Refuses what srn__pg_connect and srn__pg_join refuse.
  */
 #include <stdlib.h>
 
@@ -13,6 +13,7 @@ enum {
     KNOWN_SLOTS = 4096,
     EXPECTED = 1024,
     MARKS = 32,
+    MISSED = 64,
     USAGE_US = 10 * 1000 * 1000,
     PART_AHEAD = 2048,
     ARRAY_HEAD = 20,
@@ -37,14 +38,24 @@ typedef struct mark { /* when a record was put */
     uint64_t seq, t_us;
 } mark;
 
+typedef struct missed { /* a writer without a connection, when that was first seen */
+    uint32_t writer;
+    uint64_t since_us;
+} missed;
+
 typedef struct pg_store {
     srn__store head;
     srn__pg pg;
-    srn__pg_part part; /* the newest */
-    bool ready;        /* statements are prepared on this connection */
-    bool unsure;       /* a commit has no answer yet */
-    uint64_t end_seq;  /* the last record that is committed; UINT64_MAX: not known */
-    uint64_t put_seq;  /* and of the transaction */
+    srn__sharing o;
+    srn__pg_tip tip;  /* in a transaction: the end of the chain when it began, and the newest part */
+    bool ready;       /* statements are prepared on this connection */
+    bool of_others;   /* the transaction ends INTENTs of writers that are gone */
+    uint64_t end_seq; /* the last record that is known to be committed; UINT64_MAX: none is */
+    uint8_t end_hash[SRN_SHA256_BYTES];
+    uint64_t put_seq; /* and that of the transaction */
+    uint8_t put_hash[SRN_SHA256_BYTES];
+    missed missing[MISSED];
+    uint32_t n_missing;
     mark marks[MARKS]; /* ascending, the newest that are committed */
     mark marking;      /* of the transaction; seq 0: none */
     uint32_t n_marks;
@@ -75,10 +86,12 @@ static const struct {
      " n_cached, n_output, n_reasoning, queue_us, ttft_us, total_us, itl_us, itl_max_us, streamed)"
      " VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,"
      " $22, $23, $24, $25, $26, $27, $28, $29, $30)"},
-    {"intent", "INSERT INTO open(id, seq) VALUES($1, $2)"},
+    {"intent", "INSERT INTO open(id, seq, writer) VALUES($1, $2, $3::bigint)"},
     {"end_intent", "DELETE FROM open WHERE id = $1"},
     {"doc", "INSERT INTO docs(collection, key, version, seq, t_us, body) VALUES($1, $2, $3, $4, $5, $6)"},
     {"mark", "INSERT INTO marks(seq, t_us) VALUES($1, $2)"},
+    {"chain", SRN__PG_LOCK_CHAIN},
+    {"tip", srn__pg_tip_sql},
     {"look", "SELECT id, 1::bigint FROM calls WHERE id = ANY($1::bytea[]) AND seq >= $2"
              " UNION ALL SELECT id, 2::bigint FROM open WHERE id = ANY($1::bytea[])"},
 };
@@ -232,17 +245,40 @@ static int prepare_all(pg_store *s, srn_err *err) {
               : srn__pg_fail(err, g, NULL, "preparing its statements");
 }
 
-/* After the connection was lost: nobody may have written on, or taken records away, meanwhile. */
+typedef struct hash {
+    bool there;
+    uint8_t bytes[SRN_SHA256_BYTES];
+} hash;
+
+static bool take_hash(void *ctx, const srn__cell *c) {
+    hash *h = ctx;
+    h->there = c[0].text.len == sizeof h->bytes;
+    if (h->there) memcpy(h->bytes, c[0].text.ptr, sizeof h->bytes);
+    return false;
+}
+
+static int hash_of(pg_store *s, uint64_t seq, hash *ret, srn_err *err) {
+    const int64_t at = (int64_t)seq;
+    *ret = (hash){0};
+    return srn__pg_ask_text(&s->pg, "SELECT hash FROM records WHERE seq = $1", &at, 1, take_hash, ret, err);
+}
+
+static int is_another(const pg_store *s, srn_err *err) {
+    return srn_fail(err, SRN_EIO,
+                    "%s: the ledger has not got the record %llu that it had: it was restored; start again",
+                    s->pg.at->name, (unsigned long long)s->end_seq);
+}
+
+/* After the connection was lost: the last record that was known is as it was, or others have dropped it. */
 static int check_end(pg_store *s, srn_err *err) {
     srn__tail now;
-    if (s->unsure || s->end_seq == UINT64_MAX) return SRN_OK;
+    hash h;
+    if (s->end_seq == UINT64_MAX || !s->end_seq) return SRN_OK;
     int code = srn__pg_tail(&s->pg, &now, err);
-    if (code || now.seq == s->end_seq) return code;
-    return srn_fail(
-        err, SRN_EIO,
-        "%s: the ledger ends with record %llu, this process had written up to %llu: somebody else has "
-        "written it, or it was restored; start again",
-        s->pg.at->name, (unsigned long long)now.seq, (unsigned long long)s->end_seq);
+    if (!code) code = hash_of(s, s->end_seq, &h, err);
+    if (code) return code;
+    bool same = h.there ? memcmp(h.bytes, s->end_hash, sizeof h.bytes) == 0 : now.seq > s->end_seq;
+    return same ? SRN_OK : is_another(s, err);
 }
 
 static bool take_mark(void *ctx, const srn__cell *c) {
@@ -259,15 +295,17 @@ static int load_marks(pg_store *s, srn_err *err) {
     return srn__pg_ask_text(&s->pg, sql, &most, 1, take_mark, s, err);
 }
 
-/* A connection with the lock, tables and statements. */
+/* A connection with tables, a number and statements. What others lost may be what this one lost: nobody is
+ * missed yet. */
 static int connect_store(pg_store *s, srn_err *err) {
-    bool is_new = false;
-    s->ready = false;
-    int code = srn__pg_connect(&s->pg, &is_new, err);
-    if (!code && is_new) code = srn__pg_create(&s->pg, err);
+    static const char own[] = "SELECT count(*) FROM open WHERE writer = $1";
+    s->ready = s->head.turn = false;
+    s->n_missing = 0;
+    int code = srn__pg_connect(&s->pg, err);
+    if (!code) code = srn__pg_join(&s->pg, s->o.key, err);
     if (!code) code = prepare_all(s, err);
-    if (!code) code = srn__pg_newest_part(&s->pg, &s->part, err);
-    if (!code) code = srn__pg_number(&s->pg, "SELECT count(*) FROM open", NULL, 0, &s->head.open, err);
+    const int64_t writer = s->pg.writer;
+    if (!code) code = srn__pg_number(&s->pg, own, &writer, 1, &s->head.open, err);
     if (!code) code = load_marks(s, err);
     if (!code) code = check_end(s, err);
     s->ready = !code;
@@ -281,8 +319,8 @@ static int ensure(pg_store *s, srn_err *err) {
 
 /* Room for records from the next one on. */
 static int ensure_part(pg_store *s, uint64_t seq, uint64_t ahead, srn_err *err) {
-    while (s->part.last < seq + ahead) {
-        int code = srn__pg_add_part(&s->pg, &s->part, seq, &s->part, err);
+    while (s->tip.part.last < seq + ahead) {
+        int code = srn__pg_add_part(&s->pg, &s->tip.part, seq, &s->tip.part, err);
         if (code) return code;
     }
     return SRN_OK;
@@ -328,7 +366,7 @@ static int put_call(pg_store *s, const srn__row *row, srn_err *err) {
         values v = {.n = 0};
         add_bytes(&v, id, SRN_ULID_BYTES);
         code = send_put(s, "end_intent", &v, err);
-        s->opened--;
+        s->opened -= !s->of_others;
     }
     k->bits = HAS_CALL;
     if (code || !row->has_content) return code;
@@ -347,6 +385,7 @@ static int put_intent(pg_store *s, const srn__row *row, srn_err *err) {
     values v = {.n = 0};
     add_bytes(&v, id, SRN_ULID_BYTES);
     add_number(&v, row->seq);
+    add_number(&v, s->pg.writer);
     k->bits = HAS_OPEN;
     s->opened++;
     return send_put(s, "intent", &v, err);
@@ -405,7 +444,9 @@ static void keep_mark(pg_store *s) {
 
 static int store_put(srn__store *base, const srn__row *row, srn_err *err) {
     pg_store *s = (pg_store *)base;
-    int code = s->part.last < row->seq ? srn__pg_settle(&s->pg, NULL, NULL, "writing", err) : SRN_OK;
+    if (row->kind == SRN_RECORD_TOMBSTONE && !s->head.turn)
+        return srn_fail(err, SRN_EEXIST, "another process drops records of this ledger");
+    int code = s->tip.part.last < row->seq ? srn__pg_settle(&s->pg, NULL, NULL, "writing", err) : SRN_OK;
     if (!code) code = ensure_part(s, row->seq, 0, err);
     if (!code && row->kind == SRN_RECORD_CALL) code = put_call(s, row, err);
     if (!code && row->kind == SRN_RECORD_INTENT) code = put_intent(s, row, err);
@@ -413,6 +454,7 @@ static int store_put(srn__store *base, const srn__row *row, srn_err *err) {
     if (!code) code = put_mark(s, row, err);
     if (code) return code;
     s->put_seq = row->seq;
+    memcpy(s->put_hash, row->hash, sizeof s->put_hash);
     const uint8_t *id = srn__record_id(row->record);
     values v = {.n = 0};
     add_number(&v, row->seq);
@@ -450,13 +492,35 @@ static void store_rollback(srn__store *base) {
         srn__pg_run(&s->pg, "ROLLBACK", "rolling back", NULL);
 }
 
+static bool take_begun(void *ctx, const srn__cell *c) {
+    enum { LOCK = 1, TIP };
+    pg_store *s = ctx;
+    if (s->pg.answer > TIP) return take_known(s, c);
+    return s->pg.answer == TIP ? srn__pg_take_tip(&s->tip, c) : true;
+}
+
+/* What the lock found is the end of the chain until the commit. */
+static int take_end(pg_store *s, srn_err *err) {
+    int code = srn__pg_check_tip(&s->pg, &s->tip, err);
+    if (code) return code;
+    if (s->end_seq != UINT64_MAX && s->tip.t.seq < s->end_seq) return is_another(s, err);
+    s->end_seq = s->tip.t.seq;
+    memcpy(s->end_hash, s->tip.t.hash, sizeof s->end_hash);
+    return ensure_part(s, s->end_seq + 1, PART_AHEAD, err);
+}
+
 static int begin_once(pg_store *s, srn_err *err) {
+    values none = {.n = 0}, from = {.n = 0};
     int code = ensure(s, err);
-    if (!code && s->end_seq != UINT64_MAX) code = ensure_part(s, s->end_seq + 1, PART_AHEAD, err);
+    s->tip = (srn__pg_tip){0};
+    add_number(&from, s->end_seq == UINT64_MAX ? 0 : s->end_seq);
     if (!code) code = send_text(s, "BEGIN", err);
+    if (!code) code = send_put(s, "chain", &none, err);
+    if (!code) code = send_put(s, "tip", &from, err);
     if (!code && s->n_expected)
         code = send_look(s, (const uint8_t(*)[SRN_ULID_BYTES])s->expected, s->n_expected, err);
-    if (!code) code = srn__pg_settle(&s->pg, take_known, s, "beginning to write", err);
+    if (!code) code = srn__pg_settle(&s->pg, take_begun, s, "beginning to write", err);
+    if (!code) code = take_end(s, err);
     if (code) store_rollback(&s->head);
     return code;
 }
@@ -466,6 +530,7 @@ static int store_begin(srn__store *base, srn_err *err) {
     pg_store *s = (pg_store *)base;
     bool had = s->ready && s->pg.conn;
     s->opened = 0;
+    s->of_others = false;
     s->put_seq = 0;
     s->marking = (mark){0};
     int code = begin_once(s, err);
@@ -481,12 +546,15 @@ static int store_commit(srn__store *base, bool *ret_unknown, srn_err *err) {
     if (!code) code = srn__pg_settle(&s->pg, NULL, NULL, "committing", err);
     if (!code) {
         base->open += (uint64_t)s->opened;
-        if (s->put_seq) s->end_seq = s->put_seq;
+        if (s->put_seq) {
+            s->end_seq = s->put_seq;
+            memcpy(s->end_hash, s->put_hash, sizeof s->end_hash);
+        }
         keep_mark(s);
         forget_known(s);
         return SRN_OK;
     }
-    *ret_unknown = s->unsure = !s->pg.conn && s->put_seq;
+    *ret_unknown = !s->pg.conn && s->put_seq;
     store_rollback(base);
     return code;
 }
@@ -499,8 +567,30 @@ static int store_tail(srn__store *base, srn__tail *ret, srn_err *err) {
     if (!code) code = srn__pg_tail(&s->pg, ret, err);
     if (code) return code;
     s->end_seq = ret->seq;
-    s->unsure = false;
+    memcpy(s->end_hash, ret->hash, sizeof s->end_hash);
     return SRN_OK;
+}
+
+static void store_end(const srn__store *base, srn__tail *tail) {
+    const srn__tail *t = &((const pg_store *)base)->tip.t;
+    tail->seq = t->seq;
+    tail->epoch = t->epoch;
+    tail->t_us = t->t_us;
+    memcpy(tail->hash, t->hash, sizeof tail->hash);
+}
+
+/* With the chain's lock, which the transaction in question had until its end. */
+static int store_holds(srn__store *base, const srn__tail *t, bool *ret, srn_err *err) {
+    static const char what[] = "looking for a commit";
+    pg_store *s = (pg_store *)base;
+    hash h = {0};
+    int code = ensure(s, err);
+    if (!code) code = srn__pg_begin(&s->pg, what, err);
+    if (!code) code = hash_of(s, t->seq, &h, err);
+    if (s->pg.conn && PQtransactionStatus(s->pg.conn) != PQTRANS_IDLE)
+        srn__pg_run(&s->pg, "ROLLBACK", what, NULL);
+    if (!code) *ret = h.there && memcmp(h.bytes, t->hash, sizeof h.bytes) == 0;
+    return code;
 }
 
 typedef struct bodies {
@@ -515,15 +605,87 @@ static bool give_body(void *ctx, const srn__cell *c) {
     return !b->code;
 }
 
+/* ---- those who are gone ---- */
+
+static bool is_gone(const pg_store *s, const missed *m, uint64_t now_us) {
+    bool certain = !m->writer || m->writer == s->pg.before; /* whose folder this one has */
+    return certain || now_us - m->since_us >= s->o.dead_us;
+}
+
+/* "0, 7, 12": the numbers of those who are gone; false: nobody is. */
+static bool list_gone(const pg_store *s, srn_buf *ret) {
+    uint64_t now_us = srn_now_us();
+    for (uint32_t i = 0; i < s->n_missing; i++)
+        if (is_gone(s, &s->missing[i], now_us))
+            srn_buf_addf(ret, "%s%u", ret->len ? ", " : "", (unsigned)s->missing[i].writer);
+    return ret->len > 0 && !ret->failed;
+}
+
+typedef struct sweeping {
+    missed found[MISSED];
+    uint32_t n;
+} sweeping;
+
+static bool take_missing(void *ctx, const srn__cell *c) {
+    sweeping *w = ctx;
+    w->found[w->n++] = (missed){(uint32_t)c[0].number, srn_now_us()};
+    return w->n < MISSED;
+}
+
+static int store_sweep(srn__store *base, bool *ret_gone, srn_err *err) {
+    pg_store *s = (pg_store *)base;
+    sweeping w = {.n = 0};
+    srn_buf list;
+    int code = ensure(s, err);
+    if (!code) code = srn__pg_missing(&s->pg, take_missing, &w, err);
+    if (code) return code;
+    for (uint32_t i = 0; i < w.n; i++)
+        for (uint32_t k = 0; k < s->n_missing; k++)
+            if (s->missing[k].writer == w.found[i].writer) w.found[i].since_us = s->missing[k].since_us;
+    memcpy(s->missing, w.found, sizeof s->missing);
+    s->n_missing = w.n;
+    srn_buf_init(&list, 1024);
+    *ret_gone = list_gone(s, &list);
+    srn_buf_done(&list);
+    return SRN_OK;
+}
+
+/* What they have put since they were missed is seen, for this transaction has the chain. Who is back by then
+ * is not gone. */
 static int store_open_intents(srn__store *base, int (*fn)(void *ctx, srn_str body), void *ctx, srn_err *err) {
     pg_store *s = (pg_store *)base;
     bodies b = {fn, ctx, SRN_OK};
-    int code = ensure(s, err);
-    if (!code)
-        code = srn__pg_ask_text(&s->pg,
-                                "SELECT r.body FROM open o JOIN records r ON r.seq = o.seq ORDER BY o.seq",
-                                NULL, 0, give_body, &b, err);
+    srn_buf list, sql;
+    bool gone = false;
+    srn_buf_init(&list, 1024);
+    srn_buf_init(&sql, 4096);
+    int code = store_sweep(base, &gone, err);
+    gone = gone && list_gone(s, &list);
+    srn_buf_addf(
+        &sql,
+        "SELECT r.body FROM open o JOIN records r ON r.seq = o.seq WHERE o.writer IN (%s) ORDER BY o.seq",
+        gone ? list.data : "");
+    if (!code && gone) code = srn__pg_ask_text(&s->pg, sql.data, NULL, 0, give_body, &b, err);
+    srn_buf_clear(&sql);
+    srn_buf_addf(&sql, "DELETE FROM writers WHERE id IN (%s)", gone ? list.data : "");
+    if (!code && gone && !b.code) code = srn__pg_run(&s->pg, sql.data, "closing what was open", err);
+    s->of_others = true;
+    srn_buf_done(&list);
+    srn_buf_done(&sql);
     return code ? code : b.code;
+}
+
+static int store_turn(srn__store *base, bool take, srn_err *err) {
+    static const char lock[] = "SELECT pg_try_advisory_lock($1::integer, 2)::integer",
+                      unlock[] = "SELECT pg_advisory_unlock($1::integer, 2)::integer";
+    pg_store *s = (pg_store *)base;
+    const int64_t class = SRN__PG_LOCK_CLASS;
+    uint64_t done = 0;
+    int code = ensure(s, err);
+    if (code || take == base->turn) return code;
+    code = srn__pg_number(&s->pg, take ? lock : unlock, &class, 1, &done, err);
+    if (!code) base->turn = take && done;
+    return code;
 }
 
 static int store_oldest_open(srn__store *base, uint64_t *ret_seq, srn_err *err) {
@@ -600,12 +762,15 @@ static void store_idle(srn__store *base) {
 static void store_close(srn__store *base) {
     pg_store *s = (pg_store *)base;
     if (!s) return;
+    srn__pg_leave(&s->pg);
     srn__pg_close(&s->pg);
     free(s);
 }
 
 static const srn__store_ops postgres_ops = {
     .tail = store_tail,
+    .holds = store_holds,
+    .end = store_end,
     .expect = store_expect,
     .begin = store_begin,
     .put = store_put,
@@ -613,6 +778,8 @@ static const srn__store_ops postgres_ops = {
     .rollback = store_rollback,
     .open_intents = store_open_intents,
     .oldest_open = store_oldest_open,
+    .sweep = store_sweep,
+    .turn = store_turn,
     .usage = store_usage,
     .newest = store_newest,
     .walk = store_walk,
@@ -622,13 +789,14 @@ static const srn__store_ops postgres_ops = {
     .close = store_close,
 };
 
-int srn__postgres_open(const srn__home *p, uint64_t answer_us, srn__store **ret, srn_err *err) {
+int srn__postgres_open(const srn__home *p, const srn__sharing *o, srn__store **ret, srn_err *err) {
     pg_store *s = srn_calloc(1, sizeof *s);
     if (!s) return srn_fail_nomem(err, sizeof *s);
     s->head.ops = &postgres_ops;
     s->end_seq = UINT64_MAX;
     s->seed = srn_hash_seed();
-    srn__pg_init(&s->pg, p, true, answer_us);
+    s->o = *o;
+    srn__pg_init(&s->pg, p, true, o->answer_us);
     int code = connect_store(s, err);
     if (code) {
         store_close(&s->head);

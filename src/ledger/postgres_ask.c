@@ -32,9 +32,8 @@ int srn__pg_fail(srn_err *err, const srn__pg *g, const PGresult *r, const char *
                : strcmp(state, "55P03") == 0  ? SRN_EBUSY
                                               : SRN_EIO;
     if (state && strcmp(state, "23505") == 0)
-        return srn_fail(err, SRN_EIO,
-                        "%s: %s: another process has written this ledger meanwhile; start again", g->at->name,
-                        what);
+        return srn_fail(err, SRN_EIO, "%s: %s: something else has written this ledger meanwhile; start again",
+                        g->at->name, what);
     if (state && strcmp(state, "42501") == 0)
         return srn_fail(err, SRN_EIO, "%s: %s: %s; docs/ledger.md lists the rights that the role needs",
                         g->at->name, what, text);
@@ -97,9 +96,7 @@ static int finish(srn__pg *g, int code, const char *what, srn_err *err) {
 
 /* A reader that lost its connection makes another one; what a writer loses is its caller's to know. */
 static int connect_again(srn__pg *g, srn_err *err) {
-    bool is_new;
-    if (g->conn || g->writes) return SRN_OK;
-    return srn__pg_connect(g, &is_new, err);
+    return g->conn || g->writes ? SRN_OK : srn__pg_connect(g, err);
 }
 
 /* Whether a connection that is lost now can be made again without anybody knowing. */
@@ -158,6 +155,7 @@ int srn__pg_settle(srn__pg *g, srn__cells_fn *fn, void *ctx, const char *what, s
     PGresult *r = NULL;
     int code = SRN_OK, end = SRN_OK, nulls = 0;
     bool synced = false;
+    g->answer = 0;
     if (!g->pipeline) return SRN_OK;
     if (!g->conn || !PQpipelineSync(g->conn)) end = srn__pg_fail(err, g, NULL, what);
     while (!end && !synced &&
@@ -168,6 +166,7 @@ int srn__pg_settle(srn__pg *g, srn__cells_fn *fn, void *ctx, const char *what, s
         bool skipped = r && PQresultStatus(r) == PGRES_PIPELINE_ABORTED;
         if (r && !synced && !skipped && !code && !is_good(r)) code = srn__pg_fail(err, g, r, what);
         if (r && !code) give_rows(r, fn, ctx);
+        if (!r) g->answer++;
         PQclear(r);
     }
     g->pipeline = false;

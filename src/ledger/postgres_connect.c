@@ -1,9 +1,7 @@
 /* Connections to PostgreSQL: made within a stated time, with settings under which a hanging server, a dead
- * peer or a forgotten transaction ends by itself. A writer's connection holds the advisory lock that lets one
- * process write a database; a lock that is held means that the connection before it has ended with all that
- * it began, so that what is read then is certain. Refuses databases in which a commit would not be durable,
- * that are not in UTF-8, that can only be read, or that hold a ledger of a newer Serin. Sentences never hold
- * the password.
+ * peer or a forgotten transaction ends by itself, and what a writer's connection before left under way is
+ * ended. Refuses databases in which a commit would not be durable, that are not in UTF-8, that can only be
+ * read, or that hold a ledger of a newer Serin. Sentences never hold the password.
  */
 #include <inttypes.h>
 #include <poll.h>
@@ -159,50 +157,23 @@ static int check_format(srn__pg *g, srn_err *err) {
     return code;
 }
 
-/* ---- the lock ---- */
+/* ---- the connection before ---- */
 
-typedef struct holder {
-    int64_t pid;
-    char started[64], from[128];
-    bool waits; /* for a standby to have what it committed */
-} holder;
-
-static bool take_holder(void *ctx, const srn__cell *c) {
-    holder *h = ctx;
-    h->pid = c[0].number;
-    snprintf(h->started, sizeof h->started, "%s", c[1].text.ptr);
-    snprintf(h->from, sizeof h->from, "%s", c[2].text.ptr);
-    h->waits = c[3].number != 0;
-    return false;
-}
-
-/* Another writer's, or that of this one's connection before, which the server has not noticed to be gone:
- * that one is ended, unless it waits for a standby. */
-static int lock_is_held(srn__pg *g, srn_err *err) {
-    static const char sql[] =
-        "SELECT l.pid, coalesce(a.backend_start::text, ''),"
-        " coalesce(a.application_name, '') || coalesce(' at ' || host(a.client_addr), ''),"
-        " coalesce(a.wait_event = 'SyncRep', false) FROM pg_locks l"
-        " LEFT JOIN pg_stat_activity a ON a.pid = l.pid WHERE l.locktype = 'advisory' AND l.granted"
-        " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-        " AND l.classid::bigint = $1 AND l.objid::bigint = 1";
-    holder h = {0};
-    int64_t class = SRN__PG_LOCK_CLASS, pid;
-    uint64_t ended = 0;
-    int code = srn__pg_ask_text(g, sql, &class, 1, take_holder, &h, err);
-    if (code) return code;
-    pid = h.pid;
-    bool ours = pid && pid == g->pid && strcmp(h.started, g->started) == 0;
-    if (ours && !h.waits)
-        code = srn__pg_number(g, "SELECT pg_terminate_backend($1::integer)::integer", &pid, 1, &ended, err);
-    if (code) return code;
-    if (ours || !pid)
-        return srn_fail(err, SRN_EIO, "%s: the server still ends the connection before this one",
-                        g->at->name);
-    return srn_fail(err, SRN_EBUSY,
-                    "%s: another process writes this ledger (%.100s, server process %" PRId64
-                    "); stop it, or give another database with --ledger",
-                    g->at->name, h.from, pid);
+/* What is left of it may have the chain, and would keep everybody waiting: it is ended, unless it waits for a
+ * standby to have what it committed. */
+static int end_before(srn__pg *g, srn_err *err) {
+    srn__sql q;
+    if (!g->pid) return SRN_OK;
+    srn__sql_init(&q);
+    srn_buf_addz(&q.text, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                          " WHERE wait_event IS DISTINCT FROM 'SyncRep' AND pid = ");
+    srn__sql_number(&q, g->pid);
+    srn_buf_addz(&q.text, " AND backend_start::text = ");
+    srn__sql_text(&q, srn_str_of(g->started));
+    int code = srn__sql_check(&q, err);
+    if (!code) code = srn__pg_ask(&g->head, &q, NULL, NULL, err);
+    srn__sql_done(&q);
+    return code;
 }
 
 static bool take_self(void *ctx, const srn__cell *c) {
@@ -212,31 +183,20 @@ static bool take_self(void *ctx, const srn__cell *c) {
     return false;
 }
 
-/* A process that has just ended may hold it for another moment: the first connection of a process waits for
- * as long as lock_timeout says. */
-static int take_lock(srn__pg *g, srn_err *err) {
-    static const char
-        try[] = "SELECT pg_try_advisory_lock($1::integer, 1)::integer",
-        wait[] = "SELECT pg_advisory_lock($1::integer, 1)",
-        self[] = "SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()";
-    const int64_t class = SRN__PG_LOCK_CLASS;
-    uint64_t got = 0;
-    int code = srn__pg_number(g, try, &class, 1, &got, err);
-    if (!code && !got && !g->pid) {
-        code = srn__pg_ask_text(g, wait, &class, 1, NULL, NULL, err);
-        got = !code;
-        if (code == SRN_EBUSY) code = SRN_OK;
-    }
-    if (!code && !got) code = lock_is_held(g, err);
+static int know_self(srn__pg *g, srn_err *err) {
+    static const char self[] =
+        "SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()";
+    int code = end_before(g, err);
     return code ? code : srn__pg_ask_text(g, self, NULL, 0, take_self, g, err);
 }
 
 /* ---- all of it ---- */
 
-int srn__pg_connect(srn__pg *g, bool *ret_new, srn_err *err) {
+int srn__pg_connect(srn__pg *g, srn_err *err) {
     static const char writer[] =
-        "SET search_path = serin; SET statement_timeout = 0; SET lock_timeout = 2000;"
-        "SET idle_in_transaction_session_timeout = 60000; SET client_connection_check_interval = 5000;"
+        "SET search_path = serin; SET default_transaction_isolation = 'read committed'; SET "
+        "statement_timeout = 0; SET idle_in_transaction_session_timeout = "
+        "60000; SET client_connection_check_interval = 5000;"
         "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;"
         "SET tcp_user_timeout = 15000"; /* so that a machine that is gone holds no lock */
     static const char reader[] =
@@ -244,18 +204,20 @@ int srn__pg_connect(srn__pg *g, bool *ret_new, srn_err *err) {
         "SET default_transaction_read_only = on; SET idle_in_transaction_session_timeout = 600000;"
         "SET enable_partitionwise_join = on; SET client_connection_check_interval = 5000; SET jit = off";
     facts f = {0};
+    char wait[64]; /* for the chain: others commit */
     srn__pg_close(g);
+    snprintf(wait, sizeof wait, "SET lock_timeout = %u", (unsigned)(g->answer_us / 1500) + 1);
     int code = make_connection(g, err);
     if (!code) g->head = (srn__db){.ask = srn__pg_ask, .snapshot = g->head.snapshot};
     if (!code) code = srn__pg_run(g, g->writes ? writer : reader, "setting it up", err);
     if (!code) code = check_database(g, &f, err);
-    if (!code && g->writes) code = take_lock(g, err);
+    if (!code && g->writes) code = srn__pg_run(g, wait, "setting it up", err);
+    if (!code && g->writes) code = know_self(g, err);
     if (!code && f.tables) code = check_format(g, err);
     if (!code && !f.tables && !g->writes)
         code =
             srn_fail(err, SRN_ENOENT,
                      "%s: there is no ledger here; `serin serve MODEL --ledger URL` makes one", g->at->name);
-    *ret_new = !f.tables;
     g->ready = !code;
     if (code) srn__pg_close(g);
     return code;

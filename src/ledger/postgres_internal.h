@@ -9,10 +9,14 @@
 #include "ledger/query_internal.h"
 
 enum {
-    SRN__PG_FORMAT = 1,              /* meta.format */
-    SRN__PG_LOCK_CLASS = 0x53524E4C, /* of the advisory lock that the one writer holds: "SRNL", 1 */
+    SRN__PG_FORMAT = 2,               /* meta.format; 1: one process wrote it at a time */
+    SRN__PG_LOCK_CLASS = 1397902924,  /* of advisory locks, "SRNL"; 1: the chain's end, 2: the turn to drop */
+    SRN__PG_ALIVE_CLASS = 1397902935, /* "SRNW", with a writer's number: it has a connection */
     SRN__PG_MAX_CELLS = 48
 };
+
+/* The first statement of a transaction that alone may lengthen the chain. */
+#define SRN__PG_LOCK_CHAIN "SELECT pg_advisory_xact_lock(1397902924, 1)"
 
 /* Types of parameters and cells, as the server numbers them. */
 enum { SRN__PG_BOOL = 16, SRN__PG_BYTES = 17, SRN__PG_INT8 = 20, SRN__PG_INT4 = 23, SRN__PG_TEXT = 25 };
@@ -27,20 +31,38 @@ typedef struct srn__pg {
     struct srn__pg *spare; /* a reader's, for questions from within an answer; NULL: none yet */
     bool asking;           /* rows of an answer are being read */
     bool pipeline;         /* statements were sent whose answers nobody has read yet */
+    uint32_t answer;       /* number of the statement of a pipeline whose rows are being given */
     /* of a writer's last connection, by which its end can be waited for */
     int64_t pid;
     char started[64];
+    uint32_t writer; /* its number among those who ever wrote the database; 0: none yet */
+    uint32_t before; /* that of the process which had the folder before; 0: not known */
 } srn__pg;
 
 /* ---- postgres_connect.c ---- */
 
 enum { SRN__PG_READER_US = 120 * 1000 * 1000 };
 void srn__pg_init(srn__pg *g, const srn__home *at, bool writes, uint64_t answer_us);
-/* A new connection, its settings, and whether the database is fit for a ledger; a writer gets the lock.
- * *ret_new: there are no tables yet (writers only; readers get SRN_ENOENT). Errors: SRN_EBUSY another process
- * writes it, SRN_EIO, SRN_EFORMAT, SRN_EUNSUP settings under which a commit is not durable. */
-int srn__pg_connect(srn__pg *g, bool *ret_new, srn_err *err);
+/* A new connection, its settings, and whether the database is fit for a ledger; what a writer's connection
+ * before left under way is ended. A writer may find no tables yet; readers get SRN_ENOENT. Errors: SRN_EIO,
+ * SRN_EFORMAT, SRN_EUNSUP settings under which a commit is not durable. */
+int srn__pg_connect(srn__pg *g, srn_err *err);
 void srn__pg_close(srn__pg *g);
+
+/* ---- postgres_writers.c: on a writer's connection ---- */
+
+/* Makes the tables where there are none, brings those of format 1 up to date, compares the key (NULL: not),
+ * and is counted among the writers, alive as long as the connection. SRN_EBUSY: a Serin that shares with
+ * nobody writes it. */
+int srn__pg_join(srn__pg *g, const char *key, srn_err *err);
+/* Not counted any more, unless it leaves calls open. */
+void srn__pg_leave(srn__pg *g);
+/* Writers that have no connection now; fn sees the number of each. */
+int srn__pg_missing(srn__pg *g, srn__cells_fn *fn, void *ctx, srn_err *err);
+/* Whether any process writes the database now: SRN_EBUSY. */
+int srn__pg_alone(srn__pg *g, srn_err *err);
+/* Tables of format 1 become those of this one; in a transaction that has the chain. */
+int srn__pg_upgrade(srn__pg *g, srn_err *err);
 
 /* ---- postgres_ask.c ---- */
 
@@ -70,14 +92,18 @@ static inline void srn__pg_put_u64(uint64_t v, char ret[8]) {
 
 /* ---- postgres_tables.c: on the writer's connection ---- */
 
+/* A transaction that has the chain, and its end: a commit, or after a failure the opposite. Whether a commit
+ * without an answer is stored need not be known: what these do is looked at again, and done again. */
+int srn__pg_begin(srn__pg *g, const char *what, srn_err *err);
+int srn__pg_end(srn__pg *g, int code, const char *what, srn_err *err);
+
 typedef struct srn__pg_part { /* records first to last lie in tables of their own */
     uint64_t first, last, made_us;
 } srn__pg_part;
-/* Makes schema and tables of a new ledger, in one transaction. */
+/* Makes schema and tables of a new ledger, within a transaction. */
 int srn__pg_create(srn__pg *g, srn_err *err);
-/* The newest part; first 0: there is none. */
-int srn__pg_newest_part(srn__pg *g, srn__pg_part *ret, srn_err *err);
-/* The part after `newest`, from record seq on, for about a day at the rate of the newest one. */
+/* In a transaction that has the chain: the part after `newest`, from record seq on, for about a day at the
+ * rate of the newest one. */
 int srn__pg_add_part(srn__pg *g, const srn__pg_part *newest, uint64_t seq, srn__pg_part *ret, srn_err *err);
 /* As the store's operation. */
 int srn__pg_drop(srn__pg *g, uint64_t from, uint64_t to, uint32_t n, uint64_t *ret_next,
@@ -85,6 +111,18 @@ int srn__pg_drop(srn__pg *g, uint64_t from, uint64_t to, uint32_t n, uint64_t *r
 
 /* ---- postgres_read.c ---- */
 
+typedef struct srn__pg_tip { /* the end of the chain, and the newest part */
+    srn__tail t;
+    uint64_t last_epoch, first_seq;
+    bool begun, has_parent, there;
+    uint8_t parent[SRN_SHA256_BYTES];
+    srn__pg_part part;
+} srn__pg_tip;
+/* Its question; $1: a record at or behind the end. */
+extern const char srn__pg_tip_sql[];
+bool srn__pg_take_tip(void *tip, const srn__cell *c);
+/* Of a ledger, or an epoch, without records the hash is that which its first one is chained to. */
+int srn__pg_check_tip(const srn__pg *g, srn__pg_tip *tip, srn_err *err);
 int srn__pg_tail(srn__pg *g, srn__tail *ret, srn_err *err);
 int srn__pg_usage(srn__pg *g, uint64_t now_us, srn__usage *ret, srn_err *err);
 int srn__pg_newest(srn__pg *g, srn_record_kind kind, srn__row *ret_row, srn_buf *ret_body, srn_err *err);

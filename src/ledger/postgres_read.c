@@ -27,15 +27,15 @@ void srn__pg_row(const srn__cell *c, srn__row *ret) {
 
 /* ---- the end of the chain ---- */
 
-typedef struct tail {
-    srn__tail t;
-    uint64_t last_epoch, first_seq;
-    bool begun, has_parent, there;
-    uint8_t parent[SRN_SHA256_BYTES];
-} tail;
+const char srn__pg_tip_sql[] =
+    "SELECT m.instance, e.epoch, e.first_seq, e.parent, r.seq, r.epoch, r.t_us, r.hash, p.first, p.last,"
+    " p.made_us FROM meta m CROSS JOIN (SELECT * FROM epochs ORDER BY epoch DESC LIMIT 1) e LEFT JOIN"
+    " (SELECT seq, epoch, t_us, hash FROM records WHERE seq >= $1 ORDER BY seq DESC LIMIT 1) r ON true LEFT "
+    "JOIN"
+    " (SELECT * FROM parts ORDER BY first DESC LIMIT 1) p ON true";
 
-static bool take_tail(void *ctx, const srn__cell *c) {
-    tail *t = ctx;
+bool srn__pg_take_tip(void *ctx, const srn__cell *c) {
+    srn__pg_tip *t = ctx;
     copy_bytes(&c[0], t->t.instance, sizeof t->t.instance);
     t->t.epoch = (uint64_t)c[1].number;
     t->first_seq = (uint64_t)c[2].number;
@@ -45,27 +45,27 @@ static bool take_tail(void *ctx, const srn__cell *c) {
     t->t.seq = (uint64_t)c[4].number;
     t->t.t_us = (uint64_t)c[6].number;
     copy_bytes(&c[7], t->t.hash, sizeof t->t.hash);
+    t->part = (srn__pg_part){(uint64_t)c[8].number, (uint64_t)c[9].number, (uint64_t)c[10].number};
     t->there = true;
     return false;
 }
 
-/* Of a ledger without records the hash is that which its first one is chained to. */
-int srn__pg_tail(srn__pg *g, srn__tail *ret, srn_err *err) {
-    static const char sql[] =
-        "SELECT m.instance, e.epoch, e.first_seq, e.parent, r.seq, r.epoch, r.t_us, r.hash FROM meta m"
-        " CROSS JOIN (SELECT * FROM epochs ORDER BY epoch DESC LIMIT 1) e LEFT JOIN"
-        " (SELECT * FROM records ORDER BY seq DESC LIMIT 1) r ON true";
-    tail t = {0};
-    int code = srn__pg_ask_text(g, sql, NULL, 0, take_tail, &t, err);
-    if (code) return code;
-    if (!t.there) return srn_fail(err, SRN_EFORMAT, "%s: its epoch is missing", g->at->name);
-    if (!t.begun) {
-        t.t.seq = t.first_seq - 1;
-        if (srn__chain_start(t.t.instance, t.t.epoch, t.has_parent ? t.parent : NULL, t.t.hash))
-            return srn_fail_nomem(err, 0);
-    }
-    *ret = t.t;
+int srn__pg_check_tip(const srn__pg *g, srn__pg_tip *t, srn_err *err) {
+    if (!t->there) return srn_fail(err, SRN_EFORMAT, "%s: its epoch is missing", g->at->name);
+    if (t->begun) return SRN_OK;
+    t->t.seq = t->first_seq - 1;
+    if (srn__chain_start(t->t.instance, t->t.epoch, t->has_parent ? t->parent : NULL, t->t.hash))
+        return srn_fail_nomem(err, 0);
     return SRN_OK;
+}
+
+int srn__pg_tail(srn__pg *g, srn__tail *ret, srn_err *err) {
+    srn__pg_tip t = {0};
+    const int64_t any = 0;
+    int code = srn__pg_ask_text(g, srn__pg_tip_sql, &any, 1, srn__pg_take_tip, &t, err);
+    if (!code) code = srn__pg_check_tip(g, &t, err);
+    if (!code) *ret = t.t;
+    return code;
 }
 
 /* ---- one record ---- */
@@ -395,12 +395,11 @@ static const srn__source_ops postgres_ops = {
 };
 
 int srn__postgres_source(const srn__home *p, srn__source **ret, srn_err *err) {
-    bool is_new;
     pg_source *s = srn_calloc(1, sizeof *s);
     if (!s) return srn_fail_nomem(err, sizeof *s);
     s->head.ops = &postgres_ops;
     srn__pg_init(&s->pg, p, false, SRN__PG_READER_US);
-    int code = srn__pg_connect(&s->pg, &is_new, err);
+    int code = srn__pg_connect(&s->pg, err);
     if (code) {
         source_close(&s->head);
         return code;

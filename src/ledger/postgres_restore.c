@@ -1,7 +1,7 @@
 /* A database that PostgreSQL's own tools have put back becomes a ledger again: a new epoch behind its last
- * record. Called by srn_ledger_restore, on its thread; takes the lock of the folder and of the database. What
+ * record. Called by srn_ledger_restore, on its thread; takes the lock of the folder and of the chain. What
  * a crash left half done is done by the next call: an epoch that has no record yet is begun once. Refuses a
- * database that holds no records.
+ * database that holds no records, or that somebody writes.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -11,6 +11,7 @@
 #include "ledger/postgres_internal.h"
 
 enum { RESTORE_ANSWER_US = 15 * 1000 * 1000 };
+static const char what[] = "beginning an epoch";
 
 typedef struct last { /* the restored ledger's last record */
     uint64_t seq, epoch;
@@ -43,22 +44,39 @@ static int insert_epoch(srn__pg *g, const last *l, srn_err *err) {
     return code;
 }
 
+/* Nobody is left of those who wrote it, nor need they have had the keys that it goes on with. */
+static int forget_writers(srn__pg *g, srn_err *err) {
+    return srn__pg_run(g, "UPDATE open SET writer = 0; DELETE FROM writers; UPDATE meta SET hash_key = NULL",
+                       what, err);
+}
+
+/* In a transaction that has the chain. */
+static int go_on(srn__pg *g, srn__tail *t, last *l, srn_err *err) {
+    uint64_t there = 0;
+    int code =
+        srn__pg_number(g, "SELECT (to_regclass('serin.meta') IS NOT NULL)::integer", NULL, 0, &there, err);
+    if (!code && there) code = srn__pg_tail(g, t, err);
+    if (!code && there)
+        code = srn__pg_ask_text(g, "SELECT seq, epoch, hash FROM records ORDER BY seq DESC LIMIT 1", NULL, 0,
+                                take_last, l, err);
+    if (!code && !l->seq)
+        code = srn_fail(err, SRN_ENOENT,
+                        "%s: holds no records of a ledger; put its backup back first, as by pg_restore",
+                        g->at->name);
+    if (!code) code = srn__pg_upgrade(g, err);
+    if (!code) code = srn__pg_alone(g, err);
+    if (!code) code = forget_writers(g, err);
+    return code ? code : insert_epoch(g, l, err);
+}
+
 static int begin_epoch(const srn__home *home, srn_backup_info *ret, srn_err *err) {
     srn__pg g;
     srn__tail t;
     last l = {0};
-    bool is_new = false;
     srn__pg_init(&g, home, true, RESTORE_ANSWER_US);
-    int code = srn__pg_connect(&g, &is_new, err);
-    if (!code && !is_new) code = srn__pg_tail(&g, &t, err);
-    if (!code && !is_new)
-        code = srn__pg_ask_text(&g, "SELECT seq, epoch, hash FROM records ORDER BY seq DESC LIMIT 1", NULL, 0,
-                                take_last, &l, err);
-    if (!code && !l.seq)
-        code = srn_fail(err, SRN_ENOENT,
-                        "%s: holds no records of a ledger; put its backup back first, as by pg_restore",
-                        home->name);
-    if (!code) code = insert_epoch(&g, &l, err);
+    int code = srn__pg_connect(&g, err);
+    if (!code) code = srn__pg_begin(&g, what, err);
+    if (!code) code = srn__pg_end(&g, go_on(&g, &t, &l, err), what, err);
     srn__pg_close(&g);
     if (code) return code;
     *ret = (srn_backup_info){.epoch = l.epoch, .seq = l.seq};

@@ -42,21 +42,38 @@ static int floor_place(const srn_ledger *l, srn__passed *ret, srn_err *err) {
     return SRN_OK;
 }
 
-int srn__retain_open(srn_ledger *l, srn_err *err) {
+/* The newest tombstone; then what is left of what it dropped, if a crash left some, goes. */
+static int load_floor(srn_ledger *l, srn_err *err) {
+    srn__retain *r = l->retain;
     srn_buf body;
-    srn__retain *r = srn_calloc(1, sizeof *r);
-    if (!r) return srn_fail_nomem(err, sizeof *r);
     srn_buf_init(&body, SRN__BODY_BYTES);
     int code = l->store->ops->newest(l->store, SRN_RECORD_TOMBSTONE, &body, err);
     if (!code) code = srn__tombstone_parse((srn_str){body.data, body.len}, &r->floor, err);
     if (code == SRN_ENOENT) code = SRN_OK;
-    if (!code && r->floor.to) {
-        r->doing = SRN__RETAIN_DROP; /* the rest, if a crash left one */
-        r->drop_from = 1;
-    }
+    r->doing = !code && r->floor.to ? SRN__RETAIN_DROP : SRN__RETAIN_REST;
+    r->drop_from = 1;
     srn_buf_done(&body);
-    l->retain = r;
     return code;
+}
+
+int srn__retain_open(srn_ledger *l, srn_err *err) {
+    l->retain = srn_calloc(1, sizeof *l->retain);
+    return l->retain ? load_floor(l, err) : srn_fail_nomem(err, sizeof *l->retain);
+}
+
+/* Where several processes share the ledger one of them drops, from where the newest tombstone says when its
+ * turn begins; a turn ends with the connection. */
+static int take_turn(srn_ledger *l, srn_err *err) {
+    const srn__store_ops *ops = l->store->ops;
+    int code = ops->turn(l->store, true, err);
+    if (!code && !l->store->turn) l->retain->doing = SRN__RETAIN_REST;
+    if (!code && l->store->turn) code = load_floor(l, err);
+    if (code && l->store->turn) ops->turn(l->store, false, NULL);
+    return code;
+}
+
+static void end_turn(srn_ledger *l) {
+    if (l->store->turn && l->store->ops->turn) l->store->ops->turn(l->store, false, NULL);
 }
 
 void srn__retain_close(srn_ledger *l) {
@@ -126,7 +143,7 @@ static uint64_t age_limit(const srn_ledger *l, uint64_t first_us) {
     return first_us + segment < until ? until : 0;
 }
 
-/* Whether there is something to drop: then a walk begins. */
+/* Whether there is something to drop: then a walk begins, in this process's turn. */
 static int look(srn_ledger *l, srn_err *err) {
     srn__retain *r = l->retain;
     srn__usage u;
@@ -137,6 +154,10 @@ static int look(srn_ledger *l, srn_err *err) {
     r->until_us = age_limit(l, first_us);
     r->want_bytes = max && u.used_bytes > max ? u.used_bytes - max + max / SIZE_SEGMENTS : 0;
     if (!r->until_us && !r->want_bytes) return SRN_OK;
+    if (!l->store->turn) {
+        code = take_turn(l, err);
+        if (code || !l->store->turn || r->doing == SRN__RETAIN_DROP) return code;
+    }
     code = find_end(l, &r->end, err);
     if (!code) code = floor_place(l, &r->at, err);
     if (code) return code;
@@ -255,14 +276,22 @@ uint64_t srn__retain_step(srn_ledger *l, uint64_t now_us) {
     srn__retain *r = l->retain;
     srn_err err;
     int code = SRN_OK;
-    if (r->stopped || r->doing == SRN__RETAIN_SIGN) return UINT64_MAX;
+    if (r->doing == SRN__RETAIN_SIGN) return UINT64_MAX;
     bool limited = atomic_load(&l->retention_us) || atomic_load(&l->max_bytes);
-    if (r->doing == SRN__RETAIN_REST && !limited) return UINT64_MAX;
+    if (r->stopped || (r->doing == SRN__RETAIN_REST && !limited)) return end_turn(l), UINT64_MAX;
     if (now_us < r->check_at_us) return r->check_at_us;
+    bool lost = r->doing != SRN__RETAIN_REST && !l->store->turn;
+    if (lost) {
+        code = take_turn(l, &err);
+        if (code) r->doing = SRN__RETAIN_REST;
+    }
     switch (r->doing) {
     case SRN__RETAIN_REST:
-        code = look(l, &err);
-        if (r->doing == SRN__RETAIN_REST) r->check_at_us = now_us + CHECK_US;
+        if (!lost) code = look(l, &err);
+        if (r->doing == SRN__RETAIN_REST) {
+            r->check_at_us = now_us + CHECK_US;
+            end_turn(l);
+        }
         break;
     case SRN__RETAIN_WALK:
         code = walk_on(l, &err);

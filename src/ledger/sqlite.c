@@ -283,6 +283,13 @@ static int store_tail(srn__store *base, srn__tail *ret, srn_err *err) {
     return srn__sqlite_tail(s->db, ret, err);
 }
 
+static int store_holds(srn__store *base, const srn__tail *t, bool *ret, srn_err *err) {
+    srn__tail now;
+    int code = store_tail(base, &now, err);
+    if (!code) *ret = now.seq == t->seq && memcmp(now.hash, t->hash, sizeof now.hash) == 0;
+    return code;
+}
+
 /* The cross join keeps the planner from walking all records in the order that is asked for. */
 static int store_open_intents(srn__store *base, int (*fn)(void *ctx, srn_str body), void *ctx, srn_err *err) {
     sqlite_store *s = (sqlite_store *)base;
@@ -347,6 +354,7 @@ static int store_shrink(srn__store *base, uint32_t n, uint64_t keep, bool *ret_m
 
 static const srn__store_ops sqlite_ops = {
     .tail = store_tail,
+    .holds = store_holds,
     .begin = store_begin,
     .put = store_put,
     .commit = store_commit,
@@ -367,6 +375,7 @@ int srn__sqlite_open(const char *dir, srn__store **ret, srn_err *err) {
     sqlite_store *s = srn_calloc(1, sizeof *s);
     if (!s) return srn_fail_nomem(err, sizeof *s);
     s->head.ops = &sqlite_ops;
+    s->head.turn = true;
     int code = srn__sqlite_connect(dir, true, &s->db, &is_new, err);
     if (!code && is_new) code = create(s->db, err);
     for (size_t i = 0; i < SRN_LEN(prepared) && !code; i++)

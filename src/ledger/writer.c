@@ -23,7 +23,9 @@ enum {
     ROLL_ENTRIES = 1024,  /* that roll-ups lag behind */
     ROLL_MOST = 8192,     /* that one transaction adds to them */
     SIGN_RECORDS = 10000, /* what a start has to check is at most as long */
-    SIGN_US = 600 * 1000 * 1000
+    SIGN_US = 600 * 1000 * 1000,
+    SWEEP_US = 3 * 1000 * 1000, /* between two looks for processes that are gone */
+    SWEEP_LEAST_US = 20 * 1000
 };
 
 typedef struct writer {
@@ -33,6 +35,7 @@ typedef struct writer {
     uint64_t rolled_seq;   /* up to which roll-ups are whole */
     uint64_t end_by_us;    /* 0: nobody closes it */
     uint64_t retain_at_us; /* when retention has more to do */
+    uint64_t sweep_at_us;  /* when those who share the ledger are looked at; UINT64_MAX: nobody does */
     uint64_t failing_us;   /* Unix time since when commits fail; 0: they do not */
     bool told_lost;        /* of the losses since the last commit */
     uint32_t unsure;       /* entries of a group of which nobody knows whether it is stored; 0: none */
@@ -309,7 +312,8 @@ static bool wait_for_work(writer *w) {
         uint64_t now_us = srn_now_us();
         if (l->ending && !w->end_by_us) w->end_by_us = now_us + SRN_MIN((uint64_t)CLOSE_US, l->o.patience_us);
         go_on = !l->ending || ((l->queue.n || l->outside.n || l->lost.n) && now_us < w->end_by_us);
-        uint64_t due = due_us(w, now_us), until = SRN_MIN(SRN_MIN(due, w->usage_at_us), w->retain_at_us);
+        uint64_t upkeep = SRN_MIN(SRN_MIN(w->usage_at_us, w->retain_at_us), w->sweep_at_us);
+        uint64_t until = SRN_MIN(due_us(w, now_us), upkeep);
         if (!go_on || until <= now_us) break;
         struct timespec t = {(time_t)(until / 1000000), (long)(until % 1000000) * 1000};
         pthread_cond_timedwait(&l->work, &l->lock, &t);
@@ -367,6 +371,22 @@ static void give_up(writer *w) {
     tell(&more, SRN_EIO, &why);
 }
 
+/* What fails is tried again: then somebody else may be faster. */
+static void sweep(writer *w) {
+    srn_ledger *l = w->l;
+    uint64_t n = 0, every_us = SRN_MIN((uint64_t)SWEEP_US, l->o.dead_us / 3);
+    char text[96];
+    if (!w->unsure && !l->failing && srn__group_interrupt(l, &n, NULL)) n = 0;
+    w->sweep_at_us = srn_now_us() + SRN_MAX(every_us, (uint64_t)SWEEP_LEAST_US);
+    if (!n) return;
+    pthread_mutex_lock(&l->lock);
+    l->stats.interrupted += n;
+    pthread_mutex_unlock(&l->lock);
+    snprintf(text, sizeof text, "%llu calls of a server that is gone were open, and are closed",
+             (unsigned long long)n);
+    say(l, "ledger_interrupted", text);
+}
+
 /* Brings the roll-ups up to what is committed, in a transaction of their own: what fails here is tried again
  * some groups later, and costs readers time but no truth. */
 static void roll_up(writer *w) {
@@ -385,6 +405,7 @@ void *srn__writer_main(void *ledger) {
     writer w = {.l = l};
     pthread_setname_np(pthread_self(), "serin-ledger");
     w.sign_at_us = srn_now_us() + SIGN_US;
+    w.sweep_at_us = l->store->ops->sweep ? 0 : UINT64_MAX;
     take_stock(&w);
     roll_up(&w);
     while (wait_for_work(&w)) {
@@ -402,6 +423,7 @@ void *srn__writer_main(void *ledger) {
             l->store->ops->idle(l->store);
         }
         if (w.usage_at_us <= now_us) take_stock(&w);
+        if (w.sweep_at_us <= now_us) sweep(&w);
         now_us = srn_now_us();
         w.retain_at_us = l->failing ? now_us + RETRY_MAX_US : srn__retain_step(l, now_us);
         if (w.retain_at_us <= now_us) l->store->ops->idle(l->store);

@@ -71,7 +71,8 @@ int srn__group_commit(srn_ledger *l, srn__item *first, uint32_t n, const srn__lo
                       bool *ret_unknown, srn_err *err);
 /* After a group whose outcome is unknown: whether it is stored. */
 int srn__group_resolve(srn_ledger *l, bool *ret_stored, srn_err *err);
-/* Closes every open intent with a CALL that says "interrupted", and tells of them in an event. */
+/* Closes every open intent of processes that are gone with a CALL that says "interrupted", and tells of them
+ * in an event. */
 int srn__group_interrupt(srn_ledger *l, uint64_t *ret_n, srn_err *err);
 
 /* ---- ledger.c ---- */

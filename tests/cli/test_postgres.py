@@ -133,9 +133,9 @@ def test_a_database_that_crashes_under_load_loses_nothing_that_was_acknowledged(
     assert PASSWORD not in "".join(s.server.lines)
 
 
-def test_a_second_server_is_refused_without_the_password(recorded, postgres, tmp_path):
+def test_a_server_with_other_keys_is_refused_without_the_password(recorded, postgres, tmp_path):
     s = recorded()
-    with pytest.raises(RuntimeError, match="another process writes this ledger") as why:
+    with pytest.raises(RuntimeError, match="copy the keys folder") as why:
         Server(tiny_as("tiny.gguf"), "--ledger", s.url, "--ledger-keys", tmp_path / "other",
                env={"XDG_STATE_HOME": str(tmp_path / "other")})
     assert PASSWORD not in str(why.value)

@@ -1,4 +1,4 @@
-/* The ledger in PostgreSQL, on a real server: the same records as in SQLite, one writer, and what is refused.
+/* The ledger in PostgreSQL, on a real server: the same records as in SQLite, and what is refused.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,7 +14,7 @@
 
 #define NOW    UINT64_C(1795340000000000)
 #define DAY_US UINT64_C(86400000000)
-enum { ANSWER_US = 15000000 };
+static const srn__sharing sharing = {.answer_us = 15000000, .dead_us = 10000000};
 
 static srn_ledger *open_ledger(const pg_place *p, uint64_t retention_us) {
     srn_ledger *l = NULL;
@@ -82,19 +82,6 @@ static void a_call_has_one_record(void **state) {
     pg_place_done(&p);
 }
 
-static void a_database_has_one_writer(void **state) {
-    pg_place p = pg_place_new(state);
-    folder other = folder_new();
-    srn_ledger *l = open_ledger(&p, 0);
-    srn_err err = {0};
-    assert_int_equal(try_open(p.url, &other, &err), SRN_EBUSY);
-    assert_non_null(strstr(err.text, "another process writes this ledger (serin at 127.0.0.1"));
-    assert_int_equal(try_open(p.url, &p.f, &err), SRN_EBUSY); /* the folder has one too */
-    srn_ledger_close(l);
-    folder_done(&other);
-    pg_place_done(&p);
-}
-
 /* ---- the same as in SQLite ---- */
 
 static void fill_both(fill *a, const char *dir, fill *b, const srn__home *home, uint32_t n) {
@@ -102,7 +89,7 @@ static void fill_both(fill *a, const char *dir, fill *b, const srn__home *home, 
     srn__store *store = NULL;
     char sql[128], hex[33];
     bool unknown;
-    if (fill_open(a, dir, 5, &err) || srn__postgres_open(home, ANSWER_US, &store, &err))
+    if (fill_open(a, dir, 5, &err) || srn__postgres_open(home, &sharing, &store, &err))
         fail_msg("%s", err.text);
     srn_hex(a->tail.instance, sizeof a->tail.instance, hex); /* the same chain needs the same name */
     snprintf(sql, sizeof sql, "UPDATE serin.meta SET instance = '\\x%s'", hex);
@@ -209,7 +196,7 @@ static void the_same_records_give_the_same_answers(void **state) {
     assert_string_equal(pg_sql(p.url, "SELECT count(*) FROM serin.marks"), "12");
     fill_close(&b); /* the next one knows when which records came */
     srn__store *store = NULL;
-    if (srn__postgres_open(&home, ANSWER_US, &store, &err) || fill_begin(&b, store, 5, &err))
+    if (srn__postgres_open(&home, &sharing, &store, &err) || fill_begin(&b, store, 5, &err))
         fail_msg("%s", err.text);
     for (uint64_t seq = 3; seq < 1500; seq += 249) is_there_already(&b, y, seq);
     srn_reader_close(x);
@@ -281,7 +268,7 @@ static void what_is_no_database_of_the_ledger_s_is_said_without_secrets(void **s
     pg_sql(p.url, "UPDATE serin.meta SET format = 99");
     assert_int_equal(try_open(p.url, &p.f, &err), SRN_EFORMAT);
     assert_non_null(strstr(err.text, "newer Serin"));
-    pg_sql(p.url, "UPDATE serin.meta SET format = 1");
+    pg_sql(p.url, "UPDATE serin.meta SET format = 2");
     pg_place_done(&p);
 }
 
@@ -340,7 +327,7 @@ static void retention_drops_whole_parts_and_the_chain_holds(void **state) {
     srn_err err = {0};
     char buf[256];
     uint32_t docs = 0;
-    if (srn__home_init(&home, p.url, p.f.path, &err) || srn__postgres_open(&home, ANSWER_US, &store, &err))
+    if (srn__home_init(&home, p.url, p.f.path, &err) || srn__postgres_open(&home, &sharing, &store, &err))
         fail_msg("%s", err.text);
     store->ops->close(store);
     srn__home_done(&home);
@@ -463,7 +450,6 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_call_comes_out_as_it_went_in),
         cmocka_unit_test(a_call_has_one_record),
-        cmocka_unit_test(a_database_has_one_writer),
         cmocka_unit_test(the_same_records_give_the_same_answers),
         cmocka_unit_test(a_server_that_does_not_wait_for_the_disk_is_refused),
         cmocka_unit_test(a_database_that_may_only_be_read_is_not_written),
