@@ -11,6 +11,7 @@
 #include "constrain/constrain.h"
 
 enum { MAX_TEXT = 64 << 10, MAX_DEPTH = 64, MAX_ARGS = 64, MATCH_STEPS = 1000000 };
+enum { PATTERN_STEPS = 4000000, PATTERN_STEPS_A_BYTE = 16 };
 
 typedef enum kind { EXACT, CONTAINS, REGEX, JSON_AT, SCHEMA, NUMBER, COMMAND, N_KINDS } kind;
 static const char *const kinds[N_KINDS] = {"exact",  "contains", "regex",  "json",
@@ -82,7 +83,8 @@ static int read_pattern(const reader *r, check *c) {
     int number = 0;
     PCRE2_SIZE at = 0;
     c->pattern = pcre2_compile((PCRE2_SPTR)json_string_value(c->value), json_string_length(c->value),
-                               PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &number, &at, NULL);
+                               PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C | PCRE2_AUTO_CALLOUT, &number,
+                               &at, NULL);
     if (c->pattern) return SRN_OK;
     PCRE2_UCHAR text[120] = {0};
     pcre2_get_error_message(number, text, sizeof text);
@@ -212,16 +214,38 @@ static srn_str trimmed(srn_str s) {
 }
 
 static bool contains(srn_str s, srn_str part) {
-    for (size_t i = 0; i + part.len <= s.len; i++)
-        if (memcmp(s.ptr + i, part.ptr, part.len) == 0) return true;
-    return false;
+    return !part.len || (s.len && memmem(s.ptr, s.len, part.ptr, part.len));
 }
 
+/* What a pattern may cost on one answer: steps between its items, and bytes that they run over. */
+typedef struct meter {
+    uint64_t left, each; /* each: what a step costs besides */
+    size_t at;
+} meter;
+
+/* Between any two items of a pattern. PCRE2's own limit begins anew at each place where a match could begin.
+ */
+static int on_step(pcre2_callout_block *b, void *ctx) {
+    meter *m = ctx;
+    size_t now = b->current_position, moved = now > m->at ? now - m->at : m->at - now;
+    uint64_t cost = m->each + moved;
+    m->at = now;
+    if (cost > m->left) return PCRE2_ERROR_MATCHLIMIT;
+    m->left -= cost;
+    return 0;
+}
+
+/* A back reference compares up to the whole answer in one step. */
 static bool matches(const pcre2_code *pattern, srn_str s) {
+    uint32_t references = 0;
     pcre2_match_data *m = pcre2_match_data_create(1, NULL);
     pcre2_match_context *limits = pcre2_match_context_create(NULL);
+    pcre2_pattern_info(pattern, PCRE2_INFO_BACKREFMAX, &references);
+    meter cost = {.left = PATTERN_STEPS + PATTERN_STEPS_A_BYTE * (uint64_t)s.len,
+                  .each = 1 + (references ? s.len / 64 : 0)};
     bool found = false;
     if (m && limits) {
+        pcre2_set_callout(limits, on_step, &cost);
         pcre2_set_match_limit(limits, MATCH_STEPS);
         pcre2_set_heap_limit(limits, 64 << 10);
         found = pcre2_match(pattern, (PCRE2_SPTR)s.ptr, s.len, 0, 0, m, limits) >= 0;

@@ -15,14 +15,15 @@ typedef struct srn_checks srn_checks; /* immutable; any thread */
 enum { SRN_CHECKS_MAX = 64 };
 
 /* A list of checks, each an object with one of
- *   exact: TEXT             the answer, without blanks around it, is this
- *   contains: TEXT          it stands somewhere in it
- *   regex: PATTERN          PCRE2 finds it somewhere
- *   json: PATH              the answer is JSON, and at the path ($.a.b[0]) is something; with equals: VALUE,
- * this schema: SCHEMA          the answer is JSON that the schema lets through number: N               its
- * last number is N, give or take `tolerance` (0) command: [PROGRAM, ARG...]  ends with 0 when it gets the
- * answer on standard input and optionally name: TEXT and not: true, which turns it round. what is the place
- * for errors. SRN_EFORMAT, SRN_EUNSUP (a keyword of a schema), SRN_ELIMIT. */
+ *   exact: TEXT      the answer, without blanks around it, is this
+ *   contains: TEXT   it stands somewhere in it
+ *   regex: PATTERN   PCRE2 finds it somewhere; what takes millions of steps is not found
+ *   json: PATH       the answer is JSON, and at the path ($.a.b[0]) is something; with equals: VALUE, this
+ *   schema: SCHEMA   the answer is JSON that the schema lets through
+ *   number: N        its last number is N, give or take `tolerance` (0)
+ *   command: [PROGRAM, ARG...]   ends with 0 when it gets the answer on standard input
+ * and optionally name: TEXT and not: true, which turns it round. what is the place for errors. SRN_EFORMAT,
+ * SRN_EUNSUP (a keyword of a schema), SRN_ELIMIT. */
 int srn_checks_new(const json_t *list, const char *what, srn_checks **ret, srn_err *err);
 void srn_checks_free(srn_checks *c); /* NULL is fine */
 uint32_t srn_checks_count(const srn_checks *c);

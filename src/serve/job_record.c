@@ -40,25 +40,17 @@ static void add_choice(srn__job *j, srn__job_choice *c, srn__record_part *p) {
     p->n_accepted += s->n_accepted;
 }
 
-/* Those of the prompt's checks that need no program. */
-static void check(const srn_checks *checks, srn_request *r, srn__record_part *p) {
-    srn_request_status now;
-    srn_buf text;
-    srn_buf_init(&text, SRN__MAX_ANSWER);
-    srn_request_read(r, 0, &text, 0, NULL, NULL, 0, &now);
-    srn_str answer = {text.data ? text.data : "", text.len};
-    for (uint32_t i = 0; i < srn_checks_count(checks) && !text.failed; i++) {
-        if (srn_check_command(checks, i)) continue;
-        *(srn_check_passes(checks, i, answer, 0) ? &p->n_passed : &p->n_failed) += 1;
-    }
-    srn_buf_done(&text);
-}
-
-static void measure(const srn__job *j, srn__record_part *p) {
+/* text: room for the answer, which p points into. */
+static void measure(const srn__job *j, srn__record_part *p, srn_buf *text, srn_str *answer) {
     const srn__job_choice *c = &j->choices[0];
     const srn__assigned *a = srn__assigned_of(j->call);
+    srn_request_status now;
     if (!srn__assigned_measured(a)) return;
-    if (a->checks) check(a->checks, c->request, p);
+    if (a->checks) {
+        srn_request_read(c->request, 0, text, 0, NULL, NULL, 0, &now);
+        *answer = (srn_str){text->data ? text->data : "", text->len};
+        if (!text->failed) p->answer = answer;
+    }
     p->measured = true;
     p->prefill_us = c->status.prefill_us;
     p->decode_us = c->status.decode_us;
@@ -70,6 +62,9 @@ static void measure(const srn__job *j, srn__record_part *p) {
 void srn__job_record(srn__job *j, bool whole) {
     srn__record_part p = {.n_input = (uint32_t)j->prompt.n,
                           .error = j->failed ? srn_err_name(j->err.code) : NULL};
+    srn_buf text;
+    srn_str answer;
+    srn_buf_init(&text, SRN__MAX_ANSWER);
     j->recorded = true;
     for (uint32_t i = 0; i < j->n; i++) {
         srn__job_choice *c = &j->choices[i];
@@ -80,9 +75,10 @@ void srn__job_record(srn__job *j, bool whole) {
         if (!bad) p.finish = end;
     }
     if (whole && !j->failed && j->n) {
-        measure(j, &p);
+        measure(j, &p, &text, &answer);
         srn__judges_add(srn__watcher_judges(srn__call_watcher(j->call)), j->call, j->prompt.ids,
                         (uint32_t)j->prompt.n, j->choices[0].tokens, j->choices[0].n_tokens);
     }
     srn__record_end(j->call, &p, whole);
+    srn_buf_done(&text);
 }

@@ -107,7 +107,7 @@ typedef struct srn__record_part {
     uint64_t prefill_us, decode_us;
     uint32_t n_decoded;
     double repetition, uncertainty;
-    uint32_t n_passed, n_failed; /* checks of its prompt */
+    const srn_str *answer; /* that the checks of its prompt are to see; NULL: there are none */
 } srn__record_part;
 /* A choice of the part, for the content and the gaps between its tokens; before srn__record_end. */
 void srn__record_choice_end(srn__call *c, const srn__record_choice *choice);

@@ -67,8 +67,11 @@ struct srn__record {
     char finish[24], error[32];
     uint64_t gap_us, gap_max_us;
     uint32_t n_gaps;
-    uint64_t first_us; /* when the first token was there; 0: there was none */
-    uint64_t ready_us; /* when the end of the answer was, but for this record */
+    bool checks;                 /* the answer is to be put to those of its prompt, */
+    srn_buf answer;              /* which is this, */
+    uint32_t n_passed, n_failed; /* and that came of it */
+    uint64_t first_us;           /* when the first token was there; 0: there was none */
+    uint64_t ready_us;           /* when the end of the answer was, but for this record */
 
     srn__record *next; /* of those that the recorder's thread is to make; its lock guards it */
     bool leaves;       /* the call is over, and is let go of once this is made */

@@ -150,8 +150,8 @@ static void put_rollout(srn_buf *b, const srn__record *r) {
     put_measure(b, "repetition", s->measured, s->repetition);
     srn_buf_addc(b, ',');
     put_measure(b, "uncertainty", s->measured, s->uncertainty);
-    if (s->n_passed + s->n_failed)
-        srn_buf_addf(b, ",\"checks\":{\"passed\":%u,\"failed\":%u}", s->n_passed, s->n_failed);
+    if (r->n_passed + r->n_failed)
+        srn_buf_addf(b, ",\"checks\":{\"passed\":%u,\"failed\":%u}", r->n_passed, r->n_failed);
     srn_buf_addc(b, '}');
 }
 

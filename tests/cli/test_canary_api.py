@@ -232,6 +232,29 @@ def test_what_an_answer_was_like_stands_in_its_record(tmp_path, serve):
         assert (x["engine_us"]["ttft"] is None) == (r["arm"] == "baseline")
 
 
+def ticks(server, thread):
+    """Processor time of the threads of that name."""
+    n = 0
+    for task in os.listdir(f"/proc/{server.process.pid}/task"):
+        with open(f"/proc/{server.process.pid}/task/{task}/stat") as f:
+            name, rest = f.read().split("(", 1)[1].rsplit(")", 1)
+        n += sum(map(int, rest.split()[11:13])) if name == thread else 0
+    return n
+
+
+def test_checks_that_cost_much_are_not_the_listeners(tmp_path, serve):
+    s = serve("--config", config(tmp_path))
+    costly = ["{regex: '(?s)^(?:.+)+[^\\s\\S]%d'}" % i for i in range(8)]  # up to their limit, on any answer
+    text = f"messages: [{{role: system, content: Be brief.}}]\nchecks: [{', '.join(costly)}]\n"
+    assert call(s, "/v1/prompts", {"name": "p", "text": text, "label": "production"})[0] == 200
+    begin(s)
+    id = ask(s, max_tokens=60, ignore_eos=True, prompt={"id": "p"})[1]
+    assert ticks(s, "serin-recorder") > 3 * ticks(s, "serin-http") + 3
+    s.stop()
+    record, = [r for r in bodies(tmp_path / "ledger", CALL) if r["id"] == id]
+    assert record["rollout"]["checks"] == {"passed": 0, "failed": 8}
+
+
 def test_a_prompt_version_is_rolled_out_and_its_labels_follow(tmp_path, serve):
     s = serve("--config", config(tmp_path))
     for content in ("Be brief.", "Be very brief."):

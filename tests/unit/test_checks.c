@@ -43,6 +43,22 @@ static void texts(void **state) {
                         "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab"));
 }
 
+/* Each place where it could begin costs as much as the rest of the answer: 11 seconds, were it let. */
+static void a_pattern_that_costs_too_much_does_not_match(void **state) {
+    (void)state;
+    enum { N = 32000 };
+    char *answer = malloc(N + 2);
+    assert_non_null(answer);
+    memset(answer, 'a', N);
+    memcpy(answer + N, "1", 2);
+    assert_true(passes("{\"regex\": \"[a-z]*\\\\d\"}", answer));
+    answer[N] = 'a';
+    memcpy(answer + N - 200, "b1", 2);
+    assert_true(passes("{\"regex\": \"(?<=b)1a*$\"}", answer));
+    assert_false(passes("{\"regex\": \"(?:b|[a-z]*c|(?=a)[a-z]*2)|1\"}", answer)); /* found, but too late */
+    free(answer);
+}
+
 static void json(void **state) {
     (void)state;
     const char *answer = "{\"a\": {\"b c\": [1, {\"d\": \"x\"}]}, \"n\": 2.0}";
@@ -126,8 +142,13 @@ static void pairs(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(texts),    cmocka_unit_test(json),  cmocka_unit_test(numbers),
-        cmocka_unit_test(commands), cmocka_unit_test(pairs), cmocka_unit_test(what_is_wrong_is_named),
+        cmocka_unit_test(texts),
+        cmocka_unit_test(a_pattern_that_costs_too_much_does_not_match),
+        cmocka_unit_test(json),
+        cmocka_unit_test(numbers),
+        cmocka_unit_test(commands),
+        cmocka_unit_test(pairs),
+        cmocka_unit_test(what_is_wrong_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
