@@ -244,11 +244,11 @@ def ticks(server, thread):
 
 def test_checks_that_cost_much_are_not_the_listeners(tmp_path, serve):
     s = serve("--config", config(tmp_path))
-    costly = ["{regex: '(?s)^(?:.+)+[^\\s\\S]%d'}" % i for i in range(8)]  # up to their limit, on any answer
+    costly = ["{regex: '(?s)^(?:.+)+[^\\s\\S]{%d}'}" % (i + 1) for i in range(8)]  # up to their limit
     text = f"messages: [{{role: system, content: Be brief.}}]\nchecks: [{', '.join(costly)}]\n"
     assert call(s, "/v1/prompts", {"name": "p", "text": text, "label": "production"})[0] == 200
     begin(s)
-    id = ask(s, max_tokens=60, ignore_eos=True, prompt={"id": "p"})[1]
+    id = ask(s, max_tokens=60, guided_regex="a{40}", prompt={"id": "p"})[1]
     assert ticks(s, "serin-recorder") > 3 * ticks(s, "serin-http") + 3
     s.stop()
     record, = [r for r in bodies(tmp_path / "ledger", CALL) if r["id"] == id]
