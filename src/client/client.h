@@ -1,5 +1,5 @@
-/* client: outgoing HTTP over libcurl: downloads, and small requests (commands, telemetry; upstreams and
- * webhooks later). An object belongs to one thread.
+/* client: outgoing HTTP over libcurl: downloads, small requests (commands, telemetry, webhooks), and answers
+ * that come piece by piece (upstreams). An object belongs to one thread, but for streams.
  */
 #ifndef SRN_CLIENT_CLIENT_H
 #define SRN_CLIENT_CLIENT_H
@@ -64,5 +64,62 @@ typedef struct srn_request_to {
  * SRN_EIO: no server, or it broke off; SRN_ETIMEOUT, SRN_ELIMIT, SRN_EINVAL (address), SRN_ECANCELLED. What
  * they say of the address has neither its user nor its query. */
 int srn_http_request(const srn_request_to *r, int *ret_status, char **ret, size_t *ret_len, srn_err *err);
+
+/* Whether an address is of this machine, whatever a resolver says: a unix socket, localhost, or 127.0.0.0/8
+ * or
+ * ::1 written out. */
+bool srn_url_is_local(const char *base);
+
+/* ---- streams (stream.c): one thread moves the bytes of all of them ---- */
+
+typedef struct srn_streams srn_streams;
+int srn_streams_new(srn_streams **ret, srn_err *err);
+/* Ends what runs, telling of it, and joins the thread; none begins any more. One thread, perhaps more than
+ * once. */
+void srn_streams_stop(srn_streams *s);
+void srn_streams_free(srn_streams *s); /* stops it; every stream has been released. NULL is fine */
+
+typedef struct srn_stream srn_stream;
+typedef struct srn_stream_to {
+    const char *base, *path, *bearer, *ca_file; /* as for srn_http_request; all is copied */
+    srn_str body;                               /* JSON; ptr NULL: GET */
+    const char *const *headers;
+    size_t n_headers;
+    size_t max_unread;    /* bytes that wait for the reader before the other end is no longer read */
+    uint32_t timeout_ms;  /* until the first byte of the answer is there, and between two of them; but while
+                             the reader is behind */
+    uint32_t limit_ms;    /* of all of it, waiting included; 0: none */
+    uint32_t connections; /* at once to this base; what comes beyond it waits, in order */
+    void (*notify)(void *ctx, srn_stream *t); /* there is news: the streams' thread; not after the one that
+                                  tells of the end, which comes exactly once. Must not block */
+    void *ctx;
+} srn_stream_to;
+/* Names and resolvers that hang hold up nobody. Redirects are not followed; no proxy is asked for addresses
+ * of this machine; certificates are checked. SRN_EINVAL (address), SRN_ENOMEM, SRN_ECANCELLED (it has
+ * stopped). */
+int srn_stream_begin(srn_streams *s, const srn_stream_to *to, srn_stream **ret, srn_err *err);
+
+typedef struct srn_stream_status {
+    int status;             /* of the answer; 0: nothing came yet */
+    bool done;              /* it has ended: all bytes are there, or err says why not */
+    bool unread;            /* there are bytes to be read */
+    uint32_t retry_after_s; /* as the answer says; 0: nothing */
+    srn_err err;            /* code SRN_OK: none. SRN_EIO, SRN_ETIMEOUT, SRN_ECANCELLED, SRN_ENOMEM */
+    bool tls; /* what failed is the other end's certificate, or the agreement on how to encrypt */
+} srn_stream_status;
+/* A stretch of bytes and when it came. */
+typedef struct srn_stream_mark {
+    size_t end; /* offset behind its last byte, from the begin of what was read with it */
+    uint64_t at_us;
+} srn_stream_mark;
+/* Any thread. */
+void srn_stream_get(srn_stream *t, srn_stream_status *ret);
+/* Moves all that is there behind what `to` holds, and the marks of it to marks, as an array of
+ * srn_stream_mark (may be NULL). One thread at a time. */
+void srn_stream_read(srn_stream *t, srn_buf *to, srn_buf *marks, srn_stream_status *ret);
+/* A header of the answer, copied to ret; false: there is none, or it is longer. Once there is a status. */
+bool srn_stream_header(srn_stream *t, const char *name, char *ret, size_t cap);
+void srn_stream_cancel(srn_stream *t);  /* any thread, quick; it ends soon */
+void srn_stream_release(srn_stream *t); /* cancels; any thread, also inside notify. NULL is fine */
 
 #endif

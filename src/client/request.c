@@ -5,7 +5,7 @@
 #include <curl/curl.h>
 #include <stdlib.h>
 
-#include "client/client.h"
+#include "client/client_internal.h"
 
 enum { MAX_PATH = 2048 };
 
@@ -52,39 +52,37 @@ static int on_progress(void *ctx, curl_off_t total, curl_off_t now, curl_off_t u
     return given_up(a->r);
 }
 
-/* "unix:PATH" is a socket and any host; else the base and the path behind it. */
-static int set_address(CURL *c, const srn_request_to *r, srn_err *err) {
+int srn__curl_address(CURL *c, const char *base, const char *path, srn_err *err) {
     char url[MAX_PATH];
-    bool is_socket = strncmp(r->base, "unix:", 5) == 0;
-    bool known = is_socket || strncmp(r->base, "http://", 7) == 0 || strncmp(r->base, "https://", 8) == 0;
+    bool is_socket = strncmp(base, "unix:", 5) == 0;
+    bool known = is_socket || strncmp(base, "http://", 7) == 0 || strncmp(base, "https://", 8) == 0;
     if (!known)
         return srn_fail(err, SRN_EINVAL,
                         "'%.200s' is no address of a server: http://HOST:PORT, https://... or "
                         "unix:PATH",
-                        r->base);
-    size_t n = strlen(r->base);
-    while (n && r->base[n - 1] == '/') n--;
-    if (n > 3 && memcmp(r->base + n - 3, "/v1", 3) == 0) n -= 3;
-    int len = is_socket ? snprintf(url, sizeof url, "http://localhost%s", r->path)
-                        : snprintf(url, sizeof url, "%.*s%s", (int)n, r->base, r->path);
+                        base);
+    size_t n = strlen(base);
+    while (n && base[n - 1] == '/') n--;
+    if (n > 3 && memcmp(base + n - 3, "/v1", 3) == 0) n -= 3;
+    int len = is_socket ? snprintf(url, sizeof url, "http://localhost%s", path)
+                        : snprintf(url, sizeof url, "%.*s%s", (int)n, base, path);
     if (len < 0 || (size_t)len >= sizeof url)
         return srn_fail(err, SRN_EINVAL, "the address is longer than %d bytes", MAX_PATH);
-    if (is_socket) curl_easy_setopt(c, CURLOPT_UNIX_SOCKET_PATH, r->base + 5);
+    if (is_socket) curl_easy_setopt(c, CURLOPT_UNIX_SOCKET_PATH, base + 5);
     curl_easy_setopt(c, CURLOPT_URL, url);
     return SRN_OK;
 }
 
-static struct curl_slist *set_headers(CURL *c, const srn_request_to *r) {
-    struct curl_slist *list = curl_slist_append(NULL, "Accept: application/json");
+struct curl_slist *srn__curl_headers(const srn__curl_head *h) {
+    struct curl_slist *list = curl_slist_append(NULL, h->accept);
     char text[4096];
-    if (r->bearer) {
-        snprintf(text, sizeof text, "Authorization: Bearer %s", r->bearer);
+    if (h->bearer) {
+        snprintf(text, sizeof text, "Authorization: Bearer %s", h->bearer);
         list = curl_slist_append(list, text);
     }
-    if (r->body.ptr) list = curl_slist_append(list, "Content-Type: application/json");
-    if (r->body.ptr) list = curl_slist_append(list, "Expect:"); /* nobody waits to be asked for the body */
-    for (size_t i = 0; i < r->n_headers; i++) list = curl_slist_append(list, r->headers[i]);
-    curl_easy_setopt(c, CURLOPT_HTTPHEADER, list);
+    if (h->body) list = curl_slist_append(list, "Content-Type: application/json");
+    if (h->body) list = curl_slist_append(list, "Expect:"); /* nobody waits to be asked for the body */
+    for (size_t i = 0; i < h->n_headers; i++) list = curl_slist_append(list, h->headers[i]);
     return list;
 }
 
@@ -131,8 +129,10 @@ int srn_http_request(const srn_request_to *r, int *ret_status, char **ret, size_
     if (r->session) curl_easy_reset(c);
     srn_buf_init(&a.body, r->max_bytes ? r->max_bytes : (size_t)64 << 20);
     srn_buf_add(&a.body, "", 0);
-    int code = set_address(c, r, err);
-    struct curl_slist *headers = set_headers(c, r);
+    int code = srn__curl_address(c, r->base, r->path, err);
+    struct curl_slist *headers = srn__curl_headers(
+        &(srn__curl_head){"Accept: application/json", r->bearer, r->body.ptr, r->headers, r->n_headers});
+    curl_easy_setopt(c, CURLOPT_HTTPHEADER, headers);
     curl_easy_setopt(c, CURLOPT_ERRORBUFFER, why);
     set_rest(c, r, &a);
     CURLcode got = code ? CURLE_OK : curl_easy_perform(c);
