@@ -32,7 +32,7 @@ static int parse_flags(int argc, char **argv, srn__serve_flags *f) {
         {"speculate", 0, SRN_OPT_STR, &f->speculate, 0, 0, "HOW",
          "ngram, ngram:N or off: drafts from the text"},
         {"model", 'm', SRN_OPT_LIST, &f->models, 0, 0, "NAME=MODEL",
-         "one more, by this name; may be repeated"},
+         "one more, by this name, or another server: NAME=http://..."},
         {"lazy", 0, SRN_OPT_FLAG, &f->lazy, 0, 0, NULL, "models are loaded by the first request for them"},
         {"alias", 'a', SRN_OPT_LIST, &f->aliases, 0, 0, "NAME",
          "another name for the first MODEL; may be repeated"},
@@ -135,6 +135,7 @@ static int parse_speculate(const char *text, uint32_t *ret, srn_err *err) {
 }
 
 static int describe_model(const srn__serve_flags *f, srn_config_model *m, srn_err *err) {
+    if (m->upstream) return SRN_OK; /* what it computes with is its own */
     if (f->ctx > 0) m->ctx = (uint32_t)f->ctx;
     if (f->parallel > 0) m->parallel = (uint32_t)f->parallel;
     if (f->threads > 0) m->threads = (uint32_t)f->threads;
@@ -160,7 +161,13 @@ static int describe_named(const srn__serve_flags *f, srn_config *c, const char *
     if (named && (n == 0 || !text[n + 1]))
         return srn_fail(err, SRN_EUSAGE, "--model %s: write NAME=MODEL, for example --model big=./large.gguf",
                         text);
-    ret->path = named ? text + n + 1 : text;
+    const char *model = named ? text + n + 1 : text;
+    bool elsewhere = strncmp(model, "http://", 7) == 0 || strncmp(model, "https://", 8) == 0 ||
+                     strncmp(model, "unix:", 5) == 0;
+    if (elsewhere && !named)
+        return srn_fail(err, SRN_EUSAGE, "--model %s: another server's model needs a name: --model NAME=%s",
+                        text, text);
+    *(elsewhere ? &ret->upstream : &ret->path) = model;
     ret->name = named ? srn_arena_strndup(&c->arena, text, n) : model_name(c, text);
     return ret->name ? describe_model(f, ret, err) : srn_fail_nomem(err, n);
 }
@@ -207,6 +214,7 @@ static int lay_models(const srn__serve_flags *f, srn_config *c, const char *cons
 static int check_paths(const srn_config *c, srn_err *err) {
     char path[4096];
     for (uint32_t i = 0; i < c->n_models; i++) {
+        if (c->models[i].upstream) continue;
         int code = srn_weights_locate(c->models[i].path, path, sizeof path, err);
         if (!code) continue;
         srn_err why = *err;

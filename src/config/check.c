@@ -24,10 +24,21 @@ static bool answers_to(const srn_config_model *m, const char *name) {
     return false;
 }
 
-static bool has_model(const srn_config *c, const char *name) {
+static int check_file(const srn_config *c, const char *key, const char *path, srn_err *err) {
+    if (!path || access(path, R_OK) == 0) return SRN_OK;
+    return srn_config_fail(c, path, err, "%s: the file %s cannot be read", key, path);
+}
+
+const srn_config_model *srn_config_model_of(const srn_config *c, const char *name) {
     for (uint32_t i = 0; i < c->n_models; i++)
-        if (answers_to(&c->models[i], name)) return true;
-    return false;
+        if (strcmp(c->models[i].name, name) == 0) return &c->models[i];
+    for (uint32_t i = 0; i < c->n_models; i++)
+        if (answers_to(&c->models[i], name)) return &c->models[i];
+    return NULL;
+}
+
+static bool has_model(const srn_config *c, const char *name) {
+    return srn_config_model_of(c, name) != NULL;
 }
 
 /* How many models answer to a name. */
@@ -58,11 +69,78 @@ static int check_model(const srn_config *c, const srn_config_model *m, srn_err *
                            m->name, m->kv_type);
 }
 
+/* What only a model that is computed here has, by its name in the file; NULL: it has none of it. */
+static const char *given_of_a_file(const srn_config_model *m) {
+    return m->path           ? "path"
+           : m->ctx          ? "ctx"
+           : m->parallel     ? "parallel"
+           : m->threads      ? "threads"
+           : m->cache_tokens ? "cache_tokens"
+           : m->kv_type      ? "kv"
+           : m->speculate    ? "speculate"
+           : m->lazy         ? "lazy"
+                             : NULL;
+}
+
+static const char *given_of_an_upstream(const srn_config_model *m) {
+    return m->model         ? "model"
+           : m->key_file    ? "key_file"
+           : m->key_env     ? "key_env"
+           : m->ca          ? "ca"
+           : m->timeout_ms  ? "timeout"
+           : m->connections ? "connections"
+                            : NULL;
+}
+
+static bool begins(const char *text, const char *with) {
+    return strncmp(text, with, strlen(with)) == 0;
+}
+
+/* An address that people may see: a key has its own place. */
+static int check_address(const srn_config *c, const srn_config_model *m, srn_err *err) {
+    const char *at = m->upstream, *host = strstr(at, "://");
+    bool socket = begins(at, "unix:/"), web = begins(at, "http://") || begins(at, "https://");
+    if (!socket && !(web && host[3] && host[3] != '/'))
+        return srn_config_fail(c, at, err,
+                               "models: '%s': upstream: '%.200s' is no address; write http://HOST:PORT, "
+                               "https://HOST or unix:/PATH",
+                               m->name, begins(at, "http") ? "http..." : at);
+    if (web && strpbrk(host, "@?#"))
+        return srn_config_fail(c, at, err,
+                               "models: '%s': upstream: an address has no user, password or query; a key "
+                               "belongs in key_file or key_env",
+                               m->name);
+    return SRN_OK;
+}
+
+static int check_upstream(const srn_config *c, const srn_config_model *m, srn_err *err) {
+    const char *foreign = m->upstream ? given_of_a_file(m) : given_of_an_upstream(m);
+    if (foreign)
+        return srn_config_fail(c, m->name, err,
+                               m->upstream ? "models: '%s': %s: is for models that this server computes; an "
+                                             "upstream's are its own"
+                                           : "models: '%s': %s: is for models with an upstream",
+                               m->name, foreign);
+    if (!m->upstream) return SRN_OK;
+    int code = check_address(c, m, err);
+    if (!code && m->key_file && m->key_env)
+        code = srn_config_fail(c, m->key_env, err, "models: '%s': key_file and key_env exclude each other",
+                               m->name);
+    if (!code && m->key_env && !getenv(m->key_env))
+        code =
+            srn_config_fail(c, m->key_env, err, "models: '%s': key_env: the environment has no variable %s",
+                            m->name, m->key_env);
+    if (!code) code = check_file(c, "models: key_file", m->key_file, err);
+    if (!code) code = check_file(c, "models: ca", m->ca, err);
+    return code;
+}
+
 static int check_models(const srn_config *c, srn_err *err) {
     if (!c->n_models)
         return srn_config_fail(c, NULL, err, "there is no model to serve; name one: serin serve MODEL");
     for (uint32_t i = c->n_models; i-- > 0;) { /* of two names it is the second that is wrong */
         int code = check_model(c, &c->models[i], err);
+        if (!code) code = check_upstream(c, &c->models[i], err);
         if (code) return code;
     }
     if (c->default_model && !has_model(c, c->default_model))
@@ -126,11 +204,6 @@ static int check_routes(const srn_config *c, srn_err *err) {
                                    r->model);
     }
     return SRN_OK;
-}
-
-static int check_file(const srn_config *c, const char *key, const char *path, srn_err *err) {
-    if (!path || access(path, R_OK) == 0) return SRN_OK;
-    return srn_config_fail(c, path, err, "%s: the file %s cannot be read", key, path);
 }
 
 /* Whether an address is reached from this machine alone, as far as its text says; the server looks again at

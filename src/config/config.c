@@ -49,6 +49,13 @@ static const field model_fields[] = {
     F(srn_config_model, "kv", TEXT, kv_type, 1, 16),
     F(srn_config_model, "speculate", U32, speculate, 0, 16),
     F(srn_config_model, "lazy", BOOL, lazy, 0, 0),
+    F(srn_config_model, "upstream", TEXT, upstream, 1, 1500),
+    F(srn_config_model, "model", TEXT, model, 1, 255),
+    F(srn_config_model, "key_file", TEXT, key_file, 1, 4095),
+    F(srn_config_model, "key_env", TEXT, key_env, 1, 255),
+    F(srn_config_model, "ca", TEXT, ca, 1, 4095),
+    F(srn_config_model, "timeout", MS, timeout_ms, 100, 86400000),
+    F(srn_config_model, "connections", U32, connections, 1, 4096),
 };
 static const field limit_fields[] = {
     F(srn_config_limits, "body", BYTES, body_bytes, 1024, 1u << 30),
@@ -345,7 +352,8 @@ static int read_models(const reader *r, const srn__node *list) {
     for (const srn__node *n = list->first; n; n = n->next) {
         srn_config_model *m = &r->c->models[r->c->n_models];
         int code = read_map(r, n, "models", model_fields, SRN_LEN(model_fields), m);
-        if (!code && !m->path) code = fail_at(r, n, "models: path is missing");
+        if (!code && !m->path && !m->upstream)
+            code = fail_at(r, n, "models: path is missing: a file, or upstream for another server");
         if (!code && !m->name) code = fail_at(r, n, "models: name is missing");
         if (code) return code;
         r->c->n_models++;

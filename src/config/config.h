@@ -18,7 +18,18 @@ typedef struct srn_config_model {
     const char *kv_type;
     uint32_t speculate; /* draft tokens a step by prompt look-up */
     bool lazy;          /* not loaded at start, but by the first request for it or /v1/models/load */
+    /* Where another server answers for it, which has no path then. */
+    const char *upstream; /* "http://HOST:PORT", "https://...", "unix:PATH"; NULL: it is a file */
+    const char *model;    /* its name there; NULL: as here */
+    const char *key_file,
+        *key_env;         /* where the bearer token stands: a file, or a variable of the environment */
+    const char *ca;       /* file of the certificates to trust; NULL: the system's */
+    uint32_t timeout_ms;  /* until it begins to answer, and between its bytes; 0: 60 s */
+    uint32_t connections; /* at once; more calls wait; 0: 32 */
 } srn_config_model;
+/* Of an upstream, where nothing else is said. */
+#define SRN_UPSTREAM_TIMEOUT_MS  60000u
+#define SRN_UPSTREAM_CONNECTIONS 32u
 
 typedef struct srn_config_limits {
     uint64_t body_bytes, header_bytes;                  /* 8 MiB, 64 KiB */
@@ -153,6 +164,8 @@ int srn_config_changes(const srn_config *from, const srn_config *to, srn_config_
  * the place of the ledger and its queue, limits that memory was taken for. running's own such
  * texts are those of the first configuration, which outlives *next. */
 int srn_config_keep(srn_config *next, const srn_config *running, srn_err *err);
+/* The model that a name or an alias stands for, or NULL. */
+const srn_config_model *srn_config_model_of(const srn_config *c, const char *name);
 /* The route of a request, or NULL. */
 typedef struct srn_route_query {
     const char *endpoint, *key, *alias, *prompt;

@@ -25,7 +25,19 @@ static json_t *texts_json(const char *const *items, uint32_t n) {
     return list;
 }
 
+/* Of its key the place. */
+static json_t *upstream_json(const srn_config_model *m) {
+    char shown[1536];
+    srn_url_shown(m->upstream, shown, sizeof shown);
+    return json_pack("{s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "name", text_json(m->name), "aliases",
+                     texts_json(m->aliases, m->n_aliases), "upstream", shown, "model", text_json(m->model),
+                     "key_file", text_json(m->key_file), "key_env", text_json(m->key_env), "ca",
+                     text_json(m->ca), "timeout_ms", number_json(m->timeout_ms), "connections",
+                     number_json(m->connections));
+}
+
 static json_t *model_json(const srn_config_model *m) {
+    if (m->upstream) return upstream_json(m);
     return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b}", "name", text_json(m->name), "path",
                      text_json(m->path), "aliases", texts_json(m->aliases, m->n_aliases), "ctx",
                      number_json(m->ctx), "parallel", number_json(m->parallel), "threads",

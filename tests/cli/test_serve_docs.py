@@ -4,6 +4,7 @@ and the pages name every metric, every alert and nothing else.
 import os
 import re
 import subprocess
+import urllib.error
 from pathlib import Path
 
 import pytest
@@ -22,13 +23,15 @@ EXAMPLE = re.search(r"```yaml\n(.*?)```", (DOCS / "configuration.md").read_text(
 def check(folder, config):
     (folder / "serin.yaml").write_text(config)
     return subprocess.run([os.environ["SERIN"], "serve", "--config", "serin.yaml", "--check-config"], cwd=folder, text=True,
-                          capture_output=True, timeout=60, env={**os.environ, "SERIN_CACHE": str(folder / "cache")})
+                          capture_output=True, timeout=60,
+                          env={**os.environ, "SERIN_CACHE": str(folder / "cache"), "SPARE_KEY": "a-key"})
 
 
 @pytest.fixture
 def folder(tmp_path):
     """A folder with everything that the example names."""
     (tmp_path / "keys.txt").write_text("batch batch-secret-0123456789\n")
+    (tmp_path / "next.key").write_text("a-key\n")
     (tmp_path / "cache/models").mkdir(parents=True)
     for name in ("large.gguf", "cache/models/smollm2.gguf"):
         (tmp_path / name).write_bytes(TINY.read_bytes())
@@ -66,10 +69,13 @@ def test_every_flag_is_described():
 
 def test_every_metric_and_alert_is_described(serve, tmp_path):  # noqa: F811
     file = rollout_config(tmp_path, "steps: [50%]")  # one that runs, for it has metrics of its own
-    file.write_text(file.read_text() + "metrics_open: true\n")
+    text = file.read_text().replace("models:\n", "models:\n  - {name: next, upstream: 'http://127.0.0.1:9'}\n")
+    file.write_text(text + "metrics_open: true\n")
     s = serve("--config", file, env={"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "SERIN_CACHE": str(tmp_path)})
     assert ask_rollout(s, path="/v1/completions")[0]
     s.wait_log(path="/v1/completions")
+    with pytest.raises(urllib.error.HTTPError):
+        ask_rollout(s, model="next")
     names = {re.sub(r"_(bucket|sum|count)$", "", name) for name, _ in scrape(s)}
     page = (DOCS / "metrics.md").read_text()
     said = set(re.findall(r"`((?:vllm:|serin_|process_)\w+)`", page))
