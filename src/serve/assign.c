@@ -6,6 +6,7 @@
 
 #include "serve/record_internal.h"
 #include "serve/rollout.h"
+#include "serve/upstream.h"
 
 enum { MAX_TEXT = 16 << 20, WINDOW_US = 60 * 1000000 };
 /* Conversations that began before the roll-out did end within so long. */
@@ -96,7 +97,8 @@ static bool fits(void *ctx, const srn_rollout *d) {
     bool prompt =
         !d->prompt || (strcmp(p->name, d->prompt) == 0 && p->label[0] && p->version == d->baseline_version);
     return prompt && strcmp(d->baseline, a->model) == 0 && is_eligible(d, a->route) &&
-           !srn__rollout_missing(d, srn__call_config(a->call));
+           !srn__rollout_missing(d, srn__call_config(a->call)) &&
+           srn__model_may(a->call, a->route, d->canary); /* a call that must stay here takes no part */
 }
 
 static bool opted_out(const srn_rollout *d, const srn__call *c) {
@@ -182,7 +184,7 @@ static bool replaces(void *ctx, const srn_rollout *d) {
     const srn__call_prompt *p = &a->call->facts.prompt;
     bool prompt = !d->prompt || (strcmp(p->name, d->prompt) == 0 && p->version == d->canary_version);
     return prompt && strcmp(d->baseline, a->model) == 0 && strcmp(d->canary, a->model) != 0 &&
-           is_eligible(d, a->route);
+           is_eligible(d, a->route) && srn__model_may(a->call, a->route, d->canary);
 }
 
 /* The model that was promoted in place of the one asked for, and what was promoted later in place of that, in
@@ -221,6 +223,8 @@ const srn__assigned *srn__assign(srn__call *c, const char *asked) {
     if (add_who(c, &who[0], &who[1])) {
         srn_str subject = {who[0].data, who[0].len}, talk = {who[1].data, who[1].len};
         c->assigned->of = r;
+        c->assigned->wall =
+            srn__upstream_of(c, r->declared->baseline) || srn__upstream_of(c, r->declared->canary);
         c->assigned->subject = srn_assign_subject(r->key, r->declared->name, subject);
         c->assigned->conversation = srn_assign_subject(r->key, r->declared->name, talk);
         assign(c->assigned, &s, c, srn_assign_place(r->key, r->declared->name, subject));

@@ -6,6 +6,7 @@
 #include <strings.h>
 
 #include "serve/http_internal.h"
+#include "serve/upstream.h"
 
 enum { ARENA_BYTES = 1 << 20, MESSAGE_BYTES = 1200 };
 
@@ -41,6 +42,7 @@ void srn__call_drop(srn__call *c) {
         c->http->o.on_last(c->http->o.end_ctx, c);
         return;
     }
+    srn__relay_free(c->relay);
     json_decref(c->json);
     srn_buf_done(&c->body);
     srn_buf_done(&c->out);
@@ -153,18 +155,19 @@ void srn__call_may_wait(srn__call *c, bool may) {
 
 void srn__call_again(srn__call *c) {
     pthread_mutex_lock(&c->lock);
-    bool waits = c->wait == SRN__WAIT_NOW;
+    bool waits = c->wait == SRN__WAIT_NOW && !c->ended;
     if (c->wait == SRN__WAIT_MAY) c->wait = SRN__WAIT_DUE;
     if (waits) c->wait = SRN__WAIT_NOT;
+    bool full = waits && !srn__workers_push(c->http->workers, c); /* which are there while it has not ended */
     pthread_mutex_unlock(&c->lock);
-    if (waits && !srn__workers_push(c->http->workers, c))
-        srn__call_fail(c, 503, NULL, NULL, "overloaded", "too many requests wait already");
+    if (full) srn__call_fail(c, 503, NULL, NULL, "overloaded", "too many requests wait already");
 }
 
 void srn__call_finish(srn__call *c) {
     pthread_mutex_lock(&c->lock);
     const srn__source_ops *ops = c->ops;
     if (ops && !c->source_done) ops->cancel(c->source);
+    srn__relay_cancel(c->relay);
     c->ops = NULL;
     c->ended = true;
     pthread_mutex_unlock(&c->lock);

@@ -8,6 +8,7 @@
 #include <strings.h>
 
 #include "serve/http_internal.h"
+#include "serve/upstream.h"
 
 enum {
     MAX_PAIRS = 256,
@@ -469,6 +470,7 @@ void srn__exchange_cancel(srn__call *c, bool drop) {
     pthread_mutex_lock(&c->lock);
     if (drop) c->gone = true;
     if (c->ops && !c->source_done) c->ops->cancel(c->source);
+    srn__relay_cancel(c->relay);
     pthread_mutex_unlock(&c->lock);
     if (!drop || !c->suspended) return;
     c->suspended = false;

@@ -8,6 +8,7 @@
 #include "serve/otel.h"
 #include "serve/rollout.h"
 #include "serve/routes.h"
+#include "serve/upstream.h"
 
 void srn__handle_live(srn__call *c) {
     srn__call_reply_json(c, 200, json_pack("{s:s}", "status", "ok"));
@@ -36,6 +37,7 @@ void srn__handle_metrics(srn__call *c) {
     srn__metrics_judge(srn__call_scheduler(c), &text);
     srn__metrics_ledger(srn__call_recorder(c), &text);
     srn__metrics_rollouts(srn__call_rollouts(c), &text);
+    srn__metrics_upstreams(srn__call_upstreams(c), srn__call_models(c), &text);
     srn__metrics_telemetry(srn__call_otel(c), &text);
     if (text.failed)
         srn__call_fail(c, 500, NULL, NULL, "out_of_memory", "no memory for the metrics' text");

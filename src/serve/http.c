@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "serve/http_internal.h"
+#include "serve/upstream.h"
 
 enum { N_WORKERS = 4, LAST_WORDS_MS = 3000, LEAST_QUEUE = 64 };
 
@@ -133,6 +134,7 @@ bool srn__http_cancel(srn__http *h, const char *id) {
     pthread_mutex_lock(&c->lock);
     c->cancelled = true;
     if (c->ops) c->ops->cancel(c->source);
+    srn__relay_cancel(c->relay);
     pthread_mutex_unlock(&c->lock);
     srn__call_drop(c);
     return true;

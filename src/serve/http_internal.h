@@ -213,6 +213,7 @@ struct srn__call {
     struct srn__record *record;     /* record.c; NULL: none yet */
     struct srn__assigned *assigned; /* assign.c; NULL: not asked yet */
     struct srn__trace *trace;       /* otel_call.c; NULL: none yet */
+    struct srn__relay *relay;       /* upstream.c; NULL: no other server was asked. Set under the lock */
     bool last;                      /* on_last has it */
     uint64_t begun_us, ended_us;    /* ended_us, complete: once the exchange is over */
     bool complete;                  /* the whole reply was handed to the network */

@@ -349,7 +349,8 @@ static int submit(srn__job *j, const srn__job_spec *spec, const srn_reply_opts *
     }
     j->requests = requests;
     j->n = j->choices && requests ? spec->n : 0;
-    const srn__record_work work = {j->model, spec, constraint, j->prompt};
+    const srn__record_work work = {
+        .model = j->model, .spec = spec, .constraint = constraint, .prompt = j->prompt};
     if (!code) code = srn__record_begin(j->call, &work, &j->part, err);
     if (!code)
         code =

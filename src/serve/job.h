@@ -56,7 +56,12 @@ bool srn__job_model(srn__call *c, const char *endpoint, const char *asked, srn__
  * priority below 0, which goes before everybody, is for admin keys where there are keys. */
 int srn__job_apply_route(const srn__call *c, srn__job_spec *spec, const srn_config_route *route,
                          const char **ret_param, srn_err *err);
-/* The headers that every answer carries: x-serin-model, x-serin-prompt, x-serin-seed. */
+/* The part of that which looks at the call alone: priority and registered are the request's. */
+int srn__job_check_route(const srn__call *c, int32_t priority, bool registered, const srn_config_route *route,
+                         const char **ret_param, srn_err *err);
+/* x-serin-arm, of a call that a roll-out has. */
+void srn__job_arm_header(srn__call *c);
+/* The headers that every answer carries: x-serin-model, x-serin-engine, x-serin-prompt, x-serin-seed. */
 int srn__job_headers(srn__call *c, const srn__job_spec *spec, srn_err *err);
 /* Keyed hash of the prompt's fixed part: template, system messages, tools, schema. */
 int srn__job_prompt_hash(const srn_ledger_keys *keys, const srn__job_spec *spec,

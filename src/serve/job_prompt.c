@@ -9,6 +9,7 @@
 #include "serve/otel.h"
 #include "serve/prompt.h"
 #include "serve/rollout.h"
+#include "serve/upstream.h"
 
 enum { MAX_PROMPT_TEXT = 64 << 20, MAX_GRAMMAR_NODES = 1 << 18 };
 
@@ -71,7 +72,9 @@ bool srn__job_model(srn__call *c, const char *endpoint, const char *asked, srn__
         return false;
     }
     srn__assign(c, asked);
-    int code = get_assigned(c, route && route->model ? route->model : asked, ret, &later, &err);
+    const char *model = route && route->model ? route->model : asked;
+    if (srn__upstream_answers(c, route, endpoint, model)) return false;
+    int code = get_assigned(c, model, ret, &later, &err);
     if (later) return false;
     if (code == SRN_ENOENT)
         srn__call_fail(c, 404, "invalid_request_error", "model", "model_not_found", "%s", err.text);
@@ -86,29 +89,33 @@ bool srn__job_model(srn__call *c, const char *endpoint, const char *asked, srn__
     return true;
 }
 
-int srn__job_apply_route(const srn__call *c, srn__job_spec *spec, const srn_config_route *route,
+int srn__job_check_route(const srn__call *c, int32_t priority, bool registered, const srn_config_route *route,
                          const char **ret_param, srn_err *err) {
     const srn_key *key = srn__call_key(c);
-    if (spec->priority < 0 && key && !key->admin) {
+    if (priority < 0 && key && !key->admin) {
         *ret_param = "priority";
         return srn_fail(err, SRN_EINVAL, "'priority' below 0 needs an admin key");
     }
+    if (!route || !route->require_prompt || registered) return SRN_OK;
+    *ret_param = "prompt";
+    return srn_fail(err, SRN_EINVAL,
+                    "the route '%s' takes only calls with a registered prompt: name one in 'prompt', or in "
+                    "the header x-serin-prompt",
+                    route->name);
+}
+
+int srn__job_apply_route(const srn__call *c, srn__job_spec *spec, const srn_config_route *route,
+                         const char **ret_param, srn_err *err) {
     if (spec->prompt) {
         *ret_param = "model";
-        int code = srn__prompt_check_model(spec->prompt, srn__served_config(spec->model, srn__call_config(c)),
-                                           spec->model->ids.weights, err);
-        if (code) return code;
+        int wrong =
+            srn__prompt_check_model(spec->prompt, srn__served_config(spec->model, srn__call_config(c)),
+                                    spec->model->ids.weights, err);
+        if (wrong) return wrong;
         *ret_param = NULL;
     }
-    if (!route) return SRN_OK;
-    if (route->require_prompt && !spec->prompt) {
-        *ret_param = "prompt";
-        return srn_fail(
-            err, SRN_EINVAL,
-            "the route '%s' takes only calls with a registered prompt: name one in 'prompt', or in "
-            "the header x-serin-prompt",
-            route->name);
-    }
+    int code = srn__job_check_route(c, spec->priority, spec->prompt != NULL, route, ret_param, err);
+    if (code || !route) return code;
     if (route->max_tokens && (!spec->max_tokens || spec->max_tokens > route->max_tokens))
         spec->max_tokens = route->max_tokens;
     if (route->timeout_ms && (!spec->timeout_ms || spec->timeout_ms > route->timeout_ms))
@@ -310,13 +317,18 @@ int srn__job_headers(srn__call *c, const srn__job_spec *spec, srn_err *err) {
     if (spec->prompt) snprintf(named, sizeof named, "%s@%u", spec->prompt->name, spec->prompt->version);
     srn__call_set_header(c, "x-serin-prompt", spec->prompt ? named : hex);
     srn__call_set_header(c, "x-serin-seed", seed);
+    srn__call_set_header(c, "x-serin-engine", spec->model->ids.engine);
+    srn__job_arm_header(c);
+    return SRN_OK;
+}
+
+void srn__job_arm_header(srn__call *c) {
     const srn__assigned *a = srn__assigned_of(c);
     char arm[SRN_ROLLOUT_NAME_MAX + 64];
-    if (!a || !a->of) return SRN_OK;
+    if (!a || !a->of) return;
     snprintf(arm, sizeof arm, "%s; rollout=%s; why=%s", srn_arm_name(a->arm), a->of->declared->name,
              srn_why_name(a->why));
     srn__call_set_header(c, "x-serin-arm", arm);
-    return SRN_OK;
 }
 
 /* ---- what the scheduler is asked for ---- */

@@ -1,8 +1,11 @@
 /* Jobs: what they tell the record of their call, at their end or when they are given up: counts, times, and
  * of the content what the policy keeps. On the listener thread, or on that which frees the job.
  */
+#include <math.h>
+
 #include "serve/job_internal.h"
 #include "serve/rollout.h"
+#include "serve/upstream_internal.h"
 
 /* Of an answer that was given up: tokens that nobody had looked at. */
 static void read_rest(srn__job *j, srn__job_choice *c) {
@@ -46,17 +49,18 @@ static void measure(const srn__job *j, srn__record_part *p, srn_buf *text, srn_s
     const srn__assigned *a = srn__assigned_of(j->call);
     srn_request_status now;
     if (!srn__assigned_measured(a)) return;
-    if (a->checks) {
+    if (a->checks || a->wall) {
         srn_request_read(c->request, 0, text, 0, NULL, NULL, 0, &now);
         *answer = (srn_str){text->data ? text->data : "", text->len};
-        if (!text->failed) p->answer = answer;
     }
+    if (a->checks && !text->failed) p->answer = answer;
     p->measured = true;
     p->prefill_us = c->status.prefill_us;
     p->decode_us = c->status.decode_us;
     p->n_decoded = c->status.n_decoded;
-    p->repetition = srn_answer_repetition(c->tokens, c->n_tokens);
-    p->uncertainty = srn_answer_uncertainty(c->tokens, c->n_tokens);
+    p->repetition = a->wall ? srn__text_repetition(*answer) /* as an upstream's */
+                            : srn_answer_repetition(c->tokens, c->n_tokens);
+    p->uncertainty = a->wall ? NAN : srn_answer_uncertainty(c->tokens, c->n_tokens);
 }
 
 void srn__job_record(srn__job *j, bool whole) {

@@ -32,6 +32,8 @@ int srn__slot_new(const srn_config_model *c, srn__slot **ret, srn_err *err) {
     s->config.name = own_text(&s->own, c->name, &ok);
     s->config.path = own_text(&s->own, c->path, &ok);
     s->config.kv_type = own_text(&s->own, c->kv_type, &ok);
+    s->config.upstream = own_text(&s->own, c->upstream, &ok);
+    s->config.model = s->config.key_file = s->config.key_env = s->config.ca = NULL; /* calls have their own */
     if (!ok) {
         srn__slot_put(s);
         return srn_fail_nomem(err, 4096);
@@ -304,6 +306,12 @@ int srn__models_get(srn__models *m, const srn_config *c, const char *name, void 
     else if (s->state == SRN__SLOT_UNLOADED && lazy && failed_lately(s))
         code = srn_fail(err, SRN_EBUSY, "the model '%s' could not be loaded; the server's log says why",
                         s->config.name);
+    else if (known->upstream)
+        code = srn_fail(
+            err, SRN_EUNSUP,
+            "the model '%s' is computed by another server, and not here; what needs the model itself, "
+            "as its tokens, is to be asked there",
+            known->name);
     else if (lazy && m->loading)
         code = add_waiter(m, again, ctx, err), *ret_later = !code;
     else
@@ -317,7 +325,7 @@ int srn__models_get(srn__models *m, const srn_config *c, const char *name, void 
 int srn__models_load_all(srn__models *m, srn_progress_fn *progress, void *progress_ctx, srn_err *err) {
     const srn_config *c = m->views->config; /* nobody changes it yet */
     for (uint32_t i = 0; i < c->n_models; i++) {
-        if (c->models[i].lazy) continue;
+        if (c->models[i].lazy || c->models[i].upstream) continue;
         srn__slot *s = m->views->slots[i];
         pthread_mutex_lock(&m->lock); /* models that are there already are looked at by their verifier */
         s->state = SRN__SLOT_LOADING;
@@ -345,7 +353,10 @@ int srn__models_load(srn__models *m, const char *name, const char *path, srn_err
     const srn_config_model *known;
     pthread_mutex_lock(&m->lock);
     srn__slot *s = find(m, m->views, name, &known);
-    if (s && path && strcmp(path, s->config.path) != 0)
+    if (s && known->upstream)
+        code = srn_fail(err, SRN_EINVAL,
+                        "the model '%s' is computed by another server: nothing is loaded here", name);
+    else if (s && path && strcmp(path, s->config.path) != 0)
         code = srn_fail(err, SRN_EINVAL,
                         "the model '%s' is configured with another file, %s; choose another name", name,
                         s->config.path);

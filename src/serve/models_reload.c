@@ -13,9 +13,9 @@ static bool same_text(const char *a, const char *b) {
 
 /* Whether what is loaded as one is what the other asks for. */
 static bool is_alike(const srn_config_model *a, const srn_config_model *b) {
-    return same_text(a->name, b->name) && same_text(a->path, b->path) && same_text(a->kv_type, b->kv_type) &&
-           a->ctx == b->ctx && a->parallel == b->parallel && a->threads == b->threads &&
-           a->cache_tokens == b->cache_tokens;
+    return !a->upstream == !b->upstream && same_text(a->name, b->name) && same_text(a->path, b->path) &&
+           same_text(a->kv_type, b->kv_type) && a->ctx == b->ctx && a->parallel == b->parallel &&
+           a->threads == b->threads && a->cache_tokens == b->cache_tokens;
 }
 
 /* The slot that can stay, or NULL; the lock is held. One that is not loaded and must be from now on is none:
@@ -39,7 +39,7 @@ static int fill(srn__models *m, const srn_config_model *c, srn__slot **ret, srn_
     pthread_mutex_unlock(&m->lock);
     if (s) return *ret = s, SRN_OK;
     int code = srn__slot_new(c, ret, err);
-    if (code || c->lazy) return code;
+    if (code || c->lazy || c->upstream) return code;
     code = srn__served_new(m, *ret, NULL, NULL, &v, err);
     if (code) return srn_fail_prefix(err, code, "model '%s'", c->name);
     pthread_mutex_lock(&m->lock);

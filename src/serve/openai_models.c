@@ -5,6 +5,7 @@
 
 #include "serve/openai.h"
 #include "serve/openai_internal.h"
+#include "serve/upstream.h"
 
 enum { MAX_TEXT = 64 << 20, MAX_REPLY = 512 << 20 };
 
@@ -18,12 +19,13 @@ static json_t *verified_json(const srn__served *v) {
     return state == SRN__UNVERIFIED ? json_null() : json_boolean(state == SRN__VERIFIED);
 }
 
-static json_t *model_json(const srn_config_model *c, const srn__served *v) {
+static json_t *model_json(srn__upstreams *u, const srn_config_model *c, const srn__served *v) {
     json_t *m = json_pack("{s:s, s:s, s:I, s:s, s:b}", "id", c->name, "object", "model", "created",
                           (json_int_t)(v ? v->loaded_unix : 0), "owned_by", "serin", "loaded", v != NULL);
     json_t *aliases = json_array();
     for (uint32_t i = 0; i < c->n_aliases; i++) json_array_append_new(aliases, json_string(c->aliases[i]));
     json_object_set_new(m, "aliases", aliases);
+    if (c->upstream) json_object_set_new(m, "upstream", srn__upstream_json(u, c));
     if (v) {
         srn_engine_info info = srn_engine_get_info(v->engine);
         json_object_set_new(m, "max_model_len", json_integer(srn_engine_longest(v->engine)));
@@ -38,17 +40,24 @@ static json_t *model_json(const srn_config_model *c, const srn__served *v) {
     return m;
 }
 
+typedef struct listing {
+    srn__upstreams *upstreams;
+    json_t *models;
+} listing;
+
 static void add_model(void *ctx, const srn_config_model *c, srn__served *v) {
-    json_array_append_new(ctx, model_json(c, v));
+    listing *l = ctx;
+    json_array_append_new(l->models, model_json(l->upstreams, c, v));
 }
 
 void srn__openai_models(srn__call *c) {
-    json_t *list = json_array();
-    srn__models_each(srn__call_models(c), add_model, list);
-    srn__call_reply_json(c, 200, json_pack("{s:s, s:o}", "object", "list", "data", list));
+    listing l = {srn__call_upstreams(c), json_array()};
+    srn__models_each(srn__call_models(c), add_model, &l);
+    srn__call_reply_json(c, 200, json_pack("{s:s, s:o}", "object", "list", "data", l.models));
 }
 
 typedef struct search {
+    srn__upstreams *upstreams;
     const char *name;
     json_t *found;
 } search;
@@ -57,11 +66,11 @@ static void match_model(void *ctx, const srn_config_model *c, srn__served *v) {
     search *s = ctx;
     bool same = strcmp(c->name, s->name) == 0;
     for (uint32_t i = 0; i < c->n_aliases; i++) same = same || strcmp(c->aliases[i], s->name) == 0;
-    if (same && !s->found) s->found = model_json(c, v);
+    if (same && !s->found) s->found = model_json(s->upstreams, c, v);
 }
 
 void srn__openai_model_info(srn__call *c) {
-    search s = {srn__call_path_id(c), NULL};
+    search s = {srn__call_upstreams(c), srn__call_path_id(c), NULL};
     if (s.name) srn__models_each(srn__call_models(c), match_model, &s);
     if (s.found)
         srn__call_reply_json(c, 200, s.found);

@@ -360,7 +360,7 @@ static void add_prompt(srn__record *r, const srn__record_work *w) {
 static int begin(srn__record *r, const srn__record_work *w, uint32_t *ret_part, srn_err *err) {
     int code = SRN_OK;
     if (!r->begun) {
-        snprintf(r->model, sizeof r->model, "%s", w->model->name);
+        snprintf(r->model, sizeof r->model, "%s", w->model ? w->model->name : w->name);
         srn__record_subject(r);
         srn__record_put_head(&r->head, r, w);
         if (keeps_content(r)) {
@@ -372,7 +372,8 @@ static int begin(srn__record *r, const srn__record_work *w, uint32_t *ret_part, 
         r->begun = !code;
     }
     if (code) return code;
-    add_prompt(r, w);
+    if (!w->model) srn_buf_add(&r->in_ids, w->asked.ptr, w->asked.len);
+    if (w->model) add_prompt(r, w);
     if (ret_part) *ret_part = r->n_parts;
     r->n_parts++;
     return SRN_OK;
@@ -394,7 +395,13 @@ static void end_choice(srn__record *r, const srn__record_choice *choice) {
         r->gap_max_us = SRN_MAX(r->gap_max_us, gap);
         r->n_gaps++;
     }
+    if (choice->relayed) {
+        r->gap_us += choice->gaps_us;
+        r->gap_max_us = SRN_MAX(r->gap_max_us, choice->gap_max_us);
+        r->n_gaps += choice->n_gaps;
+    }
     if (r->policy == SRN_CONTENT_NONE) return;
+    if (choice->relayed) srn_buf_add(&r->out_ids, choice->text.ptr, choice->text.len);
     for (uint32_t i = 0; i < choice->n_tokens; i++) add_ids(&r->out_ids, &choice->tokens[i].id, 1);
     add_ids(&r->out_ids, &(int32_t){-1}, 1); /* between choices */
     if (choice->vector) srn_buf_addz(&r->out_ids, choice->vector);
@@ -404,7 +411,7 @@ static void end_choice(srn__record *r, const srn__record_choice *choice) {
 void srn__record_choice_end(srn__call *c, const srn__record_choice *choice) {
     srn__record *r = c->record;
     if (!r || !r->begun) return;
-    uint64_t since_ns = cpu_ns(), first_us = choice->n_tokens ? choice->tokens[0].at_us : 0;
+    uint64_t since_ns = cpu_ns(), first_us = choice->n_tokens ? choice->tokens[0].at_us : choice->first_us;
     if (first_us && (!r->first_us || first_us < r->first_us)) r->first_us = first_us;
     end_choice(r, choice);
     add_cost(r->recorder, since_ns);

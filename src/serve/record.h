@@ -84,6 +84,9 @@ typedef struct srn__record_work {
     const srn__job_spec *spec; /* NULL: an embedding */
     const srn_constraint *constraint;
     srn_tokens prompt;
+    /* An upstream's: model is NULL, and this its name; the request stands for the prompt's tokens. */
+    const char *name;
+    srn_str asked;
 } srn__record_work;
 int srn__record_begin(srn__call *c, const srn__record_work *w, uint32_t *ret_part, srn_err *err);
 
@@ -96,6 +99,10 @@ typedef struct srn__record_choice {
     srn_str text;
     const char *finish;
     const char *vector; /* of an embedding: the digest of its bytes, and nothing else; else NULL */
+    /* An upstream's answer has no tokens here: the text stands for them, and these for their times. */
+    bool relayed;
+    uint64_t first_us, gaps_us, gap_max_us;
+    uint32_t n_gaps;
 } srn__record_choice;
 typedef struct srn__record_part {
     uint32_t n_input, n_cached, n_output, n_reasoning, n_draft, n_accepted;

@@ -9,6 +9,7 @@
 #include "serve/openai_internal.h"
 #include "serve/record_internal.h"
 #include "serve/rollout.h"
+#include "serve/upstream.h"
 
 /* "NAME":"VALUE", or null for NULL and "". */
 static void put_text(srn_buf *b, const char *name, const char *value) {
@@ -98,7 +99,8 @@ static void put_model(srn_buf *b, const srn__record *r, const srn__served *v) {
         srn_buf_addz(b, ",\"numerics\":null");
     put_text(b, "kv", v ? v->ids.kv : NULL);
     put_text(b, "config", r->call->settings->id);
-    srn_buf_addz(b, ",\"upstream\":null");
+    srn_buf_addz(b, ",\"upstream\":");
+    srn__relay_put(b, r->call);
 }
 
 static void put_prompt(srn_buf *b, const srn__record *r) {
@@ -132,17 +134,34 @@ static void put_measure(srn_buf *b, const char *name, bool known, double v) {
         srn_buf_addf(b, "\"%s\":null", name);
 }
 
+/* Times that are taken alike of an answer from here and of another server's: of one that is not streamed the
+ * first token is there when all of it is. */
+static void put_wall(srn_buf *b, const srn__record *r, uint64_t total_us) {
+    const srn__record_part *s = &r->sum;
+    bool streamed = json_is_true(json_object_get(r->call->json, "stream"));
+    srn_buf_addz(b, "\"wall_us\":{");
+    put_measure(b, "ttft", s->measured && (!streamed || r->first_us),
+                streamed ? (double)(r->first_us - r->call->begun_us) : (double)total_us);
+    srn_buf_addc(b, ',');
+    put_measure(b, "itl", s->measured && (streamed ? r->n_gaps : s->n_output),
+                streamed ? (double)r->gap_us / SRN_MAX(r->n_gaps, 1u)
+                         : (double)total_us / SRN_MAX(s->n_output, 1u));
+    srn_buf_addz(b, "},");
+}
+
 /* What the call is evidence of. */
-static void put_rollout(srn_buf *b, const srn__record *r) {
+static void put_rollout(srn_buf *b, const srn__record *r, uint64_t total_us) {
     const srn__assigned *a = r->call->assigned;
     const srn__record_part *s = &r->sum;
     if (!a || !a->of) return;
     srn_buf_addf(b,
                  ",\"rollout\":{\"hash\":\"%s\",\"step\":%u,\"subject\":\"%016llx\","
-                 "\"conversation\":\"%016llx\",\"counted\":%s,\"fallback\":%s,\"engine_us\":{",
+                 "\"conversation\":\"%016llx\",\"counted\":%s,\"fallback\":%s,",
                  a->of->declared->hash, a->step, (unsigned long long)a->subject,
                  (unsigned long long)a->conversation, a->counted ? "true" : "false",
                  a->fell_back ? "true" : "false");
+    if (a->wall) put_wall(b, r, total_us);
+    srn_buf_addz(b, "\"engine_us\":{");
     put_measure(b, "ttft", s->measured && s->prefill_us, (double)s->prefill_us);
     srn_buf_addc(b, ',');
     put_measure(b, "itl", s->measured && s->n_decoded, (double)s->decode_us / SRN_MAX(s->n_decoded, 1u));
@@ -218,7 +237,7 @@ void srn__record_put_end(srn_buf *b, const srn__record *r, int status, uint64_t 
     srn_buf_addf(b, ",\"status\":%d", status);
     put_text(b, "finish", r->finish);
     put_text(b, "error", r->error);
-    put_rollout(b, r);
+    put_rollout(b, r, total_us);
     put_text(b, "policy", srn_content_policy_name(r->policy));
     if (r->policy == SRN_CONTENT_NONE || !(r->in_ids.len || r->out_ids.len)) {
         srn_buf_addz(b, ",\"hashes\":null}");

@@ -50,6 +50,14 @@ static bool gave_out(const json_t *record) {
 static int check_record(const srn_stored *s, srn_replay_call *c, srn_err *err) {
     const char *policy = text_of(c->record, "policy"), *error = text_of(c->record, "error");
     if (s->kind == SRN_RECORD_INTENT) return srn_fail(err, SRN_EBUSY, "the call is still running");
+    const json_t *upstream = json_object_get(c->record, "upstream");
+    if (json_is_object(upstream)) {
+        const char *there = text_of(upstream, "call");
+        return srn_fail(err, SRN_EUNSUP,
+                        "another server answered it, at %.200s, and it cannot be run again here%s%.80s%s",
+                        text_of(upstream, "address"), *there ? "; there it is call " : "", there,
+                        *there ? ", which that server can replay" : "");
+    }
     if (!gave_out(c->record)) {
         c->verdict = SRN_REPLAY_EMPTY;
         return srn_fail(err, SRN_ENOENT, "it gave out no token (status %d%s%s)",

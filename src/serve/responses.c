@@ -351,8 +351,7 @@ static json_t *flat_format(const json_t *format) {
     return json_pack("{s:o}", "format", flat);
 }
 
-/* What the answer says was asked: the body, with what a registered prompt gave where it has nothing. */
-static json_t *effective(const srn_prompt *p, json_t *body) {
+json_t *srn__responses_effective(const srn_prompt *p, json_t *body) {
     static const char *const names[][2] = {{"temperature", "temperature"},
                                            {"top_p", "top_p"},
                                            {"presence_penalty", "presence_penalty"},
@@ -378,7 +377,7 @@ static answer *new_answer(srn__call *c, const srn__openai_request *r, json_t *bo
     a->logprobs = r->logprobs;
     a->n_top = r->spec.n_top;
     a->created = (int64_t)time(NULL);
-    a->asked = effective(r->spec.prompt, body);
+    a->asked = srn__responses_effective(r->spec.prompt, body);
     a->items = json_array();
     a->tokens = json_array();
     snprintf(a->id, sizeof a->id, "resp_%s", srn__call_id(c));

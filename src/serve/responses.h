@@ -14,6 +14,11 @@
 int srn__responses_to_chat(const json_t *body, bool with_prompt, const srn_config_limits *limits,
                            srn__fields *f, json_t **ret);
 
+/* The body with what a registered prompt (NULL: none) gives where it has nothing; a new reference, NULL: no
+ * memory.
+ */
+json_t *srn__responses_effective(const srn_prompt *p, json_t *body);
+
 /* Calls the fields that an error names by what they are called in this API. */
 void srn__responses_rename(srn_err *err);
 

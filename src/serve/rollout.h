@@ -191,6 +191,7 @@ typedef struct srn__assigned {
     uint32_t step;
     bool counted; /* it is evidence */
     bool fell_back;
+    bool wall;                      /* an arm is another server: both are measured from outside */
     char model[128];                /* what was promoted in place of the model asked for; "": nothing was */
     uint64_t subject, conversation; /* keyed */
     uint64_t salt;                  /* of the arm's cache namespace; 0: that of everybody */

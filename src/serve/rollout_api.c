@@ -6,6 +6,7 @@
 #include "serve/fields.h"
 #include "serve/rollout.h"
 #include "serve/routes.h"
+#include "serve/upstream.h"
 
 static srn__rollouts *rollouts_of(srn__call *c) {
     srn__rollouts *x = srn__call_rollouts(c);
@@ -188,7 +189,7 @@ static int load_canary(srn__call *c, const json_t *declaration, srn_err *err) {
     for (uint32_t i = 0; i < config->n_models && !code; i++) {
         if (strcmp(config->models[i].name, d->canary) != 0) continue;
         srn__served *v = srn__models_peek(m, d->canary);
-        if (!v) code = srn__models_load(m, d->canary, NULL, err);
+        if (!v && !srn__upstream_of(c, d->canary)) code = srn__models_load(m, d->canary, NULL, err);
         srn__served_put(v);
     }
     if (code) srn_fail_prefix(err, code, "the canary '%s' has to be in memory", d->canary);

@@ -25,8 +25,11 @@ static srn_arm arm_of(const json_t *v) {
     return SRN_ARM_NONE;
 }
 
-/* The time by the engine's clock where it was measured, else by the wall's. */
+/* The time by the engine's clock where it was measured, else by the wall's; where an arm is another server,
+ * as both arms are measured from outside. */
 static double time_of(const json_t *rollout, const json_t *body, const char *name) {
+    const json_t *wall = json_object_get(rollout, "wall_us");
+    if (wall) return positive(json_object_get(wall, name));
     double engine = positive(json_object_get(json_object_get(rollout, "engine_us"), name));
     return isnan(engine) ? positive(json_object_get(json_object_get(body, "us"), name)) : engine;
 }

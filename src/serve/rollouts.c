@@ -341,10 +341,32 @@ int srn__rollout_routes(const srn_rollout *d, const srn_config *c, srn_err *err)
                     d->name);
 }
 
+/* Nothing can be asked of another server's weights: what needs that is refused at the start. */
+static int check_upstreams(const srn_config *c, const srn_rollout *d, srn_err *err) {
+    const srn_config_model *arms[] = {srn_config_model_of(c, d->baseline), srn_config_model_of(c, d->canary)};
+    const char *other = arms[0]->upstream ? d->baseline : arms[1]->upstream ? d->canary : NULL;
+    if (!other) return SRN_OK;
+    if (d->guards[SRN_METRIC_DIVERGENCE].set)
+        return srn_fail(
+            err, SRN_EINVAL,
+            "%s: the model '%s' is computed by another server, so its divergence is not known: write "
+            "guardrails: {divergence: off}, or kind: different",
+            d->name, other);
+    if (d->guards[SRN_METRIC_UNCERTAINTY].set)
+        return srn_fail(
+            err, SRN_EINVAL,
+            "%s: guardrails.uncertainty: the model '%s' is computed by another server, so it is not "
+            "known; leave it out",
+            d->name, other);
+    return SRN_OK;
+}
+
 int srn__rollouts_check(const srn__rollouts *x, const srn_config *c, const srn_rollout *d, srn_err *err) {
     const char *missing = srn__rollout_missing(d, c);
     if (missing)
         return srn_fail(err, SRN_EINVAL, "%s: the configuration has no model '%s'", d->name, missing);
+    int wrong = check_upstreams(c, d, err);
+    if (wrong) return wrong;
     if (d->prompt)
         for (int i = 0; i < 2; i++) {
             srn_prompt_ref ref = {.version = i ? d->canary_version : d->baseline_version};

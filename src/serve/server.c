@@ -33,6 +33,10 @@ srn__background *srn__call_background(const srn__call *c) {
     return srn__call_server(c)->background;
 }
 
+srn__upstreams *srn__call_upstreams(const srn__call *c) {
+    return srn__call_server(c)->upstreams;
+}
+
 srn__watcher *srn__call_watcher(const srn__call *c) {
     return srn__call_server(c)->watcher;
 }
@@ -116,6 +120,7 @@ static void server_free(srn_server *s, uint32_t grace_ms) {
     srn__server_reload_stop(s);
     srn__background_end(s->background);
     if (s->http) srn__http_stop(s->http, grace_ms);
+    srn__upstreams_stop(s->upstreams);
     srn__background_free(s->background);
     srn__recorder_stop(s->recorder);
     srn__watcher_free(s->watcher);
@@ -125,6 +130,7 @@ static void server_free(srn_server *s, uint32_t grace_ms) {
     srn_scheduler_free(s->scheduler);
     srn__recorder_settle(s->recorder);
     srn__http_free(s->http);
+    srn__upstreams_free(s->upstreams);
     srn__otel_free(atomic_load(&s->otel));
     srn__rollouts_free(s->rollouts);
     srn_prompts_close(s->prompts);
@@ -184,6 +190,7 @@ static int start(srn_server *s, const srn_server_opts *o, srn_err *err) {
     if (!code) code = srn__models_new(c, s->scheduler, log_model, s, &s->models, err);
     srn__background_opts bo = {s->models, s->scheduler, s->prompts, s->recorder};
     if (!code) code = srn__background_new(&bo, &s->background, err);
+    if (!code) code = srn__upstreams_new(log_ledger, &s->opts, &s->upstreams, err);
     if (!code) srn__otel_engines(atomic_load(&s->otel), s->models, s->scheduler);
     if (!code) code = srn__models_load_all(s->models, o->progress, o->progress_ctx, err);
     srn__watcher_opts wo = {.rollouts = s->rollouts,

@@ -10,6 +10,7 @@
 #include "serve/otel.h"
 #include "serve/record.h"
 #include "serve/rollout.h"
+#include "serve/upstream.h"
 
 struct srn_server {
     srn__http *http;
@@ -21,6 +22,7 @@ struct srn_server {
     srn__rollouts *rollouts; /* NULL: there is no ledger */
     srn__watcher *watcher;   /* likewise */
     srn__background *background;
+    srn__upstreams *upstreams;
     _Atomic(srn__otel *) otel; /* NULL: off, or not yet: calls come as soon as there is an address */
     srn_server_opts opts;
     atomic_uint grace_ms;        /* of the configuration in force */
