@@ -48,8 +48,8 @@ typedef struct srn__faults {
     double seen, seen_hits; /* the baseline's, of the blocks before */
     double log_wealth[SRN__FAULT_GAINS];
 } srn__faults;
-/* A subject has made n_calls calls; hit: one of them failed. */
-void srn__faults_add(srn__faults all[SRN__FAULT_SPANS], double margin, unsigned side, uint32_t n_calls,
+/* A subject has made n_calls calls; hit: one of them failed. true: the e-value has changed. */
+bool srn__faults_add(srn__faults all[SRN__FAULT_SPANS], double margin, unsigned side, uint32_t n_calls,
                      bool hit);
 double srn__faults_evalue(const srn__faults all[SRN__FAULT_SPANS]);
 

@@ -298,8 +298,9 @@ static void hit(srn__sums *t, cell *c, unsigned m) {
 
 static void bet_on_faults(srn_evidence *e, const cell *c, unsigned side) {
     srn__stratum *s = &e->strata[e->step];
-    srn__faults_add(s->faults, e->fault_margin, side, c->n[SRN_METRIC_ERROR], c->hit >> SRN_METRIC_ERROR & 1);
-    s->fault_evalue = SRN_MAX(s->fault_evalue, srn__faults_evalue(s->faults));
+    bool failed = c->hit >> SRN_METRIC_ERROR & 1;
+    if (srn__faults_add(s->faults, e->fault_margin, side, c->n[SRN_METRIC_ERROR], failed))
+        s->fault_evalue = SRN_MAX(s->fault_evalue, srn__faults_evalue(s->faults));
 }
 
 static void add_value(srn_evidence *e, cell *c, unsigned m, unsigned side, double value) {

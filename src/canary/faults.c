@@ -47,15 +47,19 @@ static void close_block(srn__faults *f, uint32_t span, double margin) {
     f->n[0] = f->n[1] = f->hits[0] = f->hits[1] = 0;
 }
 
-void srn__faults_add(srn__faults all[SRN__FAULT_SPANS], double margin, unsigned side, uint32_t n_calls,
+bool srn__faults_add(srn__faults all[SRN__FAULT_SPANS], double margin, unsigned side, uint32_t n_calls,
                      bool hit) {
+    bool closed = false;
     for (unsigned i = 0; i < SRN__FAULT_SPANS; i++) {
         srn__faults *f = &all[i];
         if (n_calls != spans[i]) continue;
         f->n[side]++;
         f->hits[side] += hit;
-        if (f->n[0] && f->n[1]) close_block(f, spans[i], margin);
+        if (!f->n[0] || !f->n[1]) continue;
+        close_block(f, spans[i], margin);
+        closed = true;
     }
+    return closed;
 }
 
 double srn__faults_evalue(const srn__faults all[SRN__FAULT_SPANS]) {

@@ -197,6 +197,19 @@ int srn_reader_calls_after(srn_reader *r, const srn_filter *f, uint64_t seq, uin
     return end_page(srn__reader_db(r), &q, oldest, limit, fn, ctx, err);
 }
 
+int srn_reader_calls_between(srn_reader *r, uint64_t from, uint64_t until, srn_call_fn *fn, void *ctx,
+                             srn_err *err) {
+    srn__sql q;
+    if (until <= from) return SRN_OK;
+    begin_page(&q, NULL, "");
+    srn_buf_addz(&q.text, " AND seq >= ");
+    srn__sql_number(&q, (int64_t)from);
+    srn_buf_addz(&q.text, " AND seq < ");
+    srn__sql_number(&q, (int64_t)until);
+    return end_page(srn__reader_db(r), &q, oldest, (uint32_t)SRN_MIN(until - from, (uint64_t)UINT32_MAX), fn,
+                    ctx, err);
+}
+
 int srn_reader_end(srn_reader *r, uint64_t *ret_seq, srn_err *err) {
     srn__tail t;
     int code = r->source->ops->tail(r->source, &t, err);

@@ -262,6 +262,9 @@ int srn_reader_calls(srn_reader *r, const srn_filter *f, const uint8_t *before, 
 /* At most limit of those whose record came after seq, in that order: for who follows them. */
 int srn_reader_calls_after(srn_reader *r, const srn_filter *f, uint64_t seq, uint32_t limit, srn_call_fn *fn,
                            void *ctx, srn_err *err);
+/* Those whose record has a seq from `from` on and before `until`, in that order. */
+int srn_reader_calls_between(srn_reader *r, uint64_t from, uint64_t until, srn_call_fn *fn, void *ctx,
+                             srn_err *err);
 /* The keyed hash by which records name a user: of his name as requests have it, or such a hash itself.
  * SRN_ENOENT: there are no keys here to hash with. */
 int srn_reader_subject(const srn_reader *r, const char *who, char ret[SRN_KEYED_HASH_CHARS + 1],

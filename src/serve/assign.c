@@ -58,26 +58,49 @@ static bool goes_on(const json_t *body) {
     return false;
 }
 
-/* The texts whose keyed hashes stand for the subject and for the conversation: the header, the user that the
- * request names, or the tenant and how the conversation begins. */
-static bool add_who(const srn__call *c, srn_buf *subject, srn_buf *conversation) {
-    const char *tenant = c->key ? c->key->tenant : "", *said = srn__call_header(c, "x-serin-subject");
-    const char *who = said && *said ? said : srn__call_user(c), *talk = srn__call_conversation(c);
-    srn_buf_addf(subject, "%s%c%s", who ? "subject" : "beginning", 0, tenant);
-    srn_buf_addc(subject, 0);
+/* Who it is that the header or the request names, or NULL. */
+static const char *named(const srn__call *c) {
+    const char *said = srn__call_header(c, "x-serin-subject");
+    return said && *said ? said : srn__call_user(c);
+}
+
+/* The subject: the keyed hash of who is named, within the tenant, or of the tenant and how the conversation
+ * begins. The same for all roll-outs, which hash it once more, each with a key of its own. */
+static bool find_who(const srn__call *c, const srn_ledger_keys *keys, char ret[SRN__WHO_CHARS + 1]) {
+    char hash[SRN_KEYED_HASH_CHARS + 1];
+    const char *who = named(c);
+    srn_buf b;
+    srn_buf_init(&b, MAX_TEXT);
+    srn_buf_addf(&b, "%s%c%s", who ? "subject" : "beginning", 0, c->key ? c->key->tenant : "");
+    srn_buf_addc(&b, 0);
     if (who)
-        srn_buf_addz(subject, who);
+        srn_buf_addz(&b, who);
     else
-        add_beginning(subject, c->json);
-    srn_buf_addz(conversation, talk ? "conversation" : "beginning");
-    srn_buf_addc(conversation, 0);
-    srn_buf_add(conversation, subject->data, subject->len);
-    srn_buf_addc(conversation, 0);
+        add_beginning(&b, c->json);
+    bool whole = !b.failed;
+    if (whole) {
+        srn_keyed_hash(keys, "rollout subjects", (srn_str){b.data, b.len}, hash);
+        snprintf(ret, SRN__WHO_CHARS + 1, "%.*s", SRN__WHO_CHARS, hash);
+    }
+    srn_buf_done(&b);
+    return whole;
+}
+
+/* The number that stands for the subject's conversation in a roll-out. */
+static bool find_talk(const srn__call *c, const srn__rollout *r, const char *who, uint64_t *ret) {
+    const char *talk = srn__call_conversation(c);
+    srn_buf b;
+    srn_buf_init(&b, MAX_TEXT);
+    srn_buf_addf(&b, "%s%c%s", talk ? "conversation" : "beginning", 0, who);
+    srn_buf_addc(&b, 0);
     if (talk)
-        srn_buf_addz(conversation, talk);
-    else if (who)
-        add_beginning(conversation, c->json);
-    return !subject->failed && !conversation->failed;
+        srn_buf_addz(&b, talk);
+    else if (named(c))
+        add_beginning(&b, c->json);
+    bool whole = !b.failed;
+    if (whole) *ret = srn_assign_subject(r->key, r->declared->name, (srn_str){b.data, b.len});
+    srn_buf_done(&b);
+    return whole;
 }
 
 /* ---- whether it takes part ---- */
@@ -204,7 +227,6 @@ static void follow(srn__rollouts *x, asks *of, char name[128], srn__assigned *a)
 const srn__assigned *srn__assign(srn__call *c, const char *asked) {
     srn__rollouts *x = srn__call_rollouts(c);
     srn_rollout_state s;
-    srn_buf who[2];
     char name[128];
     if (c->assigned) return c->assigned;
     if (!x || !c->route || !(c->route->flags & SRN__ROUTE_MODEL)) return NULL;
@@ -217,22 +239,21 @@ const srn__assigned *srn__assign(srn__call *c, const char *asked) {
                           route && route->model ? route->model : asked, name))
         return c->assigned;
     follow(x, &of, name, c->assigned);
-    srn__rollout *r = c->route->flags & SRN__ROUTE_ANSWERS ? srn__rollouts_pick(x, fits, &of, &s) : NULL;
-    if (!r) return c->assigned;
-    for (size_t i = 0; i < 2; i++) srn_buf_init(&who[i], MAX_TEXT);
-    if (add_who(c, &who[0], &who[1])) {
-        srn_str subject = {who[0].data, who[0].len}, talk = {who[1].data, who[1].len};
-        c->assigned->of = r;
-        c->assigned->wall =
-            srn__upstream_of(c, r->declared->baseline) || srn__upstream_of(c, r->declared->canary);
-        c->assigned->subject = srn_assign_subject(r->key, r->declared->name, subject);
-        c->assigned->conversation = srn_assign_subject(r->key, r->declared->name, talk);
-        assign(c->assigned, &s, c, srn_assign_place(r->key, r->declared->name, subject));
+    srn__assigned *a = c->assigned;
+    if (!(c->route->flags & SRN__ROUTE_ANSWERS) ||
+        !find_who(c, srn__recorder_keys(srn__call_recorder(c)), a->who))
+        return a;
+    srn__rollout *r = srn__rollouts_pick(x, fits, &of, &s);
+    if (r && find_talk(c, r, a->who, &a->conversation)) {
+        srn_str who = srn_str_of(a->who);
+        a->of = r;
+        a->wall = srn__upstream_of(c, r->declared->baseline) || srn__upstream_of(c, r->declared->canary);
+        a->subject = srn_assign_subject(r->key, r->declared->name, who);
+        assign(a, &s, c, srn_assign_place(r->key, r->declared->name, who));
     } else {
         srn__rollout_put(r);
     }
-    for (size_t i = 0; i < 2; i++) srn_buf_done(&who[i]);
-    return c->assigned;
+    return a;
 }
 
 /* ---- what was decided ---- */

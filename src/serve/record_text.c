@@ -80,6 +80,8 @@ static void put_who(srn_buf *b, const srn__record *r) {
     put_text(b, "tenant", c->key ? c->key->tenant : NULL);
     put_text(b, "subject", r->policy != SRN_CONTENT_NONE ? r->subject : NULL);
     put_hash(b, r, "conversation", srn__call_conversation(c));
+    if (c->assigned && c->assigned->who[0] && r->policy != SRN_CONTENT_NONE)
+        put_text(b, "who", c->assigned->who);
     srn_buf_addf(b, ",\"streamed\":%s", json_is_true(json_object_get(c->json, "stream")) ? "true" : "false");
 }
 

@@ -11,6 +11,9 @@
 #include "prompts/checks.h"
 #include "serve/record.h"
 
+/* Of the keyed hash of who makes a call: what roll-outs assign by, and what records hold of it. */
+enum { SRN__WHO_CHARS = 32 };
+
 typedef struct srn__rollouts srn__rollouts;
 srn__rollouts *srn__call_rollouts(const srn__call *c); /* NULL: there is no ledger */
 
@@ -130,6 +133,11 @@ void srn__inflight_add(srn__rollout *r, int32_t by); /* the roll-out's lock is h
 typedef enum srn__seen { SRN__SEEN_NOTHING, SRN__SEEN_CALL, SRN__SEEN_EXPOSED } srn__seen;
 /* A call's record. EXPOSED: it is no evidence, but its subject saw the arm. */
 srn__seen srn__rollout_observe(const json_t *body, srn_observation *ret);
+/* A call's record as history: who made it, as place and subject of a roll-out are derived of, and what it
+ * was like; times by the engine's clock only, for those of the wall are another thing. false: it tells
+ * nothing of a subject, or was not the model's doing. */
+bool srn__rollout_observe_past(const json_t *body, char who[SRN__WHO_CHARS + 1],
+                               double values[SRN_METRIC_END]);
 /* What of a step was known at a look besides the events: part of the event of a decision. */
 json_t *srn__step_is_json(const srn_step_is *is);
 void srn__step_is_read(const json_t *o, srn_step_is *add);
@@ -140,6 +148,19 @@ bool srn__rollout_observe_judged(const json_t *event, srn_observation *ret);
 json_t *srn__rollout_of_marked(const json_t *call);
 /* A record of feedback: how bad it is. Without a mark, or of such a call: false. */
 bool srn__rollout_observe_feedback(const json_t *body, srn_observation *ret);
+
+/* ---- subjects before the roll-out (rollout_history.c) ---- */
+
+typedef struct srn__history srn__history;
+typedef struct srn__history_size {
+    uint32_t n_calls, n_subjects;
+} srn__history_size;
+/* r->began_seq is where it ends; r outlives it. */
+int srn__history_new(const srn__rollout *r, srn__history **ret, srn_err *err);
+void srn__history_free(srn__history *h); /* NULL is fine */
+/* Reads some more; *ret_done: there is no more, and the evidence, which has seen nothing yet, has got it. */
+int srn__history_turn(srn__history *h, srn_reader *reader, srn_evidence *e, srn__history_size *ret,
+                      bool *ret_done, srn_err *err);
 
 /* ---- the watcher (rollout_watch.c) ---- */
 
@@ -159,6 +180,8 @@ void srn__watcher_free(srn__watcher *w); /* NULL is fine; joins the thread */
 void srn__watcher_poke(srn__watcher *w); /* there is news; any thread */
 /* The newest look at a roll-out that runs. SRN_ENOENT: there was none yet. */
 int srn__watcher_look(srn__watcher *w, const char *hash, srn_look *ret, srn_err *err);
+/* How much is known of the subjects from before; false: it is being read, or not watched. */
+bool srn__watcher_history(srn__watcher *w, const char *hash, srn__history_size *ret);
 
 /* ---- divergence (rollout_judge.c) ---- */
 
@@ -193,6 +216,7 @@ typedef struct srn__assigned {
     bool fell_back;
     bool wall;                      /* an arm is another server: both are measured from outside */
     char model[128];                /* what was promoted in place of the model asked for; "": nothing was */
+    char who[SRN__WHO_CHARS + 1];   /* keyed, the same for every roll-out, and for a call of none */
     uint64_t subject, conversation; /* keyed */
     uint64_t salt;                  /* of the arm's cache namespace; 0: that of everybody */
     srn_checks *checks;             /* of the version of the prompt; NULL: none */

@@ -74,6 +74,11 @@ static json_t *whole(srn__call *c, srn__rollout *r, const srn_rollout_state *s) 
     bool looked = srn__watcher_look(srn__call_watcher(c), r->declared->hash, &l, &err) == SRN_OK;
     json_object_set_new(o, "declaration", srn_rollout_json(r->declared));
     json_object_set_new(o, "look", looked ? srn_look_json(&l) : json_null());
+    srn__history_size known;
+    if (srn__watcher_history(srn__call_watcher(c), r->declared->hash, &known))
+        json_object_set_new(
+            o, "history",
+            json_pack("{s:i, s:i}", "calls", (int)known.n_calls, "subjects", (int)known.n_subjects));
     char why[256];
     if (srn__judges_why_not(srn__watcher_judges(srn__call_watcher(c)), r->declared->hash, why))
         json_object_set_new(o, "not_comparable", json_string(why));

@@ -80,6 +80,21 @@ srn__seen srn__rollout_observe(const json_t *body, srn_observation *ret) {
     return SRN__SEEN_CALL;
 }
 
+bool srn__rollout_observe_past(const json_t *body, char who[SRN__WHO_CHARS + 1],
+                               double values[SRN_METRIC_END]) {
+    const json_t *rollout = json_object_get(body, "rollout"), *engine = json_object_get(rollout, "engine_us");
+    const char *text = json_string_value(json_object_get(body, "who"));
+    int64_t status = json_integer_value(json_object_get(body, "status"));
+    for (size_t m = 0; m < SRN_METRIC_END; m++) values[m] = NAN;
+    if (!text || strlen(text) != SRN__WHO_CHARS || (status >= 400 && status < 500)) return false;
+    if (json_is_true(json_object_get(rollout, "fallback"))) return false; /* in another's place */
+    memcpy(who, text, SRN__WHO_CHARS + 1);
+    measure(body, rollout, values);
+    values[SRN_METRIC_TTFT] = positive(json_object_get(engine, "ttft"));
+    values[SRN_METRIC_ITL] = positive(json_object_get(engine, "itl"));
+    return true;
+}
+
 bool srn__rollout_observe_judged(const json_t *event, srn_observation *ret) {
     int64_t n = json_integer_value(json_object_get(event, "tokens"));
     if (n <= 0 || !begin(event, event, ret)) return false;

@@ -15,6 +15,8 @@ typedef struct watched {
     srn__rollout *r; /* with a hold */
     srn_rollout_state state;
     srn_evidence *evidence;
+    srn__history *past; /* NULL: the evidence has it */
+    srn__history_size known;
     srn_filter *filter;
     uint64_t began_seq, seq; /* the event that began it; everything up to seq is added */
     uint64_t last_canary_us;
@@ -78,6 +80,7 @@ static void alert(srn__watcher *w, const srn_rollout *d, const char *event, cons
 
 static void watched_done(watched *x) {
     srn_evidence_free(x->evidence);
+    srn__history_free(x->past);
     srn_filter_free(x->filter);
     srn__rollout_put(x->r);
 }
@@ -86,6 +89,7 @@ static int watched_begin(watched *x, srn_err *err) {
     char filter[SRN_ROLLOUT_NAME_MAX + 32];
     snprintf(filter, sizeof filter, "experiment=%s", x->r->declared->name);
     int code = srn_evidence_new(x->r->declared, &x->evidence, err);
+    if (!code) code = srn__history_new(x->r, &x->past, err);
     if (!code) code = srn_filter_parse(srn_str_of(filter), srn_unix_us(), &x->filter, err);
     x->began_seq = x->seq = x->r->began_seq;
     return code;
@@ -227,6 +231,20 @@ static void add(watched *x, const item *it) {
     pthread_mutex_unlock(&x->r->lock);
 }
 
+/* Some more of what was before the roll-out began, which comes before all evidence. */
+static int read_past(srn__watcher *w, watched *x, srn_err *err) {
+    srn__history_size known = {0};
+    bool done = false;
+    int code = srn__history_turn(x->past, w->reader, x->evidence, &known, &done, err);
+    if (code || !done) return code;
+    srn__history_free(x->past);
+    pthread_mutex_lock(&w->lock);
+    x->past = NULL;
+    x->known = known;
+    pthread_mutex_unlock(&w->lock);
+    return SRN_OK;
+}
+
 /* The records after those that were added, in their order. *ret_more: there may be others. */
 static int read_new(srn__watcher *w, watched *x, bool *ret_more, srn_err *err) {
     reading g = {.w = w, .hash = x->r->declared->hash, .last = x->seq};
@@ -362,6 +380,11 @@ static bool turn(srn__watcher *w) {
         if (!w->list[i].kept) keep_inflight(w, &w->list[i]);
     for (uint32_t i = 0; i < w->n && !code; i++) {
         bool some = false;
+        if (w->list[i].past) {
+            code = read_past(w, &w->list[i], &err);
+            more = true;
+            continue;
+        }
         code = read_new(w, &w->list[i], &some, &err);
         more = more || some;
         if (!code && !some) look(w, &w->list[i]); /* not in the midst of what is old */
@@ -461,4 +484,15 @@ int srn__watcher_look(srn__watcher *w, const char *hash, srn_look *ret, srn_err 
     }
     pthread_mutex_unlock(&w->lock);
     return found ? SRN_OK : srn_fail(err, SRN_ENOENT, "it was not looked at yet");
+}
+
+bool srn__watcher_history(srn__watcher *w, const char *hash, srn__history_size *ret) {
+    bool found = false;
+    pthread_mutex_lock(&w->lock);
+    for (uint32_t i = 0; i < w->n && !found; i++) {
+        found = !w->list[i].past && strcmp(w->list[i].r->declared->hash, hash) == 0;
+        if (found) *ret = w->list[i].known;
+    }
+    pthread_mutex_unlock(&w->lock);
+    return found;
 }
