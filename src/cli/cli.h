@@ -34,6 +34,7 @@ int srn__cmd_reload(int argc, char **argv);
 int srn__cmd_prompts(int argc, char **argv);
 int srn__cmd_ledger(int argc, char **argv);
 int srn__cmd_canary(int argc, char **argv);
+int srn__cmd_topo(int argc, char **argv);
 
 /* Options as a table; parses --name VALUE, --name=VALUE, flags, -x shorts, "--" and leaves operands in order.
  */
@@ -115,6 +116,9 @@ void srn_cli_put_text(FILE *f, srn_str s, size_t max_bytes, bool quoted);
 /* Text that is the command's result, to standard output: as it is, but on a terminal control characters are
  * shown as U+FFFD. */
 void srn_cli_put_result(srn_str s);
+
+/* Whether what is written there may have colours: a terminal that is not dumb, and no NO_COLOR. */
+bool srn_cli_shows_colour(int fd);
 
 /* Fails (with a message naming standard output) when what was printed could not be written, e.g. a full disk.
  */

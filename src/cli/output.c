@@ -59,6 +59,11 @@ void srn_cli_put_result(srn_str s) {
     }
 }
 
+bool srn_cli_shows_colour(int fd) {
+    const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
+    return isatty(fd) && !(no && *no) && !(term && strcmp(term, "dumb") == 0);
+}
+
 /* ---- failures ---- */
 
 static void erase_bar(void);

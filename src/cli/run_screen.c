@@ -8,13 +8,8 @@
 
 static const char dim_on[] = "\033[2m", dim_off[] = "\033[0m";
 
-static bool shows_colour(int fd) {
-    const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
-    return isatty(fd) && !(no && *no) && !(term && strcmp(term, "dumb") == 0);
-}
-
 void srn__dim(FILE *f, bool on) {
-    if (shows_colour(fileno(f))) fputs(on ? dim_on : dim_off, f);
+    if (srn_cli_shows_colour(fileno(f))) fputs(on ? dim_on : dim_off, f);
 }
 
 static void colour(srn__screen *s, bool dim) {
@@ -23,8 +18,8 @@ static void colour(srn__screen *s, bool dim) {
 }
 
 void srn__screen_init(srn__screen *s, bool thinking) {
-    *s =
-        (srn__screen){.terminal = isatty(STDOUT_FILENO), .colour = shows_colour(STDOUT_FILENO), .last = '\n'};
+    *s = (srn__screen){
+        .terminal = isatty(STDOUT_FILENO), .colour = srn_cli_shows_colour(STDOUT_FILENO), .last = '\n'};
     if (thinking) colour(s, true);
 }
 

@@ -74,10 +74,11 @@ static void say_moves(srn__adviser *a, const srn__gpu_set *s, const moves *v) {
     for (uint32_t i = 0; i < v->n; i++) {
         srn_buf_addf(&a->fix, "%s GPU %u to ", i ? " and" : "Move", v->gpus[i]);
         srn__advice_place(&a->fix, a->m, v->ports[i]);
+        srn_buf_addz(&a->fix, ", which is free,");
     }
+    if (a->fix.len) a->fix.data[--a->fix.len] = 0;
     double up = srn_hw_link_now(a->m, v->at);
-    srn_buf_addf(&a->fix,
-                 ", which is free: below the switch at %s all %u reach each other past the processor",
+    srn_buf_addf(&a->fix, ": below the switch at %s all %u reach each other past the processor",
                  a->m->pci[v->at].address, s->n);
     if (up > 0) {
         srn_buf_addz(&a->fix, "; they then share its ");
@@ -207,8 +208,8 @@ static int denied(srn__adviser *a, const pairs *p) {
     srn_buf_addz(&a->what, "The driver grants ");
     say_pairs(&a->what, p);
     srn_buf_addz(&a->what, " no access to each other's memory");
-    srn_buf_addf(&a->what, "%s%s: what they exchange is copied by way of the host's memory.",
-                 why[0] ? ", for " : "", why);
+    if (why[0]) srn_buf_addf(&a->what, " (\"%s\")", why);
+    srn_buf_addz(&a->what, ": what they exchange is copied by way of the host's memory.");
     srn_buf_addz(&a->fix,
                  "Some cards never have it; where they do, an IOMMU that translates, ACS, or a small window "
                  "into their memory is what mostly stands in the way.");

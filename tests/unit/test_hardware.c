@@ -217,7 +217,8 @@ static void the_fix_is_named_with_its_gain(void **state) {
          .25, 1},
         {"four-v100", SRN_HW_SHARED_UPLINK, "the switch at 0000:03:00.0", "", 3, 16, .25, 0},
         {"two-switches", SRN_HW_CROSSES_SOCKETS, "4 pairs of GPU 0, 1, 2 and 3",
-         "Move GPU 2 to the slot CPU1 SLOT3 (0000:3c:08.0) and GPU 3 to the slot CPU1 SLOT4 (0000:3c:0c.0)",
+         "Move GPU 2 to the slot CPU1 SLOT3 (0000:3c:08.0), which is free, and GPU 3 to the slot CPU1 SLOT4 "
+         "(0000:3c:0c.0)",
          3, 16, .75, 1},
         {"consumer-board", SRN_HW_ON_CHIPSET, "GPU 0", "Move GPU 0 to the slot PCIEX16_2 (0000:00:03.2)", 4,
          8, .5, 1},
