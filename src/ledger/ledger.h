@@ -149,7 +149,8 @@ typedef struct srn_ledger_stats {
     double days_left; /* at the rate of the last day, until max_bytes or the disk is full; INFINITY: no rate
                          yet, or no end */
     uint64_t open_intents, interrupted;
-    uint64_t dropped; /* records, by retention, since it was opened */
+    uint64_t dropped;          /* records, by retention, since it was opened */
+    uint64_t retention_failed; /* steps of it that failed */
     bool healthy;
 } srn_ledger_stats;
 void srn_ledger_get_stats(srn_ledger *l, srn_ledger_stats *ret);
@@ -229,6 +230,8 @@ int srn_reader_open_in(const char *where, const char *folder, const char *keys_d
 /* Of a ledger that is open here, with its keys, which stay open: opening them reads an entry for every
  * subject. l outlives it. */
 int srn_reader_open_beside(const srn_ledger *l, srn_reader **ret, srn_err *err);
+/* The same for somebody who waits: a question to PostgreSQL that takes longer is SRN_ETIMEOUT. */
+int srn_reader_open_within(const srn_ledger *l, uint32_t question_ms, srn_reader **ret, srn_err *err);
 void srn_reader_close(srn_reader *r);
 /* A place in a result set that goes on. */
 typedef struct srn_stored {

@@ -16,9 +16,10 @@ enum {
 /* ---- where a ledger is (home.c) ---- */
 
 typedef struct srn__home {
-    char *where;  /* as it was given: a folder, or a URL that may hold a password */
-    char *name;   /* of that, what may be shown */
-    char *folder; /* of this machine: keys, checkpoints.jsonl, lock */
+    char *where;          /* as it was given: a folder, or a URL that may hold a password */
+    char *name;           /* of that, what may be shown */
+    char *folder;         /* of this machine: keys, checkpoints.jsonl, lock */
+    uint32_t question_ms; /* no question of a reader to PostgreSQL takes longer; 0: as long as it may */
 } srn__home;
 int srn__home_init(srn__home *p, const char *where, const char *folder, srn_err *err);
 void srn__home_done(srn__home *p);

@@ -37,6 +37,10 @@ int srn__pg_fail(srn_err *err, const srn__pg *g, const PGresult *r, const char *
     if (state && strcmp(state, "42501") == 0)
         return srn_fail(err, SRN_EIO, "%s: %s: %s; docs/ledger.md lists the rights that the role needs",
                         g->at->name, what, text);
+    if (state && !g->writes && strcmp(state, "57014") == 0)
+        return srn_fail(err, SRN_ETIMEOUT,
+                        "%s: the answer took longer than %.0f s; ask for less: a narrower filter, fewer days",
+                        g->at->name, (double)g->answer_us / 1e6 - SRN__PG_GRACE_MS / 1e3);
     return srn_fail(err, code, "%s: %s: %s", g->at->name, what, text);
 }
 

@@ -200,18 +200,22 @@ int srn__pg_connect(srn__pg *g, srn_err *err) {
         "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;"
         "SET tcp_user_timeout = 15000"; /* so that a machine that is gone holds no lock */
     static const char reader[] =
-        "SET search_path = serin; SET statement_timeout = 110000; SET lock_timeout = 10000;"
+        "SET search_path = serin; SET lock_timeout = 10000;"
         "SET default_transaction_read_only = on; SET idle_in_transaction_session_timeout = 600000;"
         "SET enable_partitionwise_join = on; SET client_connection_check_interval = 5000; SET jit = off";
     facts f = {0};
-    char wait[64]; /* for the chain: others commit */
+    char wait[64]; /* of a writer for the chain: others commit; of a reader for any answer */
     srn__pg_close(g);
-    snprintf(wait, sizeof wait, "SET lock_timeout = %u", (unsigned)(g->answer_us / 1500) + 1);
+    if (g->writes)
+        snprintf(wait, sizeof wait, "SET lock_timeout = %u", (unsigned)(g->answer_us / 1500) + 1);
+    else
+        snprintf(wait, sizeof wait, "SET statement_timeout = %u",
+                 (unsigned)(g->answer_us / 1000) - SRN__PG_GRACE_MS);
     int code = make_connection(g, err);
     if (!code) g->head = (srn__db){.ask = srn__pg_ask, .snapshot = g->head.snapshot};
     if (!code) code = srn__pg_run(g, g->writes ? writer : reader, "setting it up", err);
     if (!code) code = check_database(g, &f, err);
-    if (!code && g->writes) code = srn__pg_run(g, wait, "setting it up", err);
+    if (!code) code = srn__pg_run(g, wait, "setting it up", err);
     if (!code && g->writes) code = know_self(g, err);
     if (!code && f.tables) code = check_format(g, err);
     if (!code && !f.tables && !g->writes)

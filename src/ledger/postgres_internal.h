@@ -41,7 +41,8 @@ typedef struct srn__pg {
 
 /* ---- postgres_connect.c ---- */
 
-enum { SRN__PG_READER_US = 120 * 1000 * 1000 };
+/* Of a reader: the longest question where nothing else is said; so much longer is waited for its end. */
+enum { SRN__PG_QUESTION_MS = 110000, SRN__PG_GRACE_MS = 10000 };
 void srn__pg_init(srn__pg *g, const srn__home *at, bool writes, uint64_t answer_us);
 /* A new connection, its settings, and whether the database is fit for a ledger; what a writer's connection
  * before left under way is ended. A writer may find no tables yet; readers get SRN_ENOENT. Errors: SRN_EIO,

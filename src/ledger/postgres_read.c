@@ -398,7 +398,8 @@ int srn__postgres_source(const srn__home *p, srn__source **ret, srn_err *err) {
     pg_source *s = srn_calloc(1, sizeof *s);
     if (!s) return srn_fail_nomem(err, sizeof *s);
     s->head.ops = &postgres_ops;
-    srn__pg_init(&s->pg, p, false, SRN__PG_READER_US);
+    uint32_t question_ms = p->question_ms ? p->question_ms : SRN__PG_QUESTION_MS;
+    srn__pg_init(&s->pg, p, false, (uint64_t)(question_ms + SRN__PG_GRACE_MS) * 1000);
     int code = srn__pg_connect(&s->pg, err);
     if (code) {
         source_close(&s->head);

@@ -21,12 +21,13 @@ static int open_keys(const char *folder, const char *keys_dir, srn_ledger_keys *
 }
 
 static int open_reader(const char *where, const char *folder, const char *keys_dir, srn_ledger_keys *keys,
-                       srn_reader **ret, srn_err *err) {
+                       uint32_t question_ms, srn_reader **ret, srn_err *err) {
     srn_reader *r = srn_calloc(1, sizeof *r);
     if (!r) return srn_fail_nomem(err, sizeof *r);
     r->keys = keys;
     r->borrows_keys = keys != NULL;
     int code = srn__home_init(&r->at, where, folder, err);
+    r->at.question_ms = question_ms;
     if (!code) code = srn__source_open(&r->at, &r->source, err);
     if (!code && !keys) code = open_keys(r->at.folder, keys_dir, &r->keys, err);
     if (code)
@@ -37,16 +38,21 @@ static int open_reader(const char *where, const char *folder, const char *keys_d
 }
 
 int srn_reader_open(const char *where, const char *keys_dir, srn_reader **ret, srn_err *err) {
-    return open_reader(where, NULL, keys_dir, NULL, ret, err);
+    return open_reader(where, NULL, keys_dir, NULL, 0, ret, err);
 }
 
 int srn_reader_open_in(const char *where, const char *folder, const char *keys_dir, srn_reader **ret,
                        srn_err *err) {
-    return open_reader(where, folder, keys_dir, NULL, ret, err);
+    return open_reader(where, folder, keys_dir, NULL, 0, ret, err);
 }
 
 int srn_reader_open_beside(const srn_ledger *l, srn_reader **ret, srn_err *err) {
-    return open_reader(srn_ledger_where(l), srn_ledger_folder(l), NULL, srn_ledger_get_keys(l), ret, err);
+    return srn_reader_open_within(l, 0, ret, err);
+}
+
+int srn_reader_open_within(const srn_ledger *l, uint32_t question_ms, srn_reader **ret, srn_err *err) {
+    return open_reader(srn_ledger_where(l), srn_ledger_folder(l), NULL, srn_ledger_get_keys(l), question_ms,
+                       ret, err);
 }
 
 void srn_reader_close(srn_reader *r) {

@@ -272,9 +272,21 @@ static int shrink_on(srn_ledger *l, srn_err *err) {
     return code;
 }
 
+/* What fails is counted, and said once until something succeeds again. */
+static void tell_failure(srn_ledger *l, const srn_err *why) {
+    srn__retain *r = l->retain;
+    char text[sizeof why->text + 64];
+    pthread_mutex_lock(&l->lock);
+    l->stats.retention_failed++;
+    pthread_mutex_unlock(&l->lock);
+    snprintf(text, sizeof text, "nothing can be dropped now, and it is tried again: %s", why->text);
+    if (!r->failing) say(l, "ledger_retention_failed", text);
+    r->failing = true;
+}
+
 uint64_t srn__retain_step(srn_ledger *l, uint64_t now_us) {
     srn__retain *r = l->retain;
-    srn_err err;
+    srn_err err = {0};
     int code = SRN_OK;
     if (r->doing == SRN__RETAIN_SIGN) return UINT64_MAX;
     bool limited = atomic_load(&l->retention_us) || atomic_load(&l->max_bytes);
@@ -305,6 +317,11 @@ uint64_t srn__retain_step(srn_ledger *l, uint64_t now_us) {
     case SRN__RETAIN_SIGN:
         break;
     }
-    if (code) r->check_at_us = now_us + CHECK_US; /* the disk is full, perhaps: again later */
+    if (code) {
+        r->check_at_us = now_us + CHECK_US; /* the disk is full, perhaps: again later */
+        tell_failure(l, &err);
+    } else if (r->doing != SRN__RETAIN_REST) {
+        r->failing = false;
+    }
     return r->doing == SRN__RETAIN_SIGN ? UINT64_MAX : r->check_at_us;
 }

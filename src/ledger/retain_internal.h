@@ -29,6 +29,7 @@ typedef struct srn__retain {
     uint64_t drop_from;
     uint64_t check_at_us; /* on the monotonic clock */
     bool stopped;         /* the chain is broken: nothing is dropped any more */
+    bool failing;         /* the last step failed, and that was said */
 } srn__retain;
 
 /* Finds where the last retention ended. */

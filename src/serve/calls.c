@@ -20,7 +20,8 @@ enum {
     MAX_LOOKING = 2,
     MAX_OPENING = 2, /* of four workers */
     OPENING_US = 500000,
-    MAX_COMMENT = 64 << 10
+    MAX_COMMENT = 64 << 10,
+    QUESTION_MS = 30000 /* a worker is for others, too */
 };
 
 /* A database that hangs lets go of whoever connects to it after seconds only, and all workers together must
@@ -37,7 +38,7 @@ int srn__recorder_reader(srn__recorder *r, srn_reader **ret, srn_err *err) {
                             srn_ledger_name(l));
         nanosleep(&nap, NULL);
     }
-    int code = srn_reader_open_beside(l, ret, err);
+    int code = srn_reader_open_within(l, QUESTION_MS, ret, err);
     atomic_fetch_sub(&r->n_opening, 1);
     return code;
 }

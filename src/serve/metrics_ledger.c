@@ -34,6 +34,8 @@ VALUE(room, a->l.free_bytes)
 VALUE(days, a->l.days_left)
 VALUE(open_intents, a->l.open_intents)
 VALUE(interrupted, a->l.interrupted)
+VALUE(dropped, a->l.dropped)
+VALUE(retention_failed, a->l.retention_failed)
 VALUE(healthy, a->l.healthy)
 #undef VALUE
 
@@ -63,6 +65,9 @@ static const struct {
     {"serin_ledger_days_left", "gauge", "Days until it is full, at the rate of the last day.", days},
     {"serin_ledger_open_intents", "gauge", "Calls that began, and whose record is to come.", open_intents},
     {"serin_ledger_interrupted_total", "counter", "Calls whose record the last stop prevented.", interrupted},
+    {"serin_ledger_dropped_total", "counter", "Records that retention has dropped.", dropped},
+    {"serin_ledger_retention_failed_total", "counter", "Steps of retention that failed, and are tried again.",
+     retention_failed},
     {"serin_ledger_healthy", "gauge", "1 while commits succeed.", healthy},
 };
 

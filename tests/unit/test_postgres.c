@@ -392,6 +392,36 @@ static void an_edited_record_is_named(void **state) {
     pg_place_done(&p);
 }
 
+/* ---- questions that take long ---- */
+
+static bool any_record(void *ctx, const srn_stored *s) {
+    (void)s;
+    ++*(int *)ctx;
+    return true;
+}
+
+static void a_question_that_takes_longer_than_its_asker_waits_ends(void **state) {
+    pg_place p = pg_place_new(state);
+    srn_err err = {0};
+    srn_reader *r = NULL;
+    int n = 0;
+    srn_ledger *l = open_ledger(&p, 0);
+    append_calls(l, 1, 3);
+    if (srn_reader_open_within(l, 500, &r, &err)) fail_msg("%s", err.text);
+    PGconn *other = PQconnectdb(p.url);
+    PQclear(PQexec(other, "BEGIN"));
+    PQclear(PQexec(other, "LOCK TABLE serin.records"));
+    assert_int_equal(srn_reader_records(r, SRN_RECORD_CALL, 0, any_record, &n, &err), SRN_ETIMEOUT);
+    assert_non_null(strstr(err.text, "ask for less"));
+    assert_int_equal(n, 0);
+    PQfinish(other); /* and the reader goes on */
+    if (srn_reader_records(r, SRN_RECORD_CALL, 0, any_record, &n, &err)) fail_msg("%s", err.text);
+    assert_int_equal(n, 3);
+    srn_reader_close(r);
+    srn_ledger_close(l);
+    pg_place_done(&p);
+}
+
 /* ---- an older copy of the database ---- */
 
 static bool find_event(void *ctx, const srn_stored *s) {
@@ -457,6 +487,7 @@ int main(void) {
         cmocka_unit_test(long_texts_are_stored),
         cmocka_unit_test(retention_drops_whole_parts_and_the_chain_holds),
         cmocka_unit_test(an_edited_record_is_named),
+        cmocka_unit_test(a_question_that_takes_longer_than_its_asker_waits_ends),
         cmocka_unit_test(a_database_put_back_goes_on_in_a_new_epoch),
         cmocka_unit_test(an_empty_database_is_not_restored),
     };

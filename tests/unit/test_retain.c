@@ -215,6 +215,36 @@ static void other_limits_hold_for_a_ledger_that_is_open(void **state) {
     folder_done(&f);
 }
 
+static void on_failure(void *ctx, const char *event, const char *detail) {
+    if (strcmp(event, "ledger_retention_failed") != 0) return;
+    assert_non_null(strstr(detail, "not today"));
+    __atomic_add_fetch((int *)ctx, 1, __ATOMIC_SEQ_CST);
+}
+
+static void what_cannot_be_dropped_is_said_once_counted_and_dropped_later(void **state) {
+    (void)state;
+    folder f = folder_new();
+    int said = 0;
+    srn_ledger *l = NULL;
+    srn_ledger_stats s = {0};
+    srn_err err = {0};
+    srn_ledger_opts o = {.where = f.path, .retention_us = 1, .log = on_failure, .log_ctx = &said};
+    fill(f.path);
+    sql(f.path, "CREATE TRIGGER no BEFORE DELETE ON records BEGIN SELECT RAISE(ABORT, 'not today'); END");
+    if (srn_ledger_open(&o, &l, &err)) fail_msg("%s", err.text);
+    while (s.retention_failed < 2) { /* a second apart */
+        sched_yield();
+        srn_ledger_get_stats(l, &s);
+    }
+    assert_int_equal(s.dropped, 0);
+    assert_int_equal(__atomic_load_n(&said, __ATOMIC_SEQ_CST), 1);
+    sql(f.path, "DROP TRIGGER no");
+    wait_dropped(l, CALLS);
+    srn_ledger_close(l);
+    assert_holds(f.path);
+    folder_done(&f);
+}
+
 static void calls_that_still_run_stay(void **state) {
     (void)state;
     folder f = folder_new();
@@ -421,6 +451,7 @@ int main(void) {
         cmocka_unit_test(dropped_content_is_gone_from_the_files),
         cmocka_unit_test(what_is_young_enough_stays),
         cmocka_unit_test(other_limits_hold_for_a_ledger_that_is_open),
+        cmocka_unit_test(what_cannot_be_dropped_is_said_once_counted_and_dropped_later),
         cmocka_unit_test(calls_that_still_run_stay),
         cmocka_unit_test(what_is_dropped_twice_is_one_tombstone),
         cmocka_unit_test(the_oldest_make_room_when_there_is_too_much),
