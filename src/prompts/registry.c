@@ -1,13 +1,14 @@
 /* The registry: what the ledger holds of prompts, in memory, and how it changes. Any thread reads; a change
- * waits for its commit and is seen once it is there. Refuses changes where it was opened for reading, and
- * stored documents whose content is not that of their hash.
+ * waits for its commit and is seen once it is there. Servers that share a ledger take in each other's
+ * changes; of two that make one at the same time the later one looks again first. Refuses changes where it
+ * was opened for reading, and stored documents whose content is not that of their hash.
  */
 #include "prompts/registry_internal.h"
 
 #include <stdlib.h>
 #include <time.h>
 
-enum { MAX_BODY = 4 << 20, MAX_KEY = SRN_PROMPT_NAME_MAX + SRN_PROMPT_LABEL_MAX + 2 };
+enum { TRIES = 4, MAX_BODY = 4 << 20, MAX_KEY = SRN_PROMPT_NAME_MAX + SRN_PROMPT_LABEL_MAX + 2 };
 
 /* ---- life of what is shared ---- */
 
@@ -253,14 +254,11 @@ static int by_time(const void *a, const void *b) {
 
 /* Documents come label by label; the moves of all labels are put into the order of their times, which never
  * are equal. */
-static void order_moves(srn__snapshot *s) {
-    for (size_t i = 0; i < s->n; i++) {
-        srn__entry *e = s->entries[i];
-        if (e->n_moves) qsort(e->moves, e->n_moves, sizeof *e->moves, by_time);
-        for (size_t k = 0; k < e->n_moves; k++)
-            for (size_t j = 0; j < k; j++)
-                if (strcmp(e->moves[j].label, e->moves[k].label) == 0) e->moves[k].from = e->moves[j].to;
-    }
+static void order_moves(srn__entry *e) {
+    if (e->n_moves) qsort(e->moves, e->n_moves, sizeof *e->moves, by_time);
+    for (size_t k = 0; k < e->n_moves; k++)
+        for (size_t j = 0; j < k; j++)
+            if (strcmp(e->moves[j].label, e->moves[k].label) == 0) e->moves[k].from = e->moves[j].to;
 }
 
 /* where NULL: beside the ledger that is open. */
@@ -271,8 +269,82 @@ static int load(srn_prompts *p, const char *where, const char *keys_dir, srn_err
     if (!code) code = srn_reader_docs(r, "prompt", NULL, on_doc, &l, err);
     if (!code && !l.code) code = srn_reader_docs(r, "label", NULL, on_doc, &l, err);
     srn_reader_close(r);
-    if (!code && !l.code) order_moves(p->now);
+    for (size_t i = 0; i < p->now->n && !code && !l.code; i++) order_moves(p->now->entries[i]);
     return code ? code : l.code;
+}
+
+/* ---- what others do ---- */
+
+static srn__snapshot *snapshot_copy(const srn__snapshot *s) {
+    srn__snapshot *copy = snapshot_new(s->n);
+    for (; copy && copy->n < s->n; copy->n++) {
+        copy->entries[copy->n] = s->entries[copy->n];
+        atomic_fetch_add(&copy->entries[copy->n]->refs, 1);
+    }
+    return copy;
+}
+
+/* Documents that are known already say nothing new. */
+static bool on_other_doc(void *ctx, const srn_ledger_doc *d, uint64_t t_us) {
+    const loader *l = ctx;
+    char name[MAX_KEY];
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(d->key, "@"), d->key);
+    const srn__entry *e = entry_of(l->p->now, name);
+    bool is_prompt = strcmp(d->collection, "prompt") == 0;
+    uint32_t known = !e ? 0 : is_prompt ? e->n_versions : count_moves(e, strrchr(d->key, '@') + 1);
+    return d->version <= known || on_doc(ctx, d, t_us);
+}
+
+/* The versions of one prompt and the moves of one of its labels ("": none); writing is held. r NULL: a reader
+ * of its own. */
+static int refresh(srn_prompts *p, srn_reader *r, const char *name, const char *label, srn_err *err) {
+    srn_prompts next = {.ledger = p->ledger, .now = snapshot_copy(p->now)};
+    srn_reader *own = NULL;
+    loader l = {&next, SRN_OK, err};
+    char key[MAX_KEY];
+    snprintf(key, sizeof key, "%s@%s", name, label);
+    int code = next.now ? SRN_OK : srn_fail_nomem(err, sizeof *next.now);
+    if (!code && !r) code = srn_reader_open_beside(p->ledger, &own, err);
+    if (own) r = own;
+    if (!code) code = srn_reader_docs(r, "prompt", name, on_other_doc, &l, err);
+    if (!code && !l.code && *label) code = srn_reader_docs(r, "label", key, on_other_doc, &l, err);
+    srn_reader_close(own);
+    if (!code) code = l.code;
+    srn__entry *e = code ? NULL : entry_of(next.now, name);
+    bool changed = e && e != entry_of(p->now, name);
+    if (changed) {
+        order_moves(e);
+        swap(p, next.now);
+    } else {
+        srn__prompts_drop(next.now);
+    }
+    return code;
+}
+
+/* Whether the event is one of those that the registry has: writing is held. */
+static bool is_known(const srn_prompts *p, const json_t *event, const char *name, const char *label) {
+    const srn__entry *e = entry_of(p->now, name);
+    uint64_t at_us = (uint64_t)json_integer_value(json_object_get(event, "at_us"));
+    if (!e) return false;
+    if (!*label) return json_integer_value(json_object_get(event, "version")) <= (json_int_t)e->n_versions;
+    for (size_t i = e->n_moves; i-- > 0;)
+        if (e->moves[i].at_us == at_us && strcmp(e->moves[i].label, label) == 0) return true;
+    return false;
+}
+
+int srn_prompts_follow(srn_prompts *p, srn_reader *r, const json_t *event, srn_err *err) {
+    const char *what = json_string_value(json_object_get(event, "event")),
+               *name = json_string_value(json_object_get(event, "name")),
+               *label = json_string_value(json_object_get(event, "label"));
+    bool moved = what && strcmp(what, "label_moved") == 0,
+         pushed = what && strcmp(what, "prompt_pushed") == 0;
+    if (!(moved || pushed) || !name || (moved && !label)) return SRN_OK;
+    if (pthread_mutex_trylock(&p->writing))
+        return srn_fail(err, SRN_EBUSY, "the prompts are being changed just now");
+    int code =
+        is_known(p, event, name, moved ? label : "") ? SRN_OK : refresh(p, r, name, moved ? label : "", err);
+    pthread_mutex_unlock(&p->writing);
+    return code;
 }
 
 static int new_registry(srn_ledger *l, const char *where, const char *keys_dir, srn_prompts **ret,
@@ -431,13 +503,16 @@ static int push(srn_prompts *p, const char *name, srn__entry *e, const srn_promp
     return code;
 }
 
-/* Everything is made before it is committed, so that what is committed is seen. */
-int srn_prompts_push(srn_prompts *p, const char *name, const srn_prompt *draft, const char *by,
+/* Before a change: what others have done to the prompt, where others can; again where one was faster. */
+static int look_again(srn_prompts *p, int tried, const char *name, const char *label, srn_err *err) {
+    bool shared = srn_ledger_is_postgres(srn_ledger_where(p->ledger));
+    return shared || tried ? refresh(p, NULL, name, label, err) : SRN_OK;
+}
+
+/* Everything is made before it is committed, so that what is committed is seen. SRN_EEXIST: another server
+ * has pushed a version of that number. */
+static int push_once(srn_prompts *p, const char *name, const srn_prompt *draft, const char *by,
                      const json_t *source, uint32_t *ret_version, bool *ret_new, srn_err *err) {
-    int code = check_writable(p, by, err);
-    if (!code) code = srn_prompt_check_name(srn_str_of(name), err);
-    if (code) return code;
-    pthread_mutex_lock(&p->writing);
     const srn__entry *old = entry_of(p->now, name);
     const srn__version *newest = old ? old->versions[old->n_versions - 1] : NULL;
     bool same = newest && strcmp(newest->pub.hash, draft->hash) == 0;
@@ -445,18 +520,32 @@ int srn_prompts_push(srn_prompts *p, const char *name, const srn_prompt *draft, 
     if (!same) {
         srn__entry *e = entry_new(name, old);
         srn__snapshot *next = e ? with_entry(p->now, e) : NULL;
-        code = next ? push(p, name, e, draft, by, source, err) : srn_fail_nomem(err, sizeof *e);
+        int code = next ? push(p, name, e, draft, by, source, err) : srn_fail_nomem(err, sizeof *e);
         version++;
-        if (code)
+        if (code) {
             srn__prompts_drop(next);
-        else
-            swap(p, next);
+            return code;
+        }
+        swap(p, next);
     }
-    pthread_mutex_unlock(&p->writing);
-    if (code) return code;
     *ret_version = version;
     *ret_new = !same;
     return SRN_OK;
+}
+
+int srn_prompts_push(srn_prompts *p, const char *name, const srn_prompt *draft, const char *by,
+                     const json_t *source, uint32_t *ret_version, bool *ret_new, srn_err *err) {
+    int code = check_writable(p, by, err);
+    if (!code) code = srn_prompt_check_name(srn_str_of(name), err);
+    if (code) return code;
+    pthread_mutex_lock(&p->writing);
+    code = SRN_EEXIST;
+    for (int i = 0; code == SRN_EEXIST && i < TRIES; i++) {
+        code = look_again(p, i, name, "", err);
+        if (!code) code = push_once(p, name, draft, by, source, ret_version, ret_new, err);
+    }
+    pthread_mutex_unlock(&p->writing);
+    return code;
 }
 
 static int move(srn_prompts *p, srn__entry *e, const char *label, uint32_t from, uint32_t to, const char *by,
@@ -508,8 +597,12 @@ int srn_prompts_label(srn_prompts *p, const char *name, const char *label, uint3
     if (!code) code = srn_prompt_check_label(srn_str_of(label), err);
     if (code) return code;
     pthread_mutex_lock(&p->writing);
-    const srn__entry *old = srn__prompts_find(p->now, name, err);
-    code = old ? move_label(p, old, label, version, by, ret_moved, err) : SRN_ENOENT;
+    code = SRN_EEXIST;
+    for (int i = 0; code == SRN_EEXIST && i < TRIES; i++) {
+        code = look_again(p, i, name, label, err);
+        const srn__entry *old = code ? NULL : srn__prompts_find(p->now, name, err);
+        if (!code) code = old ? move_label(p, old, label, version, by, ret_moved, err) : SRN_ENOENT;
+    }
     pthread_mutex_unlock(&p->writing);
     return code;
 }

@@ -46,7 +46,8 @@ const char *srn__rollout_missing(const srn_rollout *d, const srn_config *c);
 int srn__rollout_routes(const srn_rollout *d, const srn_config *c, srn_err *err);
 /* "rollout_step", "rollout_paused", ...: an event with these fields beside name, hash and by; fields (NULL:
  * none) is taken. What takes the share away is in force even if it cannot be recorded. SRN_ENOENT, SRN_EINVAL
- * (it does not fit the state), SRN_EIO. */
+ * (it does not fit the state), SRN_EEXIST (another server's event came first, and it changed nothing),
+ * SRN_EIO. */
 int srn__rollouts_act(srn__rollouts *x, const char *by, const char *name, const char *event, json_t *fields,
                       srn_err *err);
 /* Records what is in force and could not be recorded so far, and moves the labels that a promotion has left

@@ -277,7 +277,7 @@ static void act(srn__watcher *w, watched *x, const char *event, const srn_look *
     if (fields && more) json_object_update(fields, more);
     json_decref(more);
     int code = srn__rollouts_act(w->o.rollouts, "watcher", d->name, event, fields, &err);
-    if (code == SRN_EINVAL || code == SRN_EBUSY) return;
+    if (code == SRN_EINVAL || code == SRN_EBUSY || code == SRN_EEXIST) return;
     bool in_force = !code || strcmp(event, "rollout_rolled_back") == 0, told = code && x->failed;
     x->failed = code != SRN_OK;
     x->retry_us = code ? srn_now_us() + RETRY_US : 0;

@@ -15,6 +15,7 @@ typedef struct entry {
     srn_rollout_state state;
     bool halted;            /* its share is gone, whatever the ledger says so far */
     json_t *owed;           /* the event of that, which could not be recorded yet; NULL: none */
+    uint64_t own_us;        /* at_us of the newest event of this server that changed something */
     uint64_t labels_due_us; /* when it was promoted, if labels of its prompt may not have moved; else 0 */
 } entry;
 
@@ -22,9 +23,11 @@ struct srn__rollouts {
     srn__rollouts_opts o;
     pthread_mutex_t reading; /* guards the reader; taken before the other lock */
     srn_reader *reader;
-    uint64_t next_seq; /* from where on events are not folded yet */
-    srn_err why;       /* of an event that could not be folded for lack of memory */
-    bool starting;     /* what is folded now was there before this server */
+    uint64_t next_seq;             /* from where on events are not folded yet */
+    srn_err why;                   /* of an event that could not be folded for lack of memory */
+    json_t *heard;                 /* events about prompts that the registry has not taken in yet */
+    char self[SRN_ULID_CHARS + 1]; /* this server, in its events */
+    bool starting;                 /* what is folded now was there before this server */
 
     pthread_mutex_t lock; /* guards everything below */
     entry *entries;       /* oldest first */
@@ -198,7 +201,27 @@ static int fold(srn__rollouts *x, const json_t *body, uint64_t seq, srn_err *err
     if (starts) e->labels_due_us = 0;
     if (x->starting && strcmp(event, "rollout_promoted") == 0) e->labels_due_us = at_us;
     if (e->state.phase == SRN_PHASE_PROMOTED) e->r->promoted_seq = seq;
+    const char *server = json_string_value(json_object_get(body, "server"));
+    if (server && strcmp(server, x->self) == 0) e->own_us = at_us;
     return SRN_OK;
+}
+
+/* What another server did to a prompt is seen here too. */
+static bool is_of_prompts(srn_str body) {
+    static const char pushed[] = "\"event\":\"prompt_pushed\"", moved[] = "\"event\":\"label_moved\"";
+    return memmem(body.ptr, body.len, pushed, sizeof pushed - 1) ||
+           memmem(body.ptr, body.len, moved, sizeof moved - 1);
+}
+
+/* reading is held. What cannot be taken in just now is tried again at the next turn. */
+static void follow_prompts(srn__rollouts *x) {
+    srn_err err = {0};
+    while (json_array_size(x->heard)) {
+        int code = srn_prompts_follow(x->o.prompts, x->reader, json_array_get(x->heard, 0), &err);
+        if (code == SRN_EBUSY || code == SRN_EIO || code == SRN_ENOMEM) return;
+        if (code && x->o.log) x->o.log(x->o.log_ctx, "prompts_damaged", err.text);
+        json_array_remove(x->heard, 0);
+    }
 }
 
 /* reading is held, the lock is not. */
@@ -216,6 +239,8 @@ static bool fold_one(void *ctx, const srn_stored *s) {
         json_decref(body);
     }
     if (code) return false;
+    if (x->o.prompts && is_of_prompts(s->body))
+        json_array_append_new(x->heard, json_loadb(s->body.ptr, s->body.len, 0, NULL));
     x->next_seq = s->seq + 1;
     return true;
 }
@@ -223,6 +248,7 @@ static bool fold_one(void *ctx, const srn_stored *s) {
 static int catch_up(srn__rollouts *x, srn_err *err) {
     x->why = (srn_err){0};
     int code = srn_reader_records(x->reader, SRN_RECORD_EVENT, x->next_seq, fold_one, x, err);
+    if (!code) follow_prompts(x);
     if (!code && x->why.code) {
         *err = x->why;
         code = x->why.code;
@@ -244,7 +270,9 @@ int srn__rollouts_new(const srn__rollouts_opts *o, srn__rollouts **ret, srn_err 
     x->o = *o;
     pthread_mutex_init(&x->lock, NULL);
     pthread_mutex_init(&x->reading, NULL);
-    int code = srn_reader_open_beside(l, &x->reader, err);
+    srn_ulid_new(x->self);
+    x->heard = json_array();
+    int code = x->heard ? srn_reader_open_beside(l, &x->reader, err) : srn_fail_nomem(err, sizeof *x);
     x->starting = true;
     if (!code) code = srn__rollouts_catch_up(x, err);
     x->starting = false;
@@ -268,6 +296,7 @@ void srn__rollouts_free(srn__rollouts *x) {
     free(x->entries);
     srn__past_free(x->past);
     srn_reader_close(x->reader);
+    json_decref(x->heard);
     pthread_mutex_destroy(&x->lock);
     pthread_mutex_destroy(&x->reading);
     free(x);
@@ -276,9 +305,9 @@ void srn__rollouts_free(srn__rollouts *x) {
 /* ---- events ---- */
 
 /* Takes the fields; NULL: no memory. */
-static json_t *body_of(const char *by, const char *event, json_t *fields) {
-    json_t *body = json_pack("{s:i, s:s, s:I, s:s}", "v", 1, "event", event, "at_us",
-                             (json_int_t)srn_unix_us(), "by", by);
+static json_t *body_of(const srn__rollouts *x, const char *by, const char *event, json_t *fields) {
+    json_t *body = json_pack("{s:i, s:s, s:I, s:s, s:s}", "v", 1, "event", event, "at_us",
+                             (json_int_t)srn_unix_us(), "by", by, "server", x->self);
     bool whole = body && fields && json_object_update_missing(body, fields) == 0;
     json_decref(fields);
     if (whole) return body;
@@ -295,6 +324,24 @@ static int commit(srn__rollouts *x, json_t *body, srn_err *err) {
     if (!code) code = srn__rollouts_catch_up(x, err);
     free(text);
     json_decref(body);
+    return code;
+}
+
+/* The same for an event of a roll-out. SRN_EEXIST: another server's came first, and this one changed nothing.
+ */
+static int commit_first(srn__rollouts *x, const char *hash, json_t *body, srn_err *err) {
+    uint64_t at_us = (uint64_t)json_integer_value(json_object_get(body, "at_us"));
+    const char *event = json_string_value(json_object_get(body, "event"));
+    bool starts = event && strcmp(event, "rollout_started") == 0;
+    int code = commit(x, body, err);
+    if (code) return code;
+    pthread_mutex_lock(&x->lock);
+    const entry *e = find_hash(x, hash);
+    if (e ? e->own_us < at_us : starts) /* one that has ended may have made room */
+        code = srn_fail(err, SRN_EEXIST, "another server was faster: %s is %s now",
+                        e ? e->r->declared->name : "a roll-out of this name",
+                        e ? srn_phase_name(e->state.phase) : "running");
+    pthread_mutex_unlock(&x->lock);
     return code;
 }
 
@@ -417,7 +464,7 @@ int srn__rollouts_begin(srn__rollouts *x, const srn_config *c, const char *by, c
     if (!code) code = srn_rollout_apply(d, &s, "rollout_started", fields, srn_unix_us(), err);
     pthread_mutex_unlock(&x->lock);
     if (!code)
-        code = commit(x, body_of(by, "rollout_started", fields), err);
+        code = commit_first(x, d->hash, body_of(x, by, "rollout_started", fields), err);
     else
         json_decref(fields);
     srn_rollout_free(d);
@@ -493,12 +540,12 @@ int srn__rollouts_act(srn__rollouts *x, const char *by, const char *name, const 
     srn__rollout *r = code ? NULL : e->r;
     if (r) atomic_fetch_add(&r->refs, 1);
     pthread_mutex_unlock(&x->lock);
-    json_t *body = code ? NULL : body_of(by, event, all);
+    json_t *body = code ? NULL : body_of(x, by, event, all);
     if (code)
         json_decref(all);
     else
-        code = commit(x, json_incref(body), err);
-    if (code && r && ends_share(event)) owe(x, r->declared->hash, json_incref(body));
+        code = commit_first(x, r->declared->hash, json_incref(body), err);
+    if (code && code != SRN_EEXIST && r && ends_share(event)) owe(x, r->declared->hash, json_incref(body));
     if (!code && strcmp(event, "rollout_promoted") == 0) {
         owe_labels(x, r, body);
         code = move_labels(x, r, err);
@@ -533,7 +580,7 @@ int srn__rollouts_settle(srn__rollouts *x, srn_err *err) {
 
 int srn__rollouts_freeze(srn__rollouts *x, const char *by, bool on, const char *why, srn_err *err) {
     return commit(x,
-                  body_of(by, on ? "rollouts_frozen" : "rollouts_thawed",
+                  body_of(x, by, on ? "rollouts_frozen" : "rollouts_thawed",
                           why ? json_pack("{s:s}", "why", why) : json_object()),
                   err);
 }

@@ -180,7 +180,7 @@ static int abort_it(srn__rollouts *x, const char *name, const char *why, srn_err
     int code =
         srn__rollouts_act(x, SRN__BY_FILE, name, "rollout_aborted", json_pack("{s:s}", "why", why), err);
     if (!code) say(x, "rollout_aborted", name, why);
-    return code == SRN_EINVAL ? SRN_OK : code;
+    return code == SRN_EINVAL || code == SRN_EEXIST ? SRN_OK : code;
 }
 
 static int drop(srn__rollouts *x, const running *u, srn_err *err) {
