@@ -2,6 +2,7 @@
  * and the roll-out need is noted before it goes on with the ids and names that the client knows. Pure.
  * Refuses lines and events beyond a cap, and what is no JSON object.
  */
+#include <math.h>
 #include <stdlib.h>
 
 #include "serve/http_internal.h"
@@ -445,7 +446,7 @@ double srn__text_repetition(srn_str text) {
         while (i < text.len && strchr(" \n\r\t", text.ptr[i])) i++;
     }
     size_t n = words.len / sizeof(srn_out_token);
-    double r = n ? srn_answer_repetition((const srn_out_token *)(const void *)words.data, (uint32_t)n) : 0;
+    double r = n ? srn_answer_repetition((const srn_out_token *)(const void *)words.data, (uint32_t)n) : NAN;
     srn_buf_done(&words);
     return r;
 }
