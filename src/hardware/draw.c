@@ -14,8 +14,8 @@ typedef struct drawing {
     const srn_hw_advices *a;
     const srn_hw_draw_opts *o;
     srn_buf *out;
-    bool *shown;          /* [n_pci] */
-    srn_buf text;         /* of the piece at hand */
+    bool *shown; /* [n_pci] */
+    srn__draw_piece text;
     size_t columns, left; /* left: width of the tree's first column */
 } drawing;
 
@@ -34,8 +34,8 @@ static void put(drawing *d, style s, const char *text, size_t n) {
 }
 
 static void put_text(drawing *d, style s) {
-    put(d, s, d->text.data ? d->text.data : "", d->text.len);
-    srn_buf_clear(&d->text);
+    put(d, s, srn__draw_text(&d->text), d->text.b.len);
+    srn__draw_forget(&d->text);
 }
 
 static void pad(drawing *d, size_t have, size_t want) {
@@ -62,20 +62,20 @@ static void draw_head(drawing *d) {
     const srn_hw_machine *m = d->m;
     const char *const parts[] = {m->name[0] ? m->name : "this machine", m->board, m->os};
     for (size_t i = 0; i < SRN_LEN(parts); i++)
-        if (parts[i][0]) srn_buf_addf(&d->text, "%s%s", i ? "; " : "", parts[i]);
+        if (parts[i][0]) srn_buf_addf(&d->text.b, "%s%s", i ? "; " : "", parts[i]);
     put_text(d, BOLD);
     srn_buf_addc(d->out, '\n');
-    srn__draw_processor(&d->text, m);
-    put_wrapped(d, PLAIN, "", 0, d->text.data);
-    srn_buf_clear(&d->text);
+    srn__draw_processor(&d->text.b, m);
+    put_wrapped(d, PLAIN, "", 0, srn__draw_text(&d->text));
+    srn__draw_forget(&d->text);
     for (uint32_t i = 0; i < m->n_nodes; i++) {
-        srn__draw_node(&d->text, &m->nodes[i]);
-        put_wrapped(d, PLAIN, "", 0, d->text.data);
-        srn_buf_clear(&d->text);
+        srn__draw_node(&d->text.b, &m->nodes[i]);
+        put_wrapped(d, PLAIN, "", 0, srn__draw_text(&d->text));
+        srn__draw_forget(&d->text);
     }
-    srn__draw_state(&d->text, m);
-    put_wrapped(d, PLAIN, "", 0, d->text.data);
-    srn_buf_clear(&d->text);
+    srn__draw_state(&d->text.b, m);
+    put_wrapped(d, PLAIN, "", 0, srn__draw_text(&d->text));
+    srn__draw_forget(&d->text);
 }
 
 /* ---- the tree ---- */
@@ -108,20 +108,20 @@ static const char *short_address(const srn_hw_machine *m, uint32_t i) {
 }
 
 static void add_left(drawing *d, uint32_t i) {
-    srn_buf_addf(&d->text, "%s ", short_address(d->m, i));
-    srn__draw_kind(&d->text, d->m, i);
-    srn_buf_addc(&d->text, ' ');
-    srn__draw_name(&d->text, d->m, i);
-    while (d->text.len && d->text.data[d->text.len - 1] == ' ') d->text.data[--d->text.len] = 0;
+    srn_buf_addf(&d->text.b, "%s ", short_address(d->m, i));
+    srn__draw_kind(&d->text.b, d->m, i);
+    srn_buf_addc(&d->text.b, ' ');
+    srn__draw_name(&d->text.b, d->m, i);
+    while (d->text.b.len && d->text.b.data[d->text.b.len - 1] == ' ') d->text.b.data[--d->text.b.len] = 0;
 }
 
 static void measure_left(drawing *d) {
     for (uint32_t i = 0; i < d->m->n_pci; i++) {
         if (!d->shown[i]) continue;
         add_left(d, i);
-        size_t width = 3 * (size_t)srn__hw_depth(d->m, i) + srn__draw_width(d->text.data, d->text.len);
+        size_t width = 3 * (size_t)srn__hw_depth(d->m, i) + srn__draw_width(d->text.b.data, d->text.b.len);
         d->left = SRN_MAX(d->left, width + 2);
-        srn_buf_clear(&d->text);
+        srn__draw_forget(&d->text);
     }
     d->left = SRN_MIN(d->left, d->columns > 40 ? d->columns - 30 : d->columns);
 }
@@ -129,15 +129,15 @@ static void measure_left(drawing *d) {
 static void draw_device(drawing *d, uint32_t i) {
     size_t width = put_branches(d, i);
     add_left(d, i);
-    width += srn__draw_width(d->text.data, d->text.len);
+    width += srn__draw_width(d->text.b.data, d->text.b.len);
     put_text(d, srn__hw_gpu_at(d->m, i) != SRN_HW_NONE ? GOOD : PLAIN);
-    bool marked = srn__draw_marks(&d->text, d->m, d->a, i);
+    bool marked = srn__draw_marks(&d->text.b, d->m, d->a, i);
     char marks[256];
-    snprintf(marks, sizeof marks, "%s", marked ? d->text.data : "");
-    srn_buf_clear(&d->text);
-    srn__draw_link(&d->text, d->m, i);
-    if (marked || d->text.len) pad(d, width, SRN_MAX(d->left, width + 2));
-    bool link = d->text.len > 0;
+    snprintf(marks, sizeof marks, "%s", marked ? srn__draw_text(&d->text) : "");
+    srn__draw_forget(&d->text);
+    srn__draw_link(&d->text.b, d->m, i);
+    if (marked || d->text.b.len) pad(d, width, SRN_MAX(d->left, width + 2));
+    bool link = d->text.b.len > 0;
     put_text(d, marked ? BAD : FAINT);
     if (marked && link) srn_buf_addz(d->out, "  ");
     if (marked) put(d, BAD, marks, strlen(marks));
@@ -173,30 +173,30 @@ static void draw_tree(drawing *d) {
 static void draw_placeless(drawing *d) {
     for (uint32_t g = 0; g < d->m->n_gpus; g++) {
         if (d->m->gpus[g].pci != SRN_HW_NONE) continue;
-        srn_buf_addf(&d->text, "GPU %u %s, ", g, d->m->gpus[g].name);
-        srn__draw_bytes(&d->text, d->m->gpus[g].bytes);
-        srn_buf_addz(&d->text, ", where it hangs is unknown\n");
+        srn_buf_addf(&d->text.b, "GPU %u %s, ", g, d->m->gpus[g].name);
+        srn__draw_bytes(&d->text.b, d->m->gpus[g].bytes);
+        srn_buf_addz(&d->text.b, ", where it hangs is unknown\n");
         put_text(d, GOOD);
     }
 }
 
 static void put_cell(drawing *d, style s, size_t want) {
-    size_t width = srn__draw_width(d->text.data, d->text.len);
+    size_t width = srn__draw_width(d->text.b.data, d->text.b.len);
     pad(d, width, want);
     put_text(d, s);
 }
 
 static void draw_pairs_block(drawing *d, uint32_t first, uint32_t end) {
     pad(d, 0, 6);
-    for (uint32_t y = first; y < end; y++) srn_buf_addf(&d->text, "GPU %u", y), put_cell(d, BOLD, CELL);
+    for (uint32_t y = first; y < end; y++) srn_buf_addf(&d->text.b, "GPU %u", y), put_cell(d, BOLD, CELL);
     srn_buf_addc(d->out, '\n');
     for (uint32_t x = 0; x < d->m->n_gpus; x++) {
-        srn_buf_addf(&d->text, "GPU %u", x);
-        size_t width = d->text.len;
+        srn_buf_addf(&d->text.b, "GPU %u", x);
+        size_t width = d->text.b.len;
         put_text(d, BOLD);
         pad(d, width, 6);
         for (uint32_t y = first; y < end; y++) {
-            bool crosses = srn__draw_pair(&d->text, d->m, x, y);
+            bool crosses = srn__draw_pair(&d->text.b, d->m, x, y);
             put_cell(d, crosses ? BAD : PLAIN, CELL);
         }
         srn_buf_addc(d->out, '\n');
@@ -227,9 +227,9 @@ static void draw_advice(drawing *d) {
         snprintf(head, sizeof head, "!%u", i + 1);
         put_wrapped(d, PLAIN, head, 5, v->what);
         if (v->fix[0]) put_wrapped(d, PLAIN, "", 5, v->fix);
-        if (srn__draw_gain(&d->text, v)) {
-            put_wrapped(d, v->then_bytes_per_s > 0 ? GOOD : FAINT, "", 5, d->text.data);
-            srn_buf_clear(&d->text);
+        if (srn__draw_gain(&d->text.b, v)) {
+            put_wrapped(d, v->then_bytes_per_s > 0 ? GOOD : FAINT, "", 5, srn__draw_text(&d->text));
+            srn__draw_forget(&d->text);
         }
     }
 }
@@ -244,14 +244,14 @@ static void draw_unknown(drawing *d) {
         if (k < i) continue;
         if (!headed) put_wrapped(d, BOLD, "", 0, "\nunknown");
         headed = true;
-        srn_buf_addf(&d->text, "%s: ", m->unknown[i].why);
+        srn_buf_addf(&d->text.b, "%s: ", m->unknown[i].why);
         for (; k < m->n_unknown; k++) {
             if (strcmp(m->unknown[k].why, m->unknown[i].why) != 0) continue;
-            if (n++ < 3) srn_buf_addf(&d->text, "%s%s", n > 1 ? ", " : "", m->unknown[k].what);
+            if (n++ < 3) srn_buf_addf(&d->text.b, "%s%s", n > 1 ? ", " : "", m->unknown[k].what);
         }
-        if (n > 3) srn_buf_addf(&d->text, " and %u more", n - 3);
-        put_wrapped(d, FAINT, "", 2, d->text.data);
-        srn_buf_clear(&d->text);
+        if (n > 3) srn_buf_addf(&d->text.b, " and %u more", n - 3);
+        put_wrapped(d, FAINT, "", 2, srn__draw_text(&d->text));
+        srn__draw_forget(&d->text);
     }
 }
 
@@ -261,15 +261,15 @@ int srn_hw_draw(const srn_hw_machine *m, const srn_hw_advices *a, const srn_hw_d
     d.columns = o->columns ? SRN_MAX(SRN_MIN(o->columns, MOST_COLUMNS), LEAST_COLUMNS) : 100;
     d.shown = srn_calloc(m->n_pci, sizeof *d.shown);
     if (!d.shown) return srn_fail_nomem(err, m->n_pci);
-    srn_buf_init(&d.text, 1 << 20);
+    srn_buf_init(&d.text.b, 1 << 20);
     draw_head(&d);
     draw_tree(&d);
     draw_placeless(&d);
     draw_pairs(&d);
     draw_advice(&d);
     draw_unknown(&d);
-    bool failed = out->failed || d.text.failed;
-    srn_buf_done(&d.text);
+    bool failed = out->failed || d.text.lost || d.text.b.failed;
+    srn_buf_done(&d.text.b);
     free(d.shown);
     return failed ? srn_fail(err, SRN_ENOMEM, "the drawing of %u devices does not fit in memory", m->n_pci)
                   : SRN_OK;

@@ -4,6 +4,20 @@
 
 #include "hardware/hardware_internal.h"
 
+/* A piece of text that is gathered, put down and forgotten, over and over; `lost` stays once memory ran out.
+ */
+typedef struct srn__draw_piece {
+    srn_buf b;
+    bool lost;
+} srn__draw_piece;
+static inline const char *srn__draw_text(const srn__draw_piece *p) {
+    return p->b.len ? p->b.data : "";
+}
+static inline void srn__draw_forget(srn__draw_piece *p) {
+    p->lost = p->lost || p->b.failed;
+    srn_buf_clear(&p->b);
+}
+
 /* Which devices are drawn: GPUs, disks, network, ports with a free slot, and all on the way to them; or all.
  * shown: [n_pci]. */
 void srn__draw_choose(const srn_hw_machine *m, bool all, bool *shown);

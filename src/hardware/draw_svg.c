@@ -32,7 +32,7 @@ typedef struct svg {
     srn_buf *out;
     place *at; /* [n_pci] */
     bool *shown;
-    srn_buf text;
+    srn__draw_piece text;
     double width, bottom;
 } svg;
 
@@ -75,8 +75,8 @@ static void put_text(svg *s, double x, double y, const char *class, const char *
 
 /* What was gathered in s->text, which is cleared. */
 static void put_gathered(svg *s, double x, double y, const char *class, size_t most) {
-    put_text(s, x, y, class, s->text.data ? s->text.data : "", s->text.len, most);
-    srn_buf_clear(&s->text);
+    put_text(s, x, y, class, srn__draw_text(&s->text), s->text.b.len, most);
+    srn__draw_forget(&s->text);
 }
 
 static void put_box(svg *s, double x, double y, double w, double h, const char *class) {
@@ -141,16 +141,16 @@ static void draw_link(svg *s, uint32_t i, bool bad) {
     bool known = l->width > 0;
     srn_buf_addf(s->out, "<path d=\"M%.1f %.1fV%.1f\" class=\"link%s%s\" stroke-width=\"%.1f\"/>\n", x, top,
                  p->y, bad ? " badline" : "", known ? "" : " dashed", known ? 1.5 + l->width * 0.35 : 1.5);
-    srn__draw_link(&s->text, s->m, i);
-    if (!s->text.len) return;
+    srn__draw_link(&s->text.b, s->m, i);
+    if (!s->text.b.len) return;
     /* What it could be, or the card is, stands in a second line. */
-    size_t end = strcspn(s->text.data, ",(");
+    size_t end = strcspn(s->text.b.data, ",(");
     double y = (top + p->y) / 2 + 4;
-    if (s->text.data[end]) {
+    if (s->text.b.data[end]) {
         char low[64];
-        snprintf(low, sizeof low, "%s", s->text.data + end + (s->text.data[end] == ',' ? 2 : 0));
-        s->text.data[end] = 0;
-        s->text.len = end;
+        snprintf(low, sizeof low, "%s", s->text.b.data + end + (s->text.b.data[end] == ',' ? 2 : 0));
+        s->text.b.data[end] = 0;
+        s->text.b.len = end;
         put_text(s, x + 8, y + 8, bad ? "small badtext" : "small", low, strlen(low), 30);
         y -= 7;
     }
@@ -161,19 +161,19 @@ static void draw_link(svg *s, uint32_t i, bool bad) {
 static void draw_tab(svg *s, uint32_t i) {
     const place *p = &s->at[i];
     const srn_hw_pci *q = &s->m->pci[i];
-    bool bad = srn__draw_marks(&s->text, s->m, s->a, i);
+    bool bad = srn__draw_marks(&s->text.b, s->m, s->a, i);
     char marks[32];
-    snprintf(marks, sizeof marks, "%s", bad ? s->text.data : "");
-    srn_buf_clear(&s->text);
+    snprintf(marks, sizeof marks, "%s", bad ? srn__draw_text(&s->text) : "");
+    srn__draw_forget(&s->text);
     double w = p->w - 2 * GAP;
     w = SRN_MIN(w, 170);
     double x = p->x + (p->w - w) / 2;
     put_box(s, x, p->y, w, TAB_H, bad ? "tab bad" : "tab");
-    srn_buf_addf(&s->text, "%s", q->slot[0] ? q->slot : q->address);
-    if (bad) srn_buf_addf(&s->text, " %s", marks);
+    srn_buf_addf(&s->text.b, "%s", q->slot[0] ? q->slot : q->address);
+    if (bad) srn_buf_addf(&s->text.b, " %s", marks);
     put_gathered(s, x + w / 2, p->y + 14, bad ? "port badtext" : "port", (size_t)(w / CHAR_W));
     if (srn__hw_has_children(s->m, i) || !q->link.max_width) return;
-    srn_buf_addf(&s->text, "free: gen%u x%u", q->link.max_gen, q->link.max_width);
+    srn_buf_addf(&s->text.b, "free: gen%u x%u", q->link.max_gen, q->link.max_width);
     put_gathered(s, p->x + p->w / 2, p->y + TAB_H + 16, "free", 30);
 }
 
@@ -181,27 +181,27 @@ static void draw_box(svg *s, uint32_t i) {
     const place *p = &s->at[i];
     size_t most = (size_t)((p->w - 20) / CHAR_W);
     char marks[64];
-    bool bad = srn__draw_marks(&s->text, s->m, s->a, i);
-    snprintf(marks, sizeof marks, "%s", bad ? s->text.data : "");
-    srn_buf_clear(&s->text);
+    bool bad = srn__draw_marks(&s->text.b, s->m, s->a, i);
+    snprintf(marks, sizeof marks, "%s", bad ? srn__draw_text(&s->text) : "");
+    srn__draw_forget(&s->text);
     if (srn_hw_has_link(s->m, i)) draw_link(s, i, bad);
     put_box(s, p->x, p->y, p->w, BOX_H, box_class(s, i, bad));
-    srn__draw_kind(&s->text, s->m, i);
-    srn_buf_addf(&s->text, "  %s", s->m->pci[i].address);
+    srn__draw_kind(&s->text.b, s->m, i);
+    srn_buf_addf(&s->text.b, "  %s", s->m->pci[i].address);
     put_gathered(s, p->x + 10, p->y + 19, "name", most);
     uint32_t gpu = srn__hw_gpu_at(s->m, i);
     if (gpu != SRN_HW_NONE) {
-        srn_buf_addz(&s->text, s->m->gpus[gpu].name);
+        srn_buf_addz(&s->text.b, s->m->gpus[gpu].name);
         put_gathered(s, p->x + 10, p->y + 35, "small", most);
-        srn__draw_bytes(&s->text, s->m->gpus[gpu].bytes);
-        srn_buf_addf(&s->text, "  %s", s->m->pci[i].slot);
+        srn__draw_bytes(&s->text.b, s->m->gpus[gpu].bytes);
+        srn_buf_addf(&s->text.b, "  %s", s->m->pci[i].slot);
         put_gathered(s, p->x + 10, p->y + 50, "small", most);
     } else {
-        srn__draw_name(&s->text, s->m, i);
+        srn__draw_name(&s->text.b, s->m, i);
         put_gathered(s, p->x + 10, p->y + 35, "small", most);
     }
     if (!bad) return;
-    srn_buf_addf(&s->text, "%s", marks);
+    srn_buf_addf(&s->text.b, "%s", marks);
     put_gathered(s, p->x + p->w - 8, p->y + 19, "marks", 20);
 }
 
@@ -222,27 +222,27 @@ static void draw_tree(svg *s, double y) {
 
 static void line(svg *s, const char *class) {
     size_t most = (size_t)((s->width - 2 * MARGIN) / CHAR_W);
-    const char *t = s->text.data ? s->text.data : "";
+    const char *t = srn__draw_text(&s->text);
     do {
         size_t skip = 0, n = srn__draw_wrap(t, most, &skip);
         s->bottom += LINE_H;
         put_text(s, MARGIN, s->bottom, class, t, n, most + 1);
         t += n + skip;
     } while (*t);
-    srn_buf_clear(&s->text);
+    srn__draw_forget(&s->text);
 }
 
 static void draw_head(svg *s) {
     const srn_hw_machine *m = s->m;
     s->bottom = MARGIN + 4;
-    srn_buf_addf(&s->text, "%s%s%s", m->name[0] ? m->name : "this machine", m->board[0] ? "; " : "",
+    srn_buf_addf(&s->text.b, "%s%s%s", m->name[0] ? m->name : "this machine", m->board[0] ? "; " : "",
                  m->board);
     put_gathered(s, MARGIN, s->bottom, "title", 90);
-    srn__draw_processor(&s->text, m);
+    srn__draw_processor(&s->text.b, m);
     line(s, "body");
     for (uint32_t i = 0; i < m->n_nodes && i < 16; i++)
-        srn__draw_node(&s->text, &m->nodes[i]), line(s, "body");
-    srn__draw_state(&s->text, m);
+        srn__draw_node(&s->text.b, &m->nodes[i]), line(s, "body");
+    srn__draw_state(&s->text.b, m);
     line(s, m->is_virtual ? "body badtext" : "body");
 }
 
@@ -250,21 +250,21 @@ static void draw_pairs(svg *s) {
     uint32_t n = s->m->n_gpus;
     if (n < 2) return;
     s->bottom += LINE_H;
-    srn_buf_addz(&s->text, "From one GPU to another: GB/s at most, one way, and the route");
+    srn_buf_addz(&s->text.b, "From one GPU to another: GB/s at most, one way, and the route");
     line(s, "head");
     s->bottom += 6;
     double top = s->bottom;
     for (uint32_t y = 0; y < n; y++) {
-        srn_buf_addf(&s->text, "GPU %u", y);
+        srn_buf_addf(&s->text.b, "GPU %u", y);
         put_gathered(s, MARGIN + 60 + CELL_W * (y + 0.5), top + 14, "cellhead", 10);
     }
     for (uint32_t x = 0; x < n; x++) {
         double row = top + 20 + 22.0 * x;
-        srn_buf_addf(&s->text, "GPU %u", x);
+        srn_buf_addf(&s->text.b, "GPU %u", x);
         put_gathered(s, MARGIN, row + 15, "name", 10);
         for (uint32_t y = 0; y < n; y++) {
             double at = MARGIN + 60 + (double)CELL_W * y;
-            bool bad = srn__draw_pair(&s->text, s->m, x, y);
+            bool bad = srn__draw_pair(&s->text.b, s->m, x, y);
             put_box(s, at, row, CELL_W - 3, 19, bad ? "cell badcell" : x == y ? "cell self" : "cell");
             put_gathered(s, at + CELL_W / 2.0, row + 14, bad ? "port badtext" : "port", 16);
         }
@@ -273,7 +273,7 @@ static void draw_pairs(svg *s) {
     s->width = SRN_MAX(s->width, 2 * MARGIN + 60 + (double)CELL_W * n);
     for (uint32_t i = 0; i < n * n; i++) {
         if (i / n == i % n || !srn_hw_path_of(s->m, i / n, i % n).staged) continue;
-        srn_buf_addz(&s->text, "* copied by way of the host's memory: the driver grants no P2P");
+        srn_buf_addz(&s->text.b, "* copied by way of the host's memory: the driver grants no P2P");
         line(s, "small");
         break;
     }
@@ -281,15 +281,15 @@ static void draw_pairs(svg *s) {
 
 static void draw_advice(svg *s) {
     s->bottom += LINE_H;
-    srn_buf_addz(&s->text, s->a->n ? "Advice" : "Advice: no bottleneck was found");
+    srn_buf_addz(&s->text.b, s->a->n ? "Advice" : "Advice: no bottleneck was found");
     line(s, "head");
     for (uint32_t i = 0; i < s->a->n; i++) {
         const srn_hw_advice *v = &s->a->v[i];
         s->bottom += 5;
-        srn_buf_addf(&s->text, "!%u  %s", i + 1, v->what);
+        srn_buf_addf(&s->text.b, "!%u  %s", i + 1, v->what);
         line(s, "body badtext");
-        if (v->fix[0]) srn_buf_addz(&s->text, v->fix), line(s, "body");
-        if (srn__draw_gain(&s->text, v)) line(s, v->then_bytes_per_s > 0 ? "body gain" : "body");
+        if (v->fix[0]) srn_buf_addz(&s->text.b, v->fix), line(s, "body");
+        if (srn__draw_gain(&s->text.b, v)) line(s, v->then_bytes_per_s > 0 ? "body gain" : "body");
     }
 }
 
@@ -315,7 +315,7 @@ int srn_hw_draw_svg(const srn_hw_machine *m, const srn_hw_advices *a, srn_buf *o
     srn_buf body;
     srn_buf_init(&body, out->max ? out->max : (size_t)64 << 20);
     svg s = {.m = m, .a = a, .out = &body, .width = LEAST_W};
-    srn_buf_init(&s.text, 1 << 20);
+    srn_buf_init(&s.text.b, 1 << 20);
     s.at = srn_calloc(m->n_pci, sizeof *s.at);
     s.shown = srn_calloc(m->n_pci, sizeof *s.shown);
     bool ok = s.at && s.shown;
@@ -339,9 +339,9 @@ int srn_hw_draw_svg(const srn_hw_machine *m, const srn_hw_advices *a, srn_buf *o
         srn_buf_add(out, body.data, body.len);
         srn_buf_addz(out, "</svg>\n");
     }
-    ok = ok && !body.failed && !s.text.failed && !out->failed;
+    ok = ok && !body.failed && !s.text.lost && !s.text.b.failed && !out->failed;
     srn_buf_done(&body);
-    srn_buf_done(&s.text);
+    srn_buf_done(&s.text.b);
     free(s.at);
     free(s.shown);
     return ok ? SRN_OK

@@ -114,6 +114,11 @@ def test_an_svg_is_whole_and_needs_nothing_else(name, tmp_path):
     assert ("badline" in text.split("</style>")[1]) == (name != "one-gpu")
 
 
+def test_the_picture_in_the_docs_is_what_is_drawn():
+    picture = TESTS.parent / "docs/pictures/topo-four-v100.svg"
+    assert topo("--from", fixture("four-v100"), "--svg", "-").stdout == picture.read_text()
+
+
 def test_texts_of_a_fixture_cannot_leave_their_place(tmp_path):
     m = json.loads(fixture("one-gpu").read_text())
     m["gpus"][0]["name"] = m["name"] = "</text><script>alert(1)</script>&\"\x1b[31m\n" + "w" * 300
