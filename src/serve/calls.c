@@ -113,6 +113,18 @@ static int find_committed(srn__call *c, srn_reader *r, const char *text, srn_sto
     return code;
 }
 
+/* What is wrong with the ledger is the log's to say; what is wrong with the question is the answer's. */
+static void fail_reading(srn__call *c, const char *param, const srn_err *err) {
+    bool asked_wrong = err->code == SRN_EINVAL || err->code == SRN_ENOENT || err->code == SRN_ELIMIT;
+    char text[sizeof err->text + 64];
+    srn_err told;
+    if (asked_wrong) return srn__call_fail_err(c, param, err);
+    snprintf(text, sizeof text, "call %s: %s", srn__call_id(c), err->text);
+    srn__recorder_say(srn__call_recorder(c), "ledger_trouble", text);
+    srn__ledger_trouble(c, err, &told);
+    srn__call_fail_err(c, param, &told);
+}
+
 /* false: there is no ledger, and that was replied. */
 static bool has_ledger(srn__call *c) {
     if (srn__recorder_ledger(srn__call_recorder(c))) return true;
@@ -120,12 +132,13 @@ static bool has_ledger(srn__call *c) {
     return false;
 }
 
-static void put_content(srn_reader *r, const char *text, srn_buf *out) {
+static void put_content(const srn__call *c, srn_reader *r, const char *text, srn_buf *out) {
     uint8_t id[16];
     srn_err why = {0};
     srn_buf content;
     srn_buf_init(&content, MAX_CONTENT);
     int code = srn_ulid_parse(srn_str_of(text), id) ? srn_reader_content(r, id, &content, &why) : SRN_ENOENT;
+    if (code == SRN_EIO || code == SRN_ETIMEOUT) srn__ledger_trouble(c, &why, &why);
     srn_buf_addz(out, ",\"content\":");
     if (code) {
         srn_buf_addz(out, "null,\"content_missing\":");
@@ -150,13 +163,13 @@ void srn__handle_call(srn__call *c) {
         body.len--; /* the object's end */
         srn_buf_addf(&body, ",\"kind\":\"%s\",\"recorded_us\":%llu",
                      s.kind == SRN_RECORD_CALL ? "call" : "intent", (unsigned long long)s.t_us);
-        if (wants && strcmp(wants, "1") == 0) put_content(r, id, &body);
+        if (wants && strcmp(wants, "1") == 0) put_content(c, r, id, &body);
         srn_buf_addz(&body, "}\n");
         if (body.failed) code = srn_fail_nomem(&err, body.len);
     }
     srn_reader_close(r);
     if (code)
-        srn__call_fail_err(c, NULL, &err);
+        fail_reading(c, NULL, &err);
     else
         srn__call_reply_text(c, 200, "application/json", (srn_str){body.data, body.len});
     srn_buf_done(&body);
@@ -272,7 +285,7 @@ void srn__handle_feedback(srn__call *c) {
     if (!code) call = json_loadb(body.data, body.len, 0, NULL);
     if (!code) code = call ? store(c, &what, call, &kept, &err) : srn_fail_nomem(&err, body.len);
     if (code)
-        srn__call_fail_err(c, f.param[0] ? f.param : NULL, &err);
+        fail_reading(c, f.param[0] ? f.param : NULL, &err);
     else
         srn__call_reply_json(
             c, 200,

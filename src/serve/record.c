@@ -91,7 +91,7 @@ bool srn__record_keeps(const srn__call *c) {
 
 bool srn__record_admit(srn__call *c, const srn_config_route *route, const char *asked) {
     srn__record *r = record_of(c);
-    srn_err why = {0};
+    srn_err why = {0}, told;
     if (!r && !srn__record_wanted(c)) return true;
     if (!r) {
         srn__call_fail(c, 503, NULL, NULL, "out_of_memory", "no memory for the record of this call now");
@@ -104,8 +104,9 @@ bool srn__record_admit(srn__call *c, const srn_config_route *route, const char *
     snprintf(r->asked, sizeof r->asked, "%s", asked ? asked : "");
     if (srn__recorder_takes(r->recorder, r->required, &why)) return true;
     r->skipped = true;
+    srn__ledger_trouble(c, &why, &told); /* the ledger has said in the log what is wrong */
     srn__call_fail(c, 503, NULL, NULL, "ledger_unavailable",
-                   "calls cannot be recorded now, and are refused: %s", why.text);
+                   "calls cannot be recorded now, and are refused: %s", told.text);
     return false;
 }
 
@@ -128,9 +129,11 @@ static void entry_answered(srn__recorder *r) {
     pthread_mutex_unlock(&r->lock);
 }
 
-static void refusal_of(const srn_err *why, srn_err *ret) {
-    srn_fail(ret, SRN_EIO, "the call could not be recorded: %s",
-             why && why->text[0] ? why->text : "no reason");
+/* What is wrong the ledger has said in the log. */
+static void refusal_of(const srn__call *c, const srn_err *why, srn_err *ret) {
+    srn_err told = {.code = SRN_EIO};
+    if (why) srn__ledger_trouble(c, why, &told);
+    srn_fail(ret, SRN_EIO, "the call could not be recorded: %s", told.text[0] ? told.text : "no reason");
 }
 
 /* The intent's commit, or its failure; holds the call until here. */
@@ -139,7 +142,7 @@ static void intent_done(void *ctx, int code, const srn_err *why) {
     srn__record *r = c->record;
     srn__recorder *recorder = r->recorder;
     srn_err err = {0};
-    if (code) refusal_of(why, &err);
+    if (code) refusal_of(c, why, &err);
     pthread_mutex_lock(&r->lock);
     r->intent_us = srn_now_us();
     pthread_mutex_unlock(&r->lock);
@@ -181,7 +184,7 @@ static void end_done(void *ctx, int code, const srn_err *why) {
     srn__recorder *recorder = r->recorder;
     pthread_mutex_lock(&r->lock);
     r->end = code && r->required ? SRN__STEP_FAILED : SRN__STEP_DONE;
-    if (code) refusal_of(why, &r->why);
+    if (code) refusal_of(c, why, &r->why);
     bool wake = !r->inside;
     if (r->required || wake) atomic_fetch_add(&recorder->wait_us, srn_now_us() - r->ready_us);
     pthread_mutex_unlock(&r->lock);
@@ -275,7 +278,7 @@ static void make_waited(srn__record *r) {
     if (!code) return; /* end_done has, or will have, the hold */
     pthread_mutex_lock(&r->lock);
     r->end = r->required ? SRN__STEP_FAILED : SRN__STEP_DONE;
-    refusal_of(&err, &r->why);
+    refusal_of(c, &err, &r->why);
     bool wake = !r->inside;
     pthread_mutex_unlock(&r->lock);
     srn__recorder_lost(recorder, c->id, &err);

@@ -38,6 +38,9 @@ bool srn__recorder_catch_up(srn__recorder *r);
 /* The ledger, which there is, read for a request, on a worker. SRN_EIO also: it is in a database that does
  * not answer, for which others wait. */
 int srn__recorder_reader(srn__recorder *r, srn_reader **ret, srn_err *err);
+/* What a client is told of trouble with the ledger: all of it with an admin key, or where no key is needed;
+ * to others neither addresses nor questions. Pure. */
+void srn__ledger_trouble(const srn__call *c, const srn_err *why, srn_err *ret);
 /* Whether the ledger takes calls now: required ones while commits succeed, else while its queue has room. Any
  * thread. */
 bool srn__recorder_ready(srn__recorder *r, bool required, srn_err *ret_why);

@@ -108,6 +108,7 @@ srn_ledger_keys *srn__recorder_sealing_keys(srn__recorder *r);
 /* Whether the ledger takes a new call: required while commits succeed, else while its queue has room. false:
  * that was counted, and once it can be written again the ledger tells of it. */
 bool srn__recorder_takes(srn__recorder *r, bool required, srn_err *ret_why);
+void srn__recorder_say(srn__recorder *r, const char *event, const char *detail); /* in the server's log */
 /* A record could not even be handed over: the log says so. */
 void srn__recorder_lost(srn__recorder *r, const char *id, const srn_err *why);
 

@@ -29,8 +29,20 @@ srn__recorder_stats srn__recorder_get_stats(srn__recorder *r) {
     return s;
 }
 
-static void say(srn__recorder *r, const char *event, const char *detail) {
+void srn__recorder_say(srn__recorder *r, const char *event, const char *detail) {
     if (r->log) r->log(r->log_ctx, event, detail);
+}
+
+void srn__ledger_trouble(const srn__call *c, const srn_err *why, srn_err *ret) {
+    const srn_key *key = srn__call_key(c);
+    if (!key || key->admin) {
+        *ret = *why;
+        return;
+    }
+    srn_fail(ret, why->code, "%s",
+             why->code == SRN_ETIMEOUT ? "the record of calls takes too long to answer; ask again later"
+             : why->code == SRN_EBUSY  ? "the record of calls falls behind; ask again later"
+                                       : "the record of calls is out of order now; ask again later");
 }
 
 /* What was refused is told in the chain with the first call that is taken again. */
@@ -65,7 +77,7 @@ void srn__recorder_lost(srn__recorder *r, const char *id, const srn_err *why) {
     pthread_mutex_lock(&r->lock);
     r->stats.unrecorded++;
     pthread_mutex_unlock(&r->lock);
-    say(r, "record_lost", text);
+    srn__recorder_say(r, "record_lost", text);
 }
 
 /* ---- opening ---- */
@@ -100,7 +112,7 @@ static int open_default(srn__recorder *r, srn_err *err) {
         if (!code) {
             char text[sizeof first + 4200];
             snprintf(text, sizeof text, "calls are recorded in %s: %s", other.data, first);
-            say(r, "ledger_elsewhere", text);
+            srn__recorder_say(r, "ledger_elsewhere", text);
         }
     }
     srn_buf_done(&dir);

@@ -49,9 +49,11 @@ def test_required_refuses_while_the_database_is_locked(tiny, locked):
     before = len(bodies(s.folder, CALL))
     db = locked(s.folder)
     for stream in (True, False):
-        status, headers, text = ask(s, "/v1/chat/completions", chat(stream=stream))
-        assert status == 503 and headers["Retry-After"] and "locked" in json.loads(text)["error"]["message"]
-        assert "[DONE]" not in text
+        for key, says in (("root", "locked"), ("alice", "the record of calls is out of order now")):
+            status, headers, text = ask(s, "/v1/chat/completions", chat(stream=stream), key)
+            assert status == 503 and headers["Retry-After"] and says in json.loads(text)["error"]["message"]
+            assert "[DONE]" not in text and ("locked" in text) == (key == "root")
+    assert "locked" in s.server.wait_log(event="ledger_failing")["detail"]
     assert ready(s) == (503, "ledger unavailable")
     assert ask(s, "/health/live", key=None)[0] == 200
     assert len(bodies(s.folder, CALL)) == before
