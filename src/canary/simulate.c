@@ -1,6 +1,7 @@
 /* Roll-outs on made traffic: how often a policy rolls back what is as good, and what is worse, and after how
- * many calls. A look after every call, as the server takes them. Pure and deterministic: the same seed gives
- * the same bits. Called by `serin canary simulate` and by the tests that hold the method to its bars.
+ * many calls. Calls are evidence as they end, as in the server, and a look is after every one. Pure and
+ * deterministic: the same seed gives the same bits. Called by `serin canary simulate` and by the tests that
+ * hold the method to its bars.
  */
 #include "canary/canary_internal.h"
 
@@ -74,6 +75,11 @@ typedef struct subject {
     double fault[SRN_METRIC_END]; /* of shares: what the canary adds to those that are not 1 */
 } subject;
 
+typedef struct flight { /* a call that has not ended */
+    uint64_t end_us, n; /* n: of those that end at once the one that came first goes first */
+    srn_observation o;
+} flight;
+
 typedef struct world {
     const srn_rollout *r;
     const srn_simulate_opts *o;
@@ -84,6 +90,8 @@ typedef struct world {
     double phase[SRN_METRIC_END];
     double shift[SRN_METRIC_END]; /* the canary's, of scores */
     double day_us;
+    flight *air;                     /* a heap: the one that ends next is first */
+    uint32_t n_air, cap_air, n_open; /* n_open: of the canary */
 } world;
 
 void srn_traffic_default(srn_traffic *t) {
@@ -221,6 +229,49 @@ static void make_call(world *w, uint32_t i, uint64_t at_us, srn_observation *o) 
     }
 }
 
+/* ---- calls in flight ---- */
+
+static bool sooner(const flight *a, const flight *b) {
+    return a->end_us != b->end_us ? a->end_us < b->end_us : a->n < b->n;
+}
+
+/* What an answer takes: until its first token, and for each one; what failed does so at once. */
+static int take_off(world *w, const srn_observation *o, uint64_t n, srn_err *err) {
+    const double *v = o->values;
+    double us = isnan(v[SRN_METRIC_TTFT]) ? 0 : v[SRN_METRIC_TTFT];
+    if (!isnan(v[SRN_METRIC_ITL]) && !isnan(v[SRN_METRIC_LENGTH]))
+        us += v[SRN_METRIC_ITL] * v[SRN_METRIC_LENGTH];
+    if (w->n_air == w->cap_air) {
+        uint32_t cap = w->cap_air ? 2 * w->cap_air : 64;
+        flight *grown = srn_realloc_array(w->air, cap, sizeof *grown);
+        if (!grown) return srn_fail_nomem(err, cap * sizeof *grown);
+        w->air = grown;
+        w->cap_air = cap;
+    }
+    flight f = {.end_us = o->at_us + (uint64_t)us, .n = n, .o = *o};
+    uint32_t at = w->n_air++;
+    for (; at && sooner(&f, &w->air[(at - 1) / 2]); at = (at - 1) / 2) w->air[at] = w->air[(at - 1) / 2];
+    w->air[at] = f;
+    w->n_open += o->arm == SRN_ARM_CANARY;
+    return SRN_OK;
+}
+
+static flight land(world *w) {
+    flight first = w->air[0], last = w->air[--w->n_air];
+    uint32_t at = 0;
+    for (;;) {
+        uint32_t next = 2 * at + 1;
+        if (next >= w->n_air) break;
+        if (next + 1 < w->n_air && sooner(&w->air[next + 1], &w->air[next])) next++;
+        if (!sooner(&w->air[next], &last)) break;
+        w->air[at] = w->air[next];
+        at = next;
+    }
+    w->air[at] = last;
+    w->n_open -= first.o.arm == SRN_ARM_CANARY;
+    return first;
+}
+
 /* ---- one roll-out ---- */
 
 typedef struct outcome {
@@ -230,34 +281,45 @@ typedef struct outcome {
     char why[256]; /* of the last look */
 } outcome;
 
+/* A call has ended: it is evidence, and is looked at. */
+static int count(world *w, srn_evidence *e, srn_step_is *is, const flight *f, outcome *ret, srn_err *err) {
+    srn_look l;
+    int code = srn_evidence_add(e, &f->o, err);
+    is->n_open = w->n_open;
+    if (f->o.arm == SRN_ARM_CANARY) is->last_canary_us = f->end_us;
+    if (code || !srn__look_may_speak(w->r, e, is)) return code;
+    srn_look_at(w->r, e, is, f->end_us, &l);
+    ret->verdict = l.verdict;
+    ret->metric = l.metric;
+    if (l.verdict != SRN_VERDICT_STEP || is->step + 1 >= w->r->n_steps) return SRN_OK;
+    is->step++;
+    is->step_started_us = f->end_us;
+    ret->verdict = SRN_VERDICT_HOLD;
+    return SRN_OK;
+}
+
 static int roll_out(world *w, outcome *ret, srn_err *err) {
     const uint64_t begin = 1000000ull * 86400 * 20000;
     srn_evidence *e = NULL;
     srn_step_is is = {.started_us = begin, .step_started_us = begin};
     uint64_t at = begin;
     *ret = (outcome){.verdict = SRN_VERDICT_HOLD, .metric = SRN_METRIC_END};
+    w->n_air = w->n_open = 0;
     make_world(w);
     int code = srn_evidence_new(w->r, &e, err);
     if (!code && w->t->history_calls > 0) code = srn_evidence_history(e, w->history, w->t->n_subjects, err);
     for (ret->calls = 1; !code && ret->calls <= w->o->max_calls; ret->calls++) {
-        srn_observation o = {.step = is.step};
-        srn_look l;
         uint32_t i = caller(w);
         at += (uint64_t)(-srn_log(uniform(&w->d)) * w->day_us / w->t->calls_per_day) + 1;
-        o.arm = srn_assign_arm(w->subjects[i].place, w->r->steps[is.step]);
-        make_call(w, i, at, &o);
-        code = srn_evidence_add(e, &o, err);
-        if (o.arm == SRN_ARM_CANARY) is.last_canary_us = at;
-        if (code || !srn__look_may_speak(w->r, e, &is)) continue;
-        srn_look_at(w->r, e, &is, at, &l);
-        ret->verdict = l.verdict;
-        ret->metric = l.metric;
-        if (l.verdict == SRN_VERDICT_STEP && is.step + 1 < w->r->n_steps) {
-            is.step++;
-            is.step_started_us = at;
-            ret->verdict = SRN_VERDICT_HOLD;
+        while (!code && w->n_air && w->air[0].end_us <= at && ret->verdict == SRN_VERDICT_HOLD) {
+            flight f = land(w);
+            code = count(w, e, &is, &f, ret, err);
         }
         if (ret->verdict != SRN_VERDICT_HOLD) break;
+        srn_observation o = {.step = is.step,
+                             .arm = srn_assign_arm(w->subjects[i].place, w->r->steps[is.step])};
+        make_call(w, i, at, &o);
+        if (!code) code = take_off(w, &o, ret->calls, err);
     }
     if (!code && ret->verdict == SRN_VERDICT_HOLD) {
         srn_look l;
@@ -337,6 +399,7 @@ int srn_simulate(const srn_rollout *r, const srn_simulate_opts *o, srn_simulatio
                ? run_all(&w, calls, ret, err)
                : srn_fail_nomem(err, o->traffic->n_subjects * sizeof *w.subjects);
     free(calls);
+    free(w.air);
     free(w.subjects);
     free(w.history);
     return code;

@@ -20,6 +20,7 @@ enum {
     DEAD_CALLS = 20,
     STOPPED_CALLS = 50,
     CLOCK_US = 120 * 1000000,
+    FLIGHTS = 10, /* calls that have ended for one in flight */
 };
 
 const char *srn_verdict_name(srn_verdict v) {
@@ -82,6 +83,7 @@ typedef struct pair {
     double d, se, se_high, ratio, nu;
     double p[2], n[2], n_high;
     uint64_t n_hit; /* subjects of the canary with any */
+    double ended;   /* of the canary's calls, where one in flight may be what has not failed yet; else 1 */
 } pair;
 
 /* Shares as if of n independent calls: n is what gives the variance. How calls clump within subjects is
@@ -102,8 +104,15 @@ static void as_shares(pair *x, const arm *a0, const arm *a1) {
     x->n_high = a1->w / SRN_MAX(both, SRN_MAX(clump[0], clump[1]));
 }
 
-/* False: too little for a word. */
-static bool compare(const srn__sums *t0, const srn__sums *t1, unsigned m, double margin, pair *ret) {
+/* Faults come at once and answers take their time, so that at first what has ended is what failed. */
+static double ended_of(unsigned m, uint64_t n_calls, uint32_t n_open) {
+    if (m != SRN_METRIC_ERROR || !n_calls) return 1;
+    return (double)n_calls / ((double)n_calls + n_open);
+}
+
+/* False: too little for a word. n_open: calls of the canary in flight. */
+static bool compare(const srn__sums *t0, const srn__sums *t1, unsigned m, double margin, uint32_t n_open,
+                    pair *ret) {
     srn__kind kind = srn__metric_kind((srn_metric)m);
     bool one = m == SRN_METRIC_DIVERGENCE; /* the baseline's from itself is 0 */
     if (!enough_of(t1) || (!one && !enough_of(t0))) return false;
@@ -119,6 +128,7 @@ static bool compare(const srn__sums *t0, const srn__sums *t1, unsigned m, double
     /* What is at its margin spreads at least as wide. */
     ret->se_high = sqrt(SRN_MAX(v, margin * margin * t1->w2_n / (t1->w * t1->w)));
     ret->n_hit = t1->n_hit;
+    ret->ended = ended_of(m, t1->n_calls, n_open);
     if (ret->share) as_shares(ret, &a0, &a1);
     return true;
 }
@@ -162,7 +172,10 @@ static double invert(const pair *x, double n1, double bound, double crit) {
 static double low_of(const pair *x, double alpha) {
     double crit = student(boundary(alpha, x->ratio), x->nu);
     if (x->share && x->n_hit < MIN_HIT) return -1;
-    return x->share ? invert(x, x->n[1], -1 + 1e-9, crit) : x->d - x->se * crit;
+    if (!x->share) return x->d - x->se * crit;
+    pair least = *x;
+    least.p[1] *= x->ended;
+    return invert(&least, x->n[1], -1 + 1e-9, crit);
 }
 static double high_of(const pair *x, double alpha) {
     double crit = student(boundary(alpha, x->ratio), x->nu);
@@ -197,15 +210,28 @@ static double evalue_of(const srn__stratum *s, unsigned m) {
     return m == SRN_METRIC_DIVERGENCE ? s->evalue : m == SRN_METRIC_ERROR ? s->fault_evalue : 1;
 }
 
-static void judge(srn_finding *f, unsigned m) {
-    bool both = m == SRN_METRIC_LENGTH; /* much shorter is as suspect as much longer */
-    f->broken = f->guarded && (f->low > f->margin || (both && f->high < 1 / f->margin) ||
-                               (bets_of(m) > 0 && f->evalue >= 1 / (bets_of(m) * f->alpha)));
+/* Bets on errors, which see a subject's calls as they end, stand only while the calls in flight, all of them
+ * good, would still leave the canary beyond its margin. */
+static bool has_won(const srn_finding *f, unsigned m, uint32_t n_open) {
+    if (!(bets_of(m) > 0) || f->evalue < 1 / (bets_of(m) * f->alpha)) return false;
+    double base = isfinite(f->mean[0]) ? f->mean[0] : 0;
+    return m != SRN_METRIC_ERROR || f->mean[1] * ended_of(m, f->n_calls[1], n_open) - base > f->margin;
+}
+
+/* Much shorter is as suspect as much longer; but of a slow canary the short ones end first, so that few may
+ * be in flight then. */
+static bool has_shrunk(const srn_finding *f, unsigned m, uint32_t n_open) {
+    return m == SRN_METRIC_LENGTH && f->high < 1 / f->margin && FLIGHTS * (uint64_t)n_open <= f->n_calls[1];
+}
+
+static void judge(srn_finding *f, unsigned m, uint32_t n_open) {
+    bool both = m == SRN_METRIC_LENGTH;
+    f->broken = f->guarded && (f->low > f->margin || has_shrunk(f, m, n_open) || has_won(f, m, n_open));
     f->cleared =
         f->guarded && f->enough && !f->broken && f->high < f->margin && (!both || f->low > 1 / f->margin);
 }
 
-static void find(const srn_rollout *r, const srn__stratum *s, unsigned m, srn_finding *f) {
+static void find(const srn_rollout *r, const srn__stratum *s, unsigned m, uint32_t n_open, srn_finding *f) {
     pair x;
     bool ratio = srn_metric_is_ratio((srn_metric)m);
     *f = (srn_finding){.guarded = r->guards[m].set, .margin = r->guards[m].margin, .evalue = 1};
@@ -213,7 +239,7 @@ static void find(const srn_rollout *r, const srn__stratum *s, unsigned m, srn_fi
     f->variance = f->freedom = f->estimate = f->low = f->high = NAN;
     for (unsigned side = 0; side < 2; side++) count(&s->sums[side][m], f, side);
     f->evalue = evalue_of(s, m);
-    f->enough = compare(&s->sums[0][m], &s->sums[1][m], m, margin_of(r, m), &x);
+    f->enough = compare(&s->sums[0][m], &s->sums[1][m], m, margin_of(r, m), n_open, &x);
     if (f->enough) {
         double alpha, clear;
         alphas_of(f->alpha, m, &alpha, &clear);
@@ -224,7 +250,7 @@ static void find(const srn_rollout *r, const srn__stratum *s, unsigned m, srn_fi
         f->high = high_of(&x, clear);
         if (ratio) f->estimate = srn_exp(x.d), f->low = srn_exp(f->low), f->high = srn_exp(f->high);
     }
-    judge(f, m);
+    judge(f, m, n_open);
 }
 
 /* The step whose arms are compared: where all is canary, the newest before it. */
@@ -236,9 +262,12 @@ static uint32_t compared_step(const srn_rollout *r, uint32_t step) {
 /* Whether the interval's low end is beyond the margin, or (high) its high end within it, but for the last
  * digits: dearer tests come only where a cheap one has not answered. */
 static bool may_break(const pair *x, double alpha, double margin, double sign) {
-    double d = sign * x->d - margin, se = sign > 0 ? x->se : x->se_high;
+    pair least = *x;
+    least.p[1] *= x->ended;
+    double d = (x->share ? least.p[1] - least.p[0] : sign * x->d) - margin;
+    double se = sign > 0 ? x->se : x->se_high;
     if (!(d > 0) || (x->share && x->n_hit < MIN_HIT)) return false;
-    double z = x->share ? root_of(x, x->n[1], margin) : d / se;
+    double z = x->share ? root_of(&least, x->n[1], margin) : d / se;
     return z > 1.9 && z > 0.999 * student(boundary(alpha, x->ratio), x->nu);
 }
 static bool may_clear(const pair *x, double alpha, double margin) {
@@ -258,7 +287,7 @@ bool srn__look_may_speak(const srn_rollout *r, const srn_evidence *e, const srn_
         if (!r->guards[m].set) continue;
         alphas_of(alpha_of(r, m), m, &low, &high);
         if (bets_of(m) > 0 && evalue_of(s, m) >= 1 / (bets_of(m) * alpha_of(r, m))) return true;
-        if (!compare(&s->sums[0][m], &s->sums[1][m], m, margin, &x)) {
+        if (!compare(&s->sums[0][m], &s->sums[1][m], m, margin, is->n_open, &x)) {
             clear = false;
             continue;
         }
@@ -281,7 +310,7 @@ void srn_look_at(const srn_rollout *r, const srn_evidence *e, const srn_step_is 
     ret->observed_us = s->observed_us;
     ret->since_canary = s->since_canary;
     for (unsigned m = 0; m < SRN_METRIC_END; m++)
-        find(r, srn__evidence_stratum(e, compared), m, &ret->findings[m]);
+        find(r, srn__evidence_stratum(e, compared), m, is->n_open, &ret->findings[m]);
     srn_look_again(r, is, ret);
 }
 
@@ -443,7 +472,7 @@ static bool unclear_of(const srn_rollout *r, srn_look *l) {
 
 void srn_look_again(const srn_rollout *r, const srn_step_is *is, srn_look *l) {
     l->step = SRN_MIN(l->step, r->n_steps - 1);
-    for (unsigned m = 0; m < SRN_METRIC_END; m++) judge(&l->findings[m], m);
+    for (unsigned m = 0; m < SRN_METRIC_END; m++) judge(&l->findings[m], m, is->n_open);
     if (roll_back_of(r, is, l)) return;
     bool doubt = doubt_of(r, is, l),
          over = l->at_us >= is->started_us && is->started_us && l->at_us - is->started_us >= r->max_time_us;

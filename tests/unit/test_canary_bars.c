@@ -30,6 +30,7 @@ typedef struct shape {
     double zipf, icc_least, icc_most, history;
     const char *effect; /* NULL: none */
     bool by_subject;
+    double calls_per_day; /* 0: as is usual */
 } shape;
 
 typedef struct figures {
@@ -59,6 +60,7 @@ static figures simulate(const shape *s, const char *declaration, uint32_t runs, 
         t.zipf = s->zipf;
         t.icc = s->icc_least + (s->icc_most - s->icc_least) * (7 * g % SHAPES) / (SHAPES - 1);
         t.history_calls = s->history;
+        if (s->calls_per_day > 0) t.calls_per_day = s->calls_per_day;
         if (s->effect) assert_int_equal(srn_effect_parse(s->effect, &e, &err), SRN_OK);
         e.by_subject = s->by_subject;
         srn_simulate_opts o = {.traffic = &t,
@@ -89,16 +91,72 @@ static double share_of(uint32_t n, const figures *f) {
 static void what_is_as_good_is_not_rolled_back(void **state) {
     (void)state;
     static const shape s = {
-        "the same, 50 %, 2,000 calls", 0.5, 2000, 100, 1000, 1, 0, 0.2, 14000, NULL, false};
+        "the same, 50 %, 2,000 calls", 0.5, 2000, 100, 1000, 1, 0, 0.2, 14000, NULL, false, 0};
     printf("seed %d\n", SEED);
     figures f = simulate(&s, all_guarded, runs_of(2000), SEED);
     assert_true(share_of(f.back, &f) <= 0.01);
 }
 
+/* In a house of this size 1 % are one to ten subjects: with little asked for, so that steps are taken. */
+static void five_steps_do_not_roll_back_what_is_as_good(void **state) {
+    (void)state;
+    static const char few_asked[] =
+        "{'name':'trial','kind':'equivalent','baseline':'small','canary':'small-q8',"
+        "'evidence':{'subjects':3,'calls':50},'guardrails':{"
+        "'error':'0.5%','constraint':'1%','checks':'2%','cut':'5%','ttft':'10%','itl':'5%','length':'20%',"
+        "'repetition':'2%','uncertainty':0.2,'feedback':'5%','divergence':0.02}}";
+    static const shape
+        s = {"the same, five steps, 40,000 calls", 0, 40000, 100, 1000, 1, 0, 0.2, 14000, NULL, false, 0},
+        t = {"the same, five steps of 3 subjects and 50 calls, 40,000 calls",
+             0,
+             40000,
+             100,
+             1000,
+             1,
+             0,
+             0.2,
+             14000,
+             NULL,
+             false,
+             20000};
+    uint32_t runs = SRN_MIN(runs_of(30), 20);
+    figures f = simulate(&s, all_guarded, runs, SEED + 50);
+    assert_true(share_of(f.back, &f) <= 0.01);
+    f = simulate(&t, few_asked, runs, SEED + 70);
+    assert_true(share_of(f.back, &f) <= 0.01);
+}
+
+/* Faults come at once and answers take their time: what ends first is no sample of what was begun. With 100
+ * and more calls in flight, nothing but errors and what a whole answer is like is guarded. */
+static void calls_in_flight_roll_nothing_back(void **state) {
+    (void)state;
+    static const char outcomes[] =
+        "{'name':'t','kind':'different','baseline':'a','canary':'b','guardrails':{'error':'0.5%',"
+        "'ttft':'off','itl':'off','length':'20%','cut':'5%','repetition':'2%'}}";
+    static const shape
+        busy = {"the same, 100 calls in flight", 0.5, 4000, 100, 1000, 1, 0, 0.2, 14000, NULL, false, 2e6},
+        slow = {"ITL five times as long, not guarded, 250 calls in flight",
+                0.5,
+                4000,
+                100,
+                1000,
+                1,
+                0,
+                0.2,
+                14000,
+                "itl=+400%",
+                false,
+                2e6};
+    figures f = simulate(&busy, all_guarded, runs_of(100), SEED + 80);
+    assert_true(share_of(f.back, &f) <= 0.01);
+    f = simulate(&slow, outcomes, runs_of(100), SEED + 90);
+    assert_true(share_of(f.back, &f) <= 0.03);
+}
+
 static void slower_tokens_are_caught(void **state) {
     (void)state;
     static const shape s = {
-        "ITL +15 %, 50 %, 2,000 calls", 0.5, 2000, 100, 1000, 1, 0, 0.2, 14000, "itl=+15%", false};
+        "ITL +15 %, 50 %, 2,000 calls", 0.5, 2000, 100, 1000, 1, 0, 0.2, 14000, "itl=+15%", false, 0};
     figures f = simulate(&s, all_guarded, runs_of(400), SEED + 100);
     assert_true(share_of(f.back, &f) >= (SLOWER > 1 ? 0.5 : 0.95));
     assert_int_equal(f.promoted, 0);
@@ -107,7 +165,7 @@ static void slower_tokens_are_caught(void **state) {
 static void faults_are_caught(void **state) {
     (void)state;
     static const shape s = {
-        "errors 1 to 6 %, 50 %, 2,000 calls", 0.5, 2000, 100, 1000, 1, 0, 0.2, 14000, "error=+5%", false};
+        "errors 1 to 6 %, 50 %, 2,000 calls", 0.5, 2000, 100, 1000, 1, 0, 0.2, 14000, "error=+5%", false, 0};
     figures f = simulate(&s, all_guarded, runs_of(400), SEED + 200);
     assert_true(share_of(f.back, &f) >= (SLOWER > 1 ? 0.5 : 0.95));
     assert_int_equal(f.promoted, 0);
@@ -116,20 +174,30 @@ static void faults_are_caught(void **state) {
 /* Of 100 subjects ten have the canary: less can be said of them than of a hundred. */
 static void faults_of_a_tenth_are_caught(void **state) {
     (void)state;
-    static const shape
-        many = {"errors 1 to 6 %, 10 %, 8,000 calls, 400 to 1,000 subjects",
-                0.1,
-                8000,
-                400,
-                1000,
-                1,
-                0,
-                0.2,
-                14000,
-                "error=+5%",
-                false},
-        all = {
-            "errors 1 to 6 %, 10 %, 8,000 calls", 0.1, 8000, 100, 1000, 1, 0, 0.2, 14000, "error=+5%", false};
+    static const shape many = {"errors 1 to 6 %, 10 %, 8,000 calls, 400 to 1,000 subjects",
+                               0.1,
+                               8000,
+                               400,
+                               1000,
+                               1,
+                               0,
+                               0.2,
+                               14000,
+                               "error=+5%",
+                               false,
+                               0},
+                       all = {"errors 1 to 6 %, 10 %, 8,000 calls",
+                              0.1,
+                              8000,
+                              100,
+                              1000,
+                              1,
+                              0,
+                              0.2,
+                              14000,
+                              "error=+5%",
+                              false,
+                              0};
     figures f = simulate(&many, all_guarded, runs_of(200), SEED + 300);
     assert_true(share_of(f.back, &f) >= (SLOWER > 1 ? 0.5 : 0.95));
     f = simulate(&all, all_guarded, runs_of(200), SEED + 400);
@@ -154,7 +222,8 @@ static void at_its_margin_alpha_holds(void **state) {
                             0.4,
                             0,
                             "itl=+5%",
-                            false},
+                            false,
+                            0},
                        b = {"errors at their margin, alpha 10 %, correlation 0.4",
                             0.5,
                             2000,
@@ -165,7 +234,8 @@ static void at_its_margin_alpha_holds(void **state) {
                             0.4,
                             0,
                             "error=+0.5%",
-                            false};
+                            false,
+                            0};
     figures f = simulate(&a, slow, runs_of(400), SEED + 500);
     assert_true(share_of(f.back, &f) <= 0.1);
     assert_true(share_of(f.promoted, &f) <= 0.05 + (SLOWER > 1));
@@ -178,26 +248,30 @@ static void at_its_margin_alpha_holds(void **state) {
 static void every_shape_is_told(void **state) {
     (void)state;
     static const shape all[] = {
-        {"the same, without history", 0.5, 2000, 100, 1000, 1, 0, 0.2, 0, NULL, false},
-        {"the same, correlation 0", 0.5, 2000, 100, 1000, 1, 0, 0, 14000, NULL, false},
-        {"the same, correlation 0.2", 0.5, 2000, 100, 1000, 1, 0.2, 0.2, 14000, NULL, false},
+        {"the same, without history", 0.5, 2000, 100, 1000, 1, 0, 0.2, 0, NULL, false, 0},
+        {"the same, correlation 0", 0.5, 2000, 100, 1000, 1, 0, 0, 14000, NULL, false, 0},
+        {"the same, correlation 0.2", 0.5, 2000, 100, 1000, 1, 0.2, 0.2, 14000, NULL, false, 0},
         {"the same, Zipf 1.4, correlation 0.2, without history", 0.5, 2000, 100, 1000, 1.4, 0.2, 0.2, 0, NULL,
-         false},
-        {"the same, 20 to 60 subjects", 0.5, 2000, 20, 60, 1, 0.2, 0.2, 14000, NULL, false},
-        {"the same, 10 %, 8,000 calls", 0.1, 8000, 100, 1000, 1, 0, 0.2, 14000, NULL, false},
-        {"the same, steps as by default, 40,000 calls", 0, 40000, 100, 1000, 1, 0, 0.2, 14000, NULL, false},
-        {"ITL +15 %, without history", 0.5, 2000, 100, 1000, 1, 0, 0.2, 0, "itl=+15%", false},
+         false, 0},
+        {"the same, 20 to 60 subjects", 0.5, 2000, 20, 60, 1, 0.2, 0.2, 14000, NULL, false, 0},
+        {"the same, 10 %, 8,000 calls", 0.1, 8000, 100, 1000, 1, 0, 0.2, 14000, NULL, false, 0},
+        {"ITL +15 %, without history", 0.5, 2000, 100, 1000, 1, 0, 0.2, 0, "itl=+15%", false, 0},
         {"ITL +15 %, 100 subjects, correlation 0.2", 0.5, 2000, 100, 100, 1, 0.2, 0.2, 14000, "itl=+15%",
-         false},
+         false, 0},
         {"ITL +15 %, 100 subjects, correlation 0.2, without history", 0.5, 2000, 100, 100, 1, 0.2, 0.2, 0,
-         "itl=+15%", false},
-        {"ITL +30 %", 0.5, 2000, 100, 1000, 1, 0, 0.2, 14000, "itl=+30%", false},
-        {"errors 1 to 6 %, without history", 0.5, 2000, 100, 1000, 1, 0, 0.2, 0, "error=+5%", false},
-        {"errors 1 to 6 %, of some subjects only", 0.5, 2000, 100, 1000, 1, 0, 0.2, 14000, "error=+5%", true},
+         "itl=+15%", false, 0},
+        {"ITL +30 %", 0.5, 2000, 100, 1000, 1, 0, 0.2, 14000, "itl=+30%", false, 0},
+        {"errors 1 to 6 %, without history", 0.5, 2000, 100, 1000, 1, 0, 0.2, 0, "error=+5%", false, 0},
+        {"errors 1 to 6 %, of some subjects only", 0.5, 2000, 100, 1000, 1, 0, 0.2, 14000, "error=+5%", true,
+         0},
         {"errors 1 to 6 %, 10 %, 8,000 calls, 100 subjects", 0.1, 8000, 100, 100, 1, 0, 0.2, 14000,
-         "error=+5%", false},
-        {"errors 1 to 100 %, 10 %", 0.1, 8000, 100, 1000, 1, 0, 0.2, 14000, "error=+99%", false},
-        {"divergence +0.3 nats, 10 %", 0.1, 8000, 100, 1000, 1, 0, 0.2, 14000, "divergence=+0.3", false},
+         "error=+5%", false, 0},
+        {"errors 1 to 100 %, 10 %", 0.1, 8000, 100, 1000, 1, 0, 0.2, 14000, "error=+99%", false, 0},
+        {"ITL +15 %, 4,000 calls, 100 in flight", 0.5, 4000, 100, 1000, 1, 0, 0.2, 14000, "itl=+15%", false,
+         2e6},
+        {"errors 1 to 6 %, 4,000 calls, 100 in flight", 0.5, 4000, 100, 1000, 1, 0, 0.2, 14000, "error=+5%",
+         false, 2e6},
+        {"divergence +0.3 nats, 10 %", 0.1, 8000, 100, 1000, 1, 0, 0.2, 14000, "divergence=+0.3", false, 0},
     };
     if (!getenv("SERIN_CANARY_RUNS")) skip();
     for (size_t i = 0; i < SRN_LEN(all); i++) {
@@ -209,6 +283,8 @@ static void every_shape_is_told(void **state) {
 int main(void) {
     const struct CMUnitTest all[] = {
         cmocka_unit_test(what_is_as_good_is_not_rolled_back),
+        cmocka_unit_test(five_steps_do_not_roll_back_what_is_as_good),
+        cmocka_unit_test(calls_in_flight_roll_nothing_back),
         cmocka_unit_test(slower_tokens_are_caught),
         cmocka_unit_test(faults_are_caught),
         cmocka_unit_test(faults_of_a_tenth_are_caught),

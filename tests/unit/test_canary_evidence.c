@@ -285,6 +285,30 @@ static void three_subjects_whose_calls_fail_are_enough(void **state) {
     assert_int_equal(l.verdict, SRN_VERDICT_HOLD);
 }
 
+/* The faults of a canary whose answers take long have ended, and the answers have not. */
+static void what_is_in_flight_may_be_good(void **state) {
+    (void)state;
+    trial t = begun(two_steps);
+    fill(&t, 400, 4, 1);
+    expect(&t, SRN_VERDICT_ROLL_BACK, "error is worse");
+    t.is.n_open = 3000; /* of which none may fail */
+    expect(&t, SRN_VERDICT_HOLD, "");
+    t.is.n_open = 10;
+    expect(&t, SRN_VERDICT_ROLL_BACK, "error is worse");
+    end(&t);
+    t = begun("{'name':'t','kind':'different','baseline':'a','canary':'b','steps':['50%'],"
+              "'guardrails':{'error':'off','ttft':'off','itl':'off','length':'20%'}}");
+    for (uint32_t i = 0; i < 800; i++, t.at_us += 1000000) {
+        srn_observation o = plain(&t, i % 80, i & 1 ? SRN_ARM_CANARY : SRN_ARM_CONTROL);
+        o.values[SRN_METRIC_LENGTH] = i & 1 ? 50 : 100 + i % 7;
+        add(&t, &o);
+    }
+    expect(&t, SRN_VERDICT_ROLL_BACK, "length has shrunk");
+    t.is.n_open = 100; /* the long ones, it may be */
+    expect(&t, SRN_VERDICT_HOLD, "");
+    end(&t);
+}
+
 static void divergence_needs_few_first_calls(void **state) {
     (void)state;
     trial t = begun("{'name':'t','kind':'equivalent','baseline':'a','canary':'b'}"), u = begun(MINIMAL);
@@ -472,6 +496,7 @@ int main(void) {
         cmocka_unit_test(a_dead_canary_is_rolled_back),
         cmocka_unit_test(time_that_ran_out_ends_as_declared),
         cmocka_unit_test(three_subjects_whose_calls_fail_are_enough),
+        cmocka_unit_test(what_is_in_flight_may_be_good),
         cmocka_unit_test(divergence_needs_few_first_calls),
         cmocka_unit_test(the_rest_of_the_baseline_counts_but_in_speed),
         cmocka_unit_test(steps_begin_anew_and_late_calls_are_dropped),

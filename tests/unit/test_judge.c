@@ -12,6 +12,8 @@
 #include <math.h>
 
 #include "engine/judge.h"
+#include "format/write.h"
+#include "synth/synth.h"
 #include "unit/sched_load.h"
 
 enum { TEXT = 200, FIRST = 90, N_TEXTS = 6, MAIMED = 120000 };
@@ -459,11 +461,32 @@ static void what_overflows_in_one_engine_is_said_of_it(void **state) {
 
 /* ---- refusals ---- */
 
+/* A model of another number of tokens than the tiny ones have. */
+static srn_engine *open_of_other_words(const srn_engine_opts *o) {
+    static const char like[] = "{\"arch\":\"llama\",\"n_vocab\":300,\"n_embd\":256,\"n_layer\":1,"
+                               "\"n_head\":4,\"n_head_kv\":2,\"n_ff\":512,\"n_ctx\":256}";
+    const srn_mix *mix;
+    srn_shape shape;
+    srn_synth *made = NULL;
+    srn_engine *e = NULL;
+    srn_out *out = NULL;
+    srn_err err = {0};
+    if (srn_shape_parse(like, sizeof like - 1, "other", &shape, &err) || srn_mix_find("Q8_0", &mix, &err) ||
+        srn_synth_new(&shape, mix, NULL, &made, &err) ||
+        srn_out_memory(srn_synth_file_bytes(made), &out, &err) || srn_synth_fill(made, out, &err) ||
+        srn_engine_open(srn_out_path(out), o, &e, &err))
+        fail_msg("%s", err.text);
+    srn_out_free(out);
+    srn_synth_free(made);
+    return e;
+}
+
 static void what_cannot_be_judged_is_refused_at_once(void **state) {
     (void)state;
     pair *p = begin(&(srn_engine_opts){.threads = 1, .n_ctx = 256, .max_seqs = 2},
                     &(srn_scheduler_opts){.max_judges = 2}, 0, 0);
-    srn_engine *other = open_long("gemma3", &(srn_engine_opts){.threads = 1, .n_ctx = 256});
+    srn_engine *other = open_long("gemma3", &(srn_engine_opts){.threads = 1, .n_ctx = 256}),
+               *wide = open_of_other_words(&(srn_engine_opts){.threads = 1, .n_ctx = 256});
     srn_judge_opts good = opts_of(&p->t), o = good;
     srn_judge *j, *queued[2];
     srn_err err = {0};
@@ -487,6 +510,10 @@ static void what_cannot_be_judged_is_refused_at_once(void **state) {
     assert_int_equal(srn_judge_comparable(p->e[0], other, &err), SRN_EUNSUP);
     assert_non_null(strstr(err.text, "not comparable"));
     assert_int_equal(srn_judge_comparable(p->e[0], p->e[1], &err), SRN_OK);
+    if (srn_scheduler_add(p->s, wide, &err)) fail_msg("%s", err.text);
+    assert_int_equal(srn_judge_submit(p->s, p->e[0], wide, &good, &j, &err), SRN_EUNSUP);
+    assert_non_null(strstr(err.text, "vocabularies of 112 and 300"));
+    assert_int_equal(srn_judge_comparable(p->e[0], wide, &err), SRN_EUNSUP);
     for (int i = 0; i < 2; i++) queued[i] = judge_pair(p, &good);
     assert_int_equal(srn_judge_submit(p->s, p->e[0], p->e[1], &good, &j, &err), SRN_EBUSY);
     assert_int_equal(stats_of(p->s).n_refused, 1);
@@ -495,6 +522,8 @@ static void what_cannot_be_judged_is_refused_at_once(void **state) {
         assert_int_equal(wait_judged(&p->b, queued[i]).code, SRN_OK);
         srn_judge_release(queued[i]);
     }
+    srn_scheduler_remove(p->s, wide, 0);
+    srn_engine_close(wide);
     srn_engine_close(other);
     end(p);
 }
