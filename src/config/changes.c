@@ -117,12 +117,51 @@ static void diff(const differ *d, const char *prefix, const json_t *a, const jso
     }
 }
 
+static bool same_endpoint(const char *a, const char *b) {
+    char shown[2][1536];
+    srn_url_shown(a, shown[0], sizeof shown[0]);
+    srn_url_shown(b, shown[1], sizeof shown[1]);
+    return strcmp(shown[0], shown[1]) == 0;
+}
+
+static bool same_place(const char *a, const char *b) {
+    srn_buf shown[2];
+    for (size_t i = 0; i < 2; i++) {
+        srn_buf_init(&shown[i], 65536);
+        srn_hide_password(i ? b : a, &shown[i]);
+        srn_buf_addz(&shown[i], "");
+    }
+    bool same = !shown[0].failed && !shown[1].failed && strcmp(shown[0].data, shown[1].data) == 0;
+    for (size_t i = 0; i < 2; i++) srn_buf_done(&shown[i]);
+    return same;
+}
+
+static bool same_headers(const srn_config_telemetry *a, const srn_config_telemetry *b, bool values) {
+    bool same = a->n_headers == b->n_headers;
+    for (uint32_t i = 0; i < a->n_headers && same; i++)
+        same = strcmp(a->headers[i].name, b->headers[i].name) == 0 &&
+               (!values || strcmp(a->headers[i].value, b->headers[i].value) == 0);
+    return same;
+}
+
+/* What the texts do not show: passwords in addresses, and values of headers. */
+static void diff_secrets(const differ *d, const srn_config *from, const srn_config *to) {
+    const srn_config_telemetry *a = &from->telemetry, *b = &to->telemetry;
+    const char *x = from->ledger.where, *y = to->ledger.where;
+    if (x && y && strcmp(x, y) != 0 && same_place(x, y)) tell(d, "ledger.where", " (changed)");
+    if (!a->endpoint || !b->endpoint) return;
+    if (strcmp(a->endpoint, b->endpoint) != 0 && same_endpoint(a->endpoint, b->endpoint))
+        tell(d, "telemetry.endpoint", " (changed)");
+    if (same_headers(a, b, false) && !same_headers(a, b, true)) tell(d, "telemetry.headers", " (changed)");
+}
+
 int srn_config_changes(const srn_config *from, const srn_config *to, srn_config_change_fn *fn, void *ctx,
                        srn_err *err) {
     json_t *a = srn__config_json(from), *b = srn__config_json(to);
     const differ d = {fn, ctx};
     int code = a && b ? SRN_OK : srn_fail_nomem(err, 4096);
     if (!code) diff(&d, "", a, b, 0);
+    if (!code) diff_secrets(&d, from, to);
     json_decref(a);
     json_decref(b);
     return code;

@@ -465,6 +465,14 @@ srn__record_state srn__record_settled(srn__call *c, srn_err *ret_why) {
 
 /* ---- after all ---- */
 
+/* The answer was whole, and its record says so; then it was too large to be sent as one piece. */
+static void tell_unsent(srn__record *r) {
+    const srn__call *c = r ? r->call : NULL;
+    if (!r || r->end != SRN__STEP_DONE || c->stage != SRN__STAGE_REPLY || c->status < 400) return;
+    srn__recorder_event(r->recorder, "answer_unsent",
+                        json_pack("{s:s, s:i}", "call", c->id, "status", c->status));
+}
+
 void srn__record_last(srn__call *c) {
     srn__record *r = record_of(c);
     srn_err err = {0};
@@ -484,5 +492,6 @@ void srn__record_last(srn__call *c) {
         make_last(r);
         add_cost(r->recorder, since_ns);
     }
+    if (r && r->end == SRN__STEP_DONE) tell_unsent(r);
     leave(c);
 }

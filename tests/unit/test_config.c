@@ -407,6 +407,30 @@ static void what_differs_is_named_as_in_the_file(void **state) {
                    "routes.r.match.key\nroutes.r.match.alias\n");
 }
 
+static void changed_secrets_are_named_and_not_shown(void **state) {
+    (void)state;
+    assert_changes("telemetry: {endpoint: 'http://u:one@c:4318', headers: {authorization: one}}\n",
+                   "telemetry: {endpoint: 'http://u:one@c:4318', headers: {authorization: two}}\n",
+                   "telemetry.headers (changed)\n");
+    assert_changes("telemetry: {endpoint: 'http://u:one@c:4318'}\n",
+                   "telemetry: {endpoint: 'http://u:two@c:4318'}\n", "telemetry.endpoint (changed)\n");
+    assert_changes("telemetry: {endpoint: 'http://c:4318', headers: {a: one}}\n",
+                   "telemetry: {endpoint: 'http://c:4318', headers: {b: two}}\n", "telemetry.headers\n");
+    assert_changes("ledger: {where: 'postgresql://u:one@h/d'}\n",
+                   "ledger: {where: 'postgresql://u:two@h/d'}\n", "ledger.where (changed)\n");
+    assert_changes("ledger: {where: 'postgresql://u:one@h/d'}\n",
+                   "ledger: {where: 'postgresql://v:two@h/d'}\n", "ledger.where\n");
+    srn_config a = parsed("telemetry: {endpoint: 'http://c:4318', headers: {a: one}}\n"),
+               b = parsed("telemetry: {endpoint: 'http://c:4318', headers: {a: two}}\n");
+    srn_buf keys;
+    srn_buf_init(&keys, 1 << 16);
+    assert_int_equal(srn_config_keep(&b, &a, NULL), SRN_OK); /* it needs a restart */
+    assert_int_equal(srn_config_changes(&a, &b, add_key, &keys, NULL), SRN_OK);
+    assert_int_equal(keys.len, 0);
+    srn_config_done(&a);
+    srn_config_done(&b);
+}
+
 static void what_is_read_at_the_start_alone_is_kept(void **state) {
     (void)state;
     static const char running[] =
@@ -501,6 +525,7 @@ int main(void) {
         cmocka_unit_test(the_id_follows_every_setting_and_not_its_spelling),
         cmocka_unit_test(the_text_of_a_configuration_has_no_secrets),
         cmocka_unit_test(what_differs_is_named_as_in_the_file),
+        cmocka_unit_test(changed_secrets_are_named_and_not_shown),
         cmocka_unit_test(what_is_read_at_the_start_alone_is_kept),
         cmocka_unit_test(every_section_is_kept_or_taken),
         cmocka_unit_test(changed_keys_are_named_without_their_secrets),

@@ -8,6 +8,7 @@
 
 #include "base/num.h"
 #include "serve/record_internal.h"
+#include "unit/ledger_help.h"
 
 static const srn__route route = {.method = "POST", .path = "/v1/chat/completions"};
 
@@ -165,6 +166,45 @@ static void the_user_goes_before_the_key_as_subject(void **state) {
     end(&s);
 }
 
+static bool find_unsent(void *ctx, const srn_stored *s) {
+    bool found = strstr(s->body.ptr, "\"answer_unsent\"") != NULL;
+    if (found) assert_non_null(strstr(s->body.ptr, "\"status\":500"));
+    *(int *)ctx += found;
+    return true;
+}
+
+/* The record of an answer is there before its end goes out. */
+static void an_answer_that_could_not_be_sent_after_its_record_is_told_of(void **state) {
+    (void)state;
+    static const struct {
+        int status;
+        srn__record_step end;
+        int events;
+    } cases[] = {{500, SRN__STEP_DONE, 1}, {200, SRN__STEP_DONE, 0}, {503, SRN__STEP_FAILED, 0}};
+    for (size_t i = 0; i < SRN_LEN(cases); i++) {
+        site s;
+        folder f = folder_new();
+        int n = 0;
+        begin(&s);
+        s.recorder.ledger = ledger_open(f.path);
+        s.call.record = srn_calloc(1, sizeof *s.call.record);
+        assert_non_null(s.call.record);
+        *s.call.record = (srn__record){.recorder = &s.recorder, .call = &s.call, .end = cases[i].end};
+        pthread_mutex_init(&s.call.record->lock, NULL);
+        s.call.status = cases[i].status;
+        s.call.stage = SRN__STAGE_REPLY;
+        atomic_init(&s.call.refs, 2);
+        srn__record_last(&s.call);
+        srn_ledger_close(s.recorder.ledger);
+        srn_reader *r = reader_open(f.path);
+        assert_int_equal(srn_reader_records(r, SRN_RECORD_EVENT, 0, find_unsent, &n, NULL), SRN_OK);
+        assert_int_equal(n, cases[i].events);
+        srn_reader_close(r);
+        folder_done(&f);
+        end(&s);
+    }
+}
+
 static void choices_are_bits(void **state) {
     (void)state;
     const srn_out_token tokens[] = {{.id = 1, .logit = 1.0f, .logprob = -0.5f},
@@ -190,6 +230,7 @@ int main(void) {
         cmocka_unit_test(whatever_a_client_says_the_record_is_one),
         cmocka_unit_test(the_policy_none_keeps_no_hash),
         cmocka_unit_test(the_user_goes_before_the_key_as_subject),
+        cmocka_unit_test(an_answer_that_could_not_be_sent_after_its_record_is_told_of),
         cmocka_unit_test(choices_are_bits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
