@@ -14,6 +14,7 @@ static const char examples[] =
     "  serin serve smollm2 --listen 0.0.0.0:8080 --keys keys.txt --tls-cert cert.pem --tls-key key.pem\n"
     "  serin serve ./model.gguf --alias gpt-4o-mini --ctx 8192 --parallel 32 --kv q8_0\n"
     "  serin serve smollm2 --model big=./large.gguf --lazy   # each is loaded by its first request\n"
+    "  serin serve smollm2 --model next=http://10.0.0.5:8080 # another server computes it\n"
     "  serin serve smollm2 --ledger /var/lib/serin --ledger-mode required --ledger-content full\n"
     "  serin serve --config serin.yaml --check-config\n"
     "  curl http://127.0.0.1:8080/v1/chat/completions \\\n"

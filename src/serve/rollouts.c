@@ -393,6 +393,12 @@ static int check_upstreams(const srn_config *c, const srn_rollout *d, srn_err *e
     const srn_config_model *arms[] = {srn_config_model_of(c, d->baseline), srn_config_model_of(c, d->canary)};
     const char *other = arms[0]->upstream ? d->baseline : arms[1]->upstream ? d->canary : NULL;
     if (!other) return SRN_OK;
+    if (d->shadow > 0)
+        return srn_fail(
+            err, SRN_EINVAL,
+            "%s: shadow: the model '%s' is computed by another server, and copies of calls stay here; "
+            "leave it out",
+            d->name, other);
     if (d->guards[SRN_METRIC_DIVERGENCE].set)
         return srn_fail(
             err, SRN_EINVAL,

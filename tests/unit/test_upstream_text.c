@@ -177,9 +177,24 @@ static void messages_and_responses_are_read(void **state) {
     srn__relay_text_done(&t);
 }
 
+static void texts_may_have_any_character(void **state) {
+    (void)state;
+    srn__relay_text t = begin(SRN__RELAY_CHAT, true, 1);
+    result r = feed(&t, PIECE("a\\u0000\\ud83d\\ude00b") FINISH, 9);
+    assert_int_equal(r.code, 0);
+    assert_int_equal(t.choices[0].text.len, 7);
+    assert_memory_equal(t.choices[0].text.data,
+                        "a\0\xf0\x9f\x98\x80"
+                        "b",
+                        7);
+    assert_non_null(strstr(r.now.data, "a\\u0000"));
+    result_done(&r);
+    srn__relay_text_done(&t);
+}
+
 static void what_is_no_answer_is_refused(void **state) {
     (void)state;
-    static const char *const bad[] = {"data: nonsense\n\n", "data: [1]\n\n", "data: {\"a\":1,\"a\":2}\n\n"};
+    static const char *const bad[] = {"data: nonsense\n\n", "data: [1]\n\n", "data: {\"a\":\xff}\n\n"};
     for (size_t i = 0; i < SRN_LEN(bad); i++) {
         srn__relay_text t = begin(SRN__RELAY_CHAT, true, 1);
         result r = feed(&t, bad[i], 100);
@@ -265,6 +280,7 @@ int main(void) {
         cmocka_unit_test(an_end_without_its_mark_gets_one),
         cmocka_unit_test(messages_and_responses_are_read),
         cmocka_unit_test(what_is_no_answer_is_refused),
+        cmocka_unit_test(texts_may_have_any_character),
         cmocka_unit_test(bodies_are_changed_where_they_must),
         cmocka_unit_test(addresses_of_this_machine_are_known),
     };
