@@ -50,6 +50,6 @@ const char *srn_why_name(srn_why w) {
     static const char *const names[] = {
         [SRN_WHY_HASH] = "hash",         [SRN_WHY_PINNED] = "pinned", [SRN_WHY_CAP] = "cap",
         [SRN_WHY_OPT_OUT] = "opt_out",   [SRN_WHY_RISK] = "risk",     [SRN_WHY_PAUSED] = "paused",
-        [SRN_WHY_FALLBACK] = "fallback", [SRN_WHY_SHADOW] = "shadow"};
+        [SRN_WHY_FALLBACK] = "fallback", [SRN_WHY_SHADOW] = "shadow", [SRN_WHY_ROLLED_BACK] = "rolled_back"};
     return (unsigned)w < SRN_LEN(names) ? names[w] : NULL;
 }

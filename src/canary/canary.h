@@ -111,7 +111,8 @@ typedef enum srn_why {                   /* an arm's reason, in records and head
                        SRN_WHY_RISK,     /* the route is not eligible */
                        SRN_WHY_PAUSED,   /* no shares are given out */
                        SRN_WHY_FALLBACK, /* the arm that was due failed */
-                       SRN_WHY_SHADOW
+                       SRN_WHY_SHADOW,
+                       SRN_WHY_ROLLED_BACK /* its canary had sent nothing when the share was taken away */
 } srn_why;
 const char *srn_why_name(srn_why w);
 

@@ -186,6 +186,21 @@ static int check_ledger(const srn_config *c, srn_err *err) {
     return check_recording(c, NULL, l->mode, l->content, err);
 }
 
+/* The model that answers where the route's cannot. */
+static int check_fallback(const srn_config *c, const srn_config_route *r, srn_err *err) {
+    const srn_config_model *m = r->fallback ? srn_config_model_of(c, r->fallback) : NULL;
+    if (!r->fallback) return SRN_OK;
+    if (!m)
+        return srn_config_fail(c, r->fallback, err, "routes: '%s': fallback: there is no model '%s'", r->name,
+                               r->fallback);
+    if (r->model && srn_config_model_of(c, r->model) == m)
+        return srn_config_fail(c, r->fallback, err,
+                               "routes: '%s': fallback: '%s' is the route's own model; name another one, "
+                               "which can answer when that one cannot",
+                               r->name, r->fallback);
+    return SRN_OK;
+}
+
 static int check_routes(const srn_config *c, srn_err *err) {
     static const char *const risks[] = {"low", "normal", "high"};
     for (uint32_t i = 0; i < c->n_routes; i++) {
@@ -202,6 +217,8 @@ static int check_routes(const srn_config *c, srn_err *err) {
         if (r->model && !has_model(c, r->model))
             return srn_config_fail(c, r->model, err, "routes: '%s': model: there is no model '%s'", r->name,
                                    r->model);
+        code = check_fallback(c, r, err);
+        if (code) return code;
     }
     return SRN_OK;
 }

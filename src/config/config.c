@@ -108,6 +108,7 @@ static const field match_fields[] = {
 static const field route_fields[] = {
     F(srn_config_route, "name", TEXT, name, 1, 63),
     F(srn_config_route, "model", TEXT, model, 1, 127),
+    F(srn_config_route, "fallback", TEXT, fallback, 1, 127),
     F(srn_config_route, "max_tokens", U32, max_tokens, 1, UINT32_MAX),
     F(srn_config_route, "timeout", MS, timeout_ms, 1, 86400000),
     F(srn_config_route, "priority", I32, priority, 0, 0),

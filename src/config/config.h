@@ -53,8 +53,9 @@ typedef struct srn_config_route {
     const char *prompt;   /* id of a registered prompt */
     const char *header, *header_value;
     /* what it gets */
-    const char *model;   /* NULL: the one asked for */
-    uint32_t max_tokens; /* 0: the general limit */
+    const char *model;    /* NULL: the one asked for */
+    const char *fallback; /* the model that answers where that one cannot; NULL: none */
+    uint32_t max_tokens;  /* 0: the general limit */
     uint32_t timeout_ms;
     int32_t priority;
     const char *ledger;  /* "buffered" or "required"; NULL: the general mode */

@@ -57,11 +57,12 @@ static json_t *route_json(const srn_config_route *r) {
     json_t *match = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "endpoint", text_json(r->endpoint), "key",
                               text_json(r->key), "alias", text_json(r->alias), "prompt", text_json(r->prompt),
                               "header", text_json(r->header), "header_value", text_json(header_value(r)));
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:i, s:o, s:o, s:o, s:b, s:b}", "name", text_json(r->name),
-                     "match", match, "model", text_json(r->model), "max_tokens", number_json(r->max_tokens),
-                     "timeout_ms", number_json(r->timeout_ms), "priority", (int)r->priority, "ledger",
-                     text_json(r->ledger), "content", text_json(r->content), "risk", text_json(r->risk),
-                     "require_prompt", r->require_prompt, "local_only", r->local_only);
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:i, s:o, s:o, s:o, s:b, s:b}", "name",
+                     text_json(r->name), "match", match, "model", text_json(r->model), "fallback",
+                     text_json(r->fallback), "max_tokens", number_json(r->max_tokens), "timeout_ms",
+                     number_json(r->timeout_ms), "priority", (int)r->priority, "ledger", text_json(r->ledger),
+                     "content", text_json(r->content), "risk", text_json(r->risk), "require_prompt",
+                     r->require_prompt, "local_only", r->local_only);
 }
 
 static json_t *limits_json(const srn_config_limits *l) {

@@ -242,6 +242,11 @@ static void leave_lane(srn_scheduler *s, srn__lane *l) {
     pthread_cond_signal(&s->wake);
 }
 
+/* How many requests wait that count against one of these; under the lock. */
+static uint32_t n_before(const srn_scheduler *s, const srn__lane *l, const srn_request_opts *o) {
+    return o->again ? 0 : o->apart ? l->published_waiting + l->n_inbox : s->n_waiting;
+}
+
 /* Puts requests into the inbox, all or none. */
 static int post(srn_scheduler *s, srn__lane *l, srn_request **r, uint32_t n, srn_err *err) {
     pthread_mutex_lock(&s->lock);
@@ -252,9 +257,9 @@ static int post(srn_scheduler *s, srn__lane *l, srn_request **r, uint32_t n, srn
         code = srn_fail(err, SRN_ELIMIT,
                         "%u answers at once were asked for, and the queue holds %u in all; ask for fewer", n,
                         s->o.max_queue);
-    else if (s->n_waiting > s->o.max_queue - n)
+    else if (n_before(s, l, &r[0]->o) > s->o.max_queue - n)
         code = srn_fail(err, SRN_EBUSY, "%u requests wait already, and the queue holds %u; try again later",
-                        s->n_waiting, s->o.max_queue);
+                        n_before(s, l, &r[0]->o), s->o.max_queue);
     uint64_t now = s->o.now_us();
     for (uint32_t i = 0; !code && i < n; i++) {
         r[i]->s = s;

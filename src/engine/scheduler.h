@@ -76,6 +76,8 @@ typedef struct srn_request_opts {
     uint64_t cache_salt;        /* a further salt of the caller's */
     int32_t priority;           /* lower goes first; SRN_PRIORITY_BACKGROUND gives its place back too */
     uint32_t slice;             /* not 0: its engine time is measured, apart from that of other slices */
+    bool again;                 /* it was in the queue before, and has its place however full that is */
+    bool apart;                 /* of the queue only what waits for the same engine counts against it */
     uint64_t deadline_us;       /* srn_now_us() after which it ends with SRN_ETIMEOUT; 0: none */
     /* Called from the scheduler thread, at most once a step, when there is something new to read; it must not
      * block nor call the scheduler. May be NULL. */

@@ -183,6 +183,12 @@ static void assign(srn__assigned *a, const srn_rollout_state *s, const srn__call
     uint64_t now = srn_unix_us();
     srn_pin pin;
     pthread_mutex_lock(&r->lock);
+    if (r->closed) { /* since the state was read */
+        pthread_mutex_unlock(&r->lock);
+        a->arm = SRN_ARM_BASELINE;
+        a->why = SRN_WHY_PAUSED;
+        return;
+    }
     bool room = under_cap(r, s->is.step, now);
     if (s->share > 0 && srn_pins_get(r->pins, a->conversation, now, &pin))
         a->why = SRN_WHY_PINNED;
@@ -232,7 +238,7 @@ const srn__assigned *srn__assign(srn__call *c, const char *asked) {
     if (!x || !c->route || !(c->route->flags & SRN__ROUTE_MODEL)) return NULL;
     c->assigned = srn_arena_alloc(&c->arena, sizeof *c->assigned);
     if (!c->assigned) return NULL;
-    *c->assigned = (srn__assigned){0};
+    *c->assigned = (srn__assigned){.call = c};
     const srn_config_route *route = srn__call_route(c, c->route->path, asked);
     asks of = {c, route, name};
     if (!srn__models_name(srn__call_models(c), srn__call_config(c),
@@ -296,14 +302,47 @@ uint32_t srn__assigned_slice(const srn__assigned *a) {
     return srn__assigned_measured(a) && a->arm != SRN_ARM_BASELINE ? (uint32_t)a->arm : 0;
 }
 
-void srn__assign_fall_back(srn__call *c) {
-    srn__assigned *a = c->assigned;
+bool srn__assigned_canary(const srn__call *c) {
+    return gets_canary(c->assigned);
+}
+
+/* The canary has no part in the call any more. */
+static void leave_canary(srn__assigned *a) {
     if (!gets_canary(a)) return;
     pthread_mutex_lock(&a->of->lock);
-    close_call(a->of, a); /* the canary has no part in it any more */
+    close_call(a->of, a);
     pthread_mutex_unlock(&a->of->lock);
+}
+
+void srn__assign_fall_back(srn__call *c) {
+    srn__assigned *a = c->assigned;
+    if (!a || !a->of || a->fell_back) return;
+    leave_canary(a);
     a->fell_back = true;
     a->why = SRN_WHY_FALLBACK;
+}
+
+void srn__assign_rolled_back(srn__call *c) {
+    srn__assigned *a = c->assigned;
+    if (!gets_canary(a)) return;
+    leave_canary(a);
+    a->arm = SRN_ARM_BASELINE;
+    a->why = SRN_WHY_ROLLED_BACK;
+    a->counted = false;
+    a->salt = 0;
+}
+
+void srn__assign_recall(srn__rollout *r) {
+    pthread_mutex_lock(&r->lock);
+    r->closed = true;
+    for (srn__assigned *a = r->first; a; a = a->next) srn__call_rerun(a->call, "rolled_back");
+    pthread_mutex_unlock(&r->lock);
+}
+
+void srn__assign_reopen(srn__rollout *r) {
+    pthread_mutex_lock(&r->lock);
+    r->closed = false;
+    pthread_mutex_unlock(&r->lock);
 }
 
 void srn__assign_done(srn__call *c) {
@@ -311,8 +350,6 @@ void srn__assign_done(srn__call *c) {
     c->assigned = NULL;
     if (a) srn_checks_free(a->checks);
     if (!a || !a->of) return;
-    pthread_mutex_lock(&a->of->lock);
-    if (gets_canary(a)) close_call(a->of, a);
-    pthread_mutex_unlock(&a->of->lock);
+    leave_canary(a);
     srn__rollout_put(a->of);
 }

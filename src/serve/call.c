@@ -121,29 +121,108 @@ bool srn__call_due(srn__call *c) {
     return due;
 }
 
+/* The handler's next run comes after one whose reply is given up; the lock is held. */
+static void renew(srn__call *c) {
+    c->rerun = false;
+    c->renewed = true;
+    c->wait = SRN__WAIT_NOT;
+}
+
 /* After the handler has returned: what is to be done about the call now. */
-static srn__wait take_wait(srn__call *c) {
+static srn__wait take_wait(srn__call *c, bool *ret_replied) {
     pthread_mutex_lock(&c->lock);
     srn__wait w = c->replied ? SRN__WAIT_NOT : c->wait == SRN__WAIT_MAY ? SRN__WAIT_NOW : c->wait;
     c->wait = w == SRN__WAIT_NOW ? w : SRN__WAIT_NOT;
+    c->handling = false;
+    *ret_replied = c->replied;
+    bool wake = c->rerun && c->replied; /* the listener has waited for this */
+    if (c->rerun && !c->replied) renew(c), w = SRN__WAIT_DUE;
     pthread_mutex_unlock(&c->lock);
+    if (wake) srn__call_wake(c);
     return w;
+}
+
+/* Before the handler runs; false: nobody waits for it. */
+static bool take_run(srn__call *c, bool *ret_renewed, const char **ret_why) {
+    pthread_mutex_lock(&c->lock);
+    bool wanted = !c->gone && !c->ended;
+    if (c->rerun) renew(c);
+    *ret_renewed = c->renewed;
+    *ret_why = c->rerun_why;
+    c->renewed = false;
+    c->handling = wanted;
+    pthread_mutex_unlock(&c->lock);
+    return wanted;
+}
+
+bool srn__call_rerun(srn__call *c, const char *why) {
+    pthread_mutex_lock(&c->lock);
+    bool may = !c->fixed && !c->ended && !c->gone && !c->cancelled && !c->refused &&
+               atomic_load(&c->http->mode) < SRN__MODE_END && (!c->replied || c->ops);
+    bool waits = may && c->wait == SRN__WAIT_NOW, wake = may && c->replied;
+    if (may && !c->rerun) c->rerun = true, c->rerun_why = why;
+    if (waits) renew(c), srn__workers_push(c->http->workers, c, true); /* they are there: it has not ended */
+    pthread_mutex_unlock(&c->lock);
+    if (wake) srn__call_wake(c);
+    return may;
+}
+
+bool srn__call_reruns(srn__call *c) {
+    pthread_mutex_lock(&c->lock);
+    bool reruns = c->rerun;
+    pthread_mutex_unlock(&c->lock);
+    return reruns;
+}
+
+void srn__call_fix(srn__call *c) {
+    pthread_mutex_lock(&c->lock);
+    c->fixed = true;
+    pthread_mutex_unlock(&c->lock);
+}
+
+bool srn__call_restart(srn__call *c) {
+    pthread_mutex_lock(&c->lock);
+    bool due = c->rerun && c->replied && c->ops && !c->fixed && !c->source_done && !c->gone;
+    bool now = due && !c->handling;
+    const srn__source_ops *ops = c->ops;
+    if (now) {
+        ops->cancel(c->source);
+        c->ops = NULL;
+        c->replied = false;
+        renew(c);
+    }
+    pthread_mutex_unlock(&c->lock);
+    if (!now) return due;
+    ops->free(c->source);
+    srn_buf_clear(&c->out);
+    c->out_at = 0;
+    c->pull_due = true;
+    srn__workers_push(c->http->workers, c, true);
+    return true;
+}
+
+/* Before the handler runs again: nothing that it has done counts. */
+static void begin_anew(srn__call *c, const char *why) {
+    c->n_reply_headers = 0;
+    c->status = 200;
+    c->streamed = false;
+    if (c->http->o.on_rerun) c->http->o.on_rerun(c->http->o.end_ctx, c, why);
 }
 
 void srn__call_run(srn__call *c) {
     srn__wait w = SRN__WAIT_NOT;
+    bool renewed, replied = true;
+    const char *why;
     do {
-        pthread_mutex_lock(&c->lock);
-        bool skip = c->gone || c->ended;
-        pthread_mutex_unlock(&c->lock);
-        if (skip) return;
+        if (!take_run(c, &renewed, &why)) return;
+        if (renewed) begin_anew(c, why);
         if (atomic_load(&c->http->mode) >= SRN__MODE_END)
             srn__call_fail(c, 503, NULL, NULL, "shutting_down", "the server is shutting down");
         else
             c->route->handle(c);
-        w = take_wait(c);
+        w = take_wait(c, &replied);
     } while (w == SRN__WAIT_DUE);
-    if (w == SRN__WAIT_NOT && !srn__call_replied(c))
+    if (w == SRN__WAIT_NOT && !replied)
         srn__call_fail(c, 500, NULL, NULL, "internal_error", "the server made no reply; this is a bug in it");
 }
 
@@ -158,7 +237,7 @@ void srn__call_again(srn__call *c) {
     bool waits = c->wait == SRN__WAIT_NOW && !c->ended;
     if (c->wait == SRN__WAIT_MAY) c->wait = SRN__WAIT_DUE;
     if (waits) c->wait = SRN__WAIT_NOT;
-    bool full = waits && !srn__workers_push(c->http->workers, c); /* which are there while it has not ended */
+    bool full = waits && !srn__workers_push(c->http->workers, c, false); /* which are there while it has not ended */
     pthread_mutex_unlock(&c->lock);
     if (full) srn__call_fail(c, 503, NULL, NULL, "overloaded", "too many requests wait already");
 }
@@ -281,7 +360,7 @@ typedef struct reply {
 /* Hands the reply over, or disposes of it where nobody waits for one any more. */
 static void publish(srn__call *c, const reply *r) {
     pthread_mutex_lock(&c->lock);
-    bool dead = c->replied || c->ended;
+    bool dead = c->replied || c->ended || c->rerun;
     if (!dead) {
         c->status = r->status;
         c->content_type = r->content_type;
@@ -350,5 +429,10 @@ void srn__call_fail(srn__call *c, int status, const char *type, const char *para
 void srn__call_fail_err(srn__call *c, const char *param, const srn_err *err) {
     const char *code = NULL;
     int status = srn__error_status(err, &code);
+    if (c->fallen.model && status < 500) { /* the request was good for the model that it was for */
+        err = &c->fallen.err;
+        status = srn__error_status(err, &code);
+        param = NULL;
+    }
     srn__call_fail(c, status, NULL, param, code, "%s", err->text[0] ? err->text : srn_err_name(err->code));
 }

@@ -306,6 +306,7 @@ static void take_out(srn__call *c) {
 static enum MHD_Result send_reply(srn__call *c) {
     struct MHD_Response *r;
     c->stage = SRN__STAGE_REPLY;
+    srn__call_fix(c);
     take_out(c);
     if (c->streamed) {
         r = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_stream, c, NULL);
@@ -419,7 +420,7 @@ static enum MHD_Result body_complete(srn__call *c) {
     }
     if (c->conn->gone || atomic_load(&c->http->mode) == SRN__MODE_KILL) return MHD_NO;
     list_live(c);
-    if (!srn__workers_push(c->http->workers, c)) {
+    if (!srn__workers_push(c->http->workers, c, false)) {
         srn__call_fail(c, 503, NULL, NULL, "overloaded", "too many requests wait already");
         return send_reply(c);
     }
@@ -429,10 +430,17 @@ static enum MHD_Result body_complete(srn__call *c) {
     return MHD_YES;
 }
 
+/* Of a source: its whole reply, or of a stream the first bytes. Until then nothing is sent, not its headers
+ * either, so that the handler can run again. */
+static bool has_reply(const srn__call *c) {
+    return c->source_done || c->out.failed || (c->streamed && c->out.len > c->out_at);
+}
+
 /* The connection goes on after it was suspended to wait for the handler. */
 static enum MHD_Result resumed(srn__call *c) {
     if (c->gone || atomic_load(&c->http->mode) == SRN__MODE_KILL) return MHD_NO;
-    if (srn__call_due(c) && (!c->ops || c->streamed || c->source_done || c->out.failed)) return send_reply(c);
+    bool due = !srn__call_restart(c) && srn__call_due(c);
+    if (due && (!c->ops || has_reply(c))) return send_reply(c);
     c->suspended = true;
     MHD_suspend_connection(c->mhd);
     return MHD_YES;
@@ -457,11 +465,10 @@ void srn__exchange_ready(srn__call *c) {
         c->pull_due = true; /* read_stream sees to it when the bytes before are sent */
         return;
     }
-    if (!srn__call_due(c)) return;
-    if (c->ops && !c->gone && (c->stage == SRN__STAGE_REPLY || !c->streamed) && !pull(c)) return;
-    if (c->stage == SRN__STAGE_WAIT && c->ops && !c->streamed && !c->source_done && !c->out.failed &&
-        !c->gone)
-        return;
+    if (srn__call_restart(c) || !srn__call_due(c)) return;
+    bool some = !c->ops || c->gone || pull(c);
+    if (srn__call_restart(c) || !some) return;
+    if (c->stage == SRN__STAGE_WAIT && c->ops && !c->gone && !has_reply(c)) return;
     c->suspended = false;
     MHD_resume_connection(c->mhd);
 }

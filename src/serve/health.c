@@ -3,6 +3,7 @@
  * stops the server, the engine's thread shows signs of life, and the ledger takes calls. All of it runs on
  * the listener's thread, so that busy workers never make the server look dead nor hide its figures.
  */
+#include "serve/fallback.h"
 #include "serve/http_internal.h"
 #include "serve/metrics.h"
 #include "serve/otel.h"
@@ -36,6 +37,7 @@ void srn__handle_metrics(srn__call *c) {
                       srn__http_connections(c->http), &text);
     srn__metrics_judge(srn__call_scheduler(c), &text);
     srn__metrics_ledger(srn__call_recorder(c), &text);
+    srn__metrics_fallbacks(srn__call_fallbacks(c), &text);
     srn__metrics_rollouts(srn__call_rollouts(c), &text);
     srn__metrics_upstreams(srn__call_upstreams(c), srn__call_models(c), &text);
     srn__metrics_telemetry(srn__call_otel(c), &text);

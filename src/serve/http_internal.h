@@ -47,6 +47,9 @@ typedef struct srn__http_opts {
     /* Nobody holds the call any more but who is asked here, and lets go of it now or soon, before the core is
      * freed. Any thread; may be NULL. */
     void (*on_last)(void *ctx, srn__call *c);
+    /* The handler is about to run again (srn__call_rerun): what it left behind is undone. Worker; may be
+     * NULL. */
+    void (*on_rerun)(void *ctx, srn__call *c, const char *why);
     /* No call holds a configuration any more, and none will. Any thread; may be NULL. */
     void (*on_unused)(void *ctx, const srn_config *c);
     void *end_ctx;
@@ -171,8 +174,9 @@ void srn__tls_attach(struct MHD_Connection *con, srn__tls *t);
 
 typedef struct srn__workers srn__workers;
 int srn__workers_new(uint32_t n, uint32_t queue, srn__workers **ret, srn_err *err);
-/* Takes a hold on the call and runs its handler soon; false: the queue is full. */
-bool srn__workers_push(srn__workers *w, srn__call *c);
+/* Takes a hold on the call and runs its handler soon; false: the queue is full. again: it was there before,
+ * and always finds a place. */
+bool srn__workers_push(srn__workers *w, srn__call *c, bool again);
 void srn__workers_free(srn__workers *w); /* runs what is queued (calls that ended are skipped), joins */
 
 /* ---- one exchange ---- */
@@ -217,6 +221,8 @@ struct srn__call {
     bool last;                      /* on_last has it */
     uint64_t begun_us, ended_us;    /* ended_us, complete: once the exchange is over */
     bool complete;                  /* the whole reply was handed to the network */
+    srn__fallen fallen;             /* fallback.c */
+    uint64_t deadline_us;           /* of its work, whichever attempt; 0: none, or not known yet */
 
     /* The reply, written by the handler's thread, then handed over by `replied`. */
     pthread_mutex_t lock; /* guards the flags below, live, wait, refusal and calls of ops->cancel */
@@ -225,6 +231,10 @@ struct srn__call {
     bool withheld, refused; /* the reply has to wait; the refusal takes its place */
     srn_err refusal;
     srn__wait wait;
+    bool fixed;            /* the reply is on its way, or its record is: no other one takes its place */
+    bool handling;         /* the handler runs */
+    bool rerun, renewed;   /* the handler has to run again; its next run does so */
+    const char *rerun_why; /* static */
     int status;
     const char *content_type;
     char *text; /* malloc'd; NULL where a source is */
@@ -273,6 +283,11 @@ void srn__call_finish(srn__call *c);
 bool srn__call_replied(srn__call *c);
 /* Whether there is a reply that may go out now; a refusal has taken its place. Listener thread. */
 bool srn__call_due(srn__call *c);
+/* Where the handler has to run again: its source is freed, and a worker gets the call, now or as soon as the
+ * run before has returned. Listener thread. */
+bool srn__call_restart(srn__call *c);
+/* From here on the reply stays what it is. Listener thread. */
+void srn__call_fix(srn__call *c);
 
 /* log.c: an event by the callback of a server that may have no core yet; the JSON line of a request. */
 void srn__log_event(void (*log)(void *ctx, const char *line), void *ctx, const char *event,

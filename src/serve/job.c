@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "serve/fallback.h"
 #include "serve/job.h"
 #include "serve/job_internal.h"
 #include "serve/metrics.h"
@@ -52,6 +53,21 @@ static void fail(srn__job *j, const srn_err *err) {
     for (uint32_t i = 0; i < j->n; i++) j->choices[i].ended = true;
     j->n_held = 0;
     push(j, (srn__job_event){.kind = SRN__JOB_FAIL, .stop = -1, .err = &j->err}, (srn_str){0});
+}
+
+/* What the model, and not the client, is to blame for; NULL: it is the client, or nobody. */
+static const char *blame(const srn__job *j, const srn_err *err) {
+    int status = srn__error_status(err, NULL);
+    if (atomic_load(&j->model->leaving)) return "unloading";
+    if (err->code == SRN_ECANCELLED || err->code == SRN_ETIMEOUT) return NULL;
+    return status == 429 ? "queue_full" : status >= 500 ? "failed" : NULL;
+}
+
+/* Whether another model answers: then the job says nothing more. */
+static bool give_up(srn__job *j, const srn_err *err) {
+    const char *why = blame(j, err);
+    if (why && srn__fall_back(j->call, why, err)) j->given_up = true;
+    return j->given_up;
 }
 
 static const char *new_call_id(srn__job *j) {
@@ -173,22 +189,23 @@ static bool read_choice(srn__job *j, choice *c) {
     if (!code && done && !c->status.code && c->parser) code = srn_reply_parser_end(c->parser, &err);
     if (j->no_memory) code = srn_fail_nomem(&err, j->text.len);
     if (!code && done) code = c->status.code, err = c->status.err;
-    if (code)
+    if (code && !give_up(j, &err))
         fail(j, &err);
-    else if (done)
+    else if (!code && done)
         finish(j, c);
     return some || done;
 }
 
 bool srn__job_next(srn__job *j, srn__job_event *ret) {
+    if (j->given_up) return false;
     if (j->taken == j->n_queue) {
         j->taken = j->n_queue = 0;
         srn_buf_clear(&j->text);
-        for (uint32_t i = 0; i < j->n && !j->failed; i++)
+        for (uint32_t i = 0; i < j->n && !j->failed && !j->given_up; i++)
             if (!j->choices[i].ended) read_choice(j, &j->choices[i]);
-        if (j->n_held) settle(j);
+        if (j->n_held && !j->given_up) settle(j);
     }
-    if (j->taken == j->n_queue) return false;
+    if (j->taken == j->n_queue || j->given_up) return false;
     const queued *q = &j->queue[j->taken++];
     *ret = q->event;
     ret->text = (srn_str){q->len ? j->text.data + q->from : "", q->len};
@@ -326,10 +343,23 @@ static srn_request_opts request_opts(srn__job *j, const srn__job_spec *spec, con
     o.slice = srn__assigned_slice(a);
     o.logprobs = o.logprobs || srn__assigned_measured(a); /* for the uncertainty */
     o.priority = (key ? key->priority : 0) + spec->priority;
-    o.deadline_us = timeout ? srn_now_us() + 1000 * (uint64_t)timeout : 0;
+    o.deadline_us = srn__call_deadline(j->call, timeout);
+    o.again = srn__call_was_admitted(j->call);
+    o.apart = srn__call_fell_back(j->call);
     o.notify = wake;
     o.notify_ctx = j->call;
     return o;
+}
+
+static int post(srn__job *j, const srn_request_opts *opts, uint32_t n, srn_request **ret, srn_err *err) {
+    int code = srn_request_submit(srn__call_scheduler(j->call), j->model->engine, opts, n, ret, err);
+    if (code && atomic_load(&j->model->leaving)) /* since the request found it */
+        code = srn_fail(err, SRN_ECANCELLED, "the model '%s' is being unloaded", j->model->name);
+    if (code)
+        give_up(j, err);
+    else
+        srn__call_admitted(j->call);
+    return code;
 }
 
 static int submit(srn__job *j, const srn__job_spec *spec, const srn_reply_opts *reply,
@@ -352,11 +382,7 @@ static int submit(srn__job *j, const srn__job_spec *spec, const srn_reply_opts *
     const srn__record_work work = {
         .model = j->model, .spec = spec, .constraint = constraint, .prompt = j->prompt};
     if (!code) code = srn__record_begin(j->call, &work, &j->part, err);
-    if (!code)
-        code =
-            srn_request_submit(srn__call_scheduler(j->call), j->model->engine, opts, spec->n, requests, err);
-    if (code && atomic_load(&j->model->leaving)) /* since the request found it */
-        code = srn_fail(err, SRN_ECANCELLED, "the model '%s' is being unloaded", j->model->name);
+    if (!code) code = post(j, opts, spec->n, requests, err);
     for (uint32_t i = 0; !code && i < spec->n; i++) j->choices[i].request = requests[i];
     if (!code) srn__otel_work(j->call, j->model, spec);
     free(opts);

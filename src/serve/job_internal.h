@@ -36,6 +36,7 @@ struct srn__job {
     srn_request **requests; /* [n], all of them before anybody else sees the job */
     uint32_t n, n_top;
     bool failed, logprobs;
+    bool given_up; /* another model answers */
     srn_err err;
     srn__job_queued *queue;
     size_t n_queue, cap_queue, taken;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "serve/fallback.h"
 #include "serve/job_internal.h"
 #include "serve/otel.h"
 #include "serve/prompt.h"
@@ -47,15 +48,6 @@ const srn_config_route *srn__call_route(srn__call *c, const char *endpoint, cons
     return srn_config_route_of(srn__call_config(c), &q);
 }
 
-/* The model of the call's arm; where the canary cannot be had, the baseline. */
-static int get_assigned(srn__call *c, const char *model, srn__served **ret, bool *ret_later, srn_err *err) {
-    const srn__assigned *a = srn__assigned_of(c);
-    int code = get_model(c, a ? srn__assigned_model(a, model) : model, ret, ret_later, err);
-    if (!code || !a || a->arm != SRN_ARM_CANARY || a->fell_back) return code;
-    srn__assign_fall_back(c);
-    return get_model(c, srn__assigned_model(a, model), ret, ret_later, err);
-}
-
 bool srn__job_model(srn__call *c, const char *endpoint, const char *asked, srn__served **ret,
                     const srn_config_route **ret_route) {
     const srn__call_prompt *prompt = &srn__call_get_facts(c)->prompt;
@@ -72,10 +64,12 @@ bool srn__job_model(srn__call *c, const char *endpoint, const char *asked, srn__
         return false;
     }
     srn__assign(c, asked);
-    const char *model = route && route->model ? route->model : asked;
+    const char *model = srn__answering_model(c, route, asked);
     if (srn__upstream_answers(c, route, endpoint, model)) return false;
-    int code = get_assigned(c, model, ret, &later, &err);
+    int code = get_model(c, model, ret, &later, &err);
     if (later) return false;
+    bool ours = code && (code != SRN_ENOENT || srn__assigned_canary(c)); /* what there never was is not */
+    if (ours && srn__fall_back(c, "not_loaded", &err)) return false;
     if (code == SRN_ENOENT)
         srn__call_fail(c, 404, "invalid_request_error", "model", "model_not_found", "%s", err.text);
     else if (code == SRN_EBUSY)
@@ -324,7 +318,8 @@ int srn__job_headers(srn__call *c, const srn__job_spec *spec, srn_err *err) {
 
 void srn__job_arm_header(srn__call *c) {
     const srn__assigned *a = srn__assigned_of(c);
-    char arm[SRN_ROLLOUT_NAME_MAX + 64];
+    char arm[SRN_ROLLOUT_NAME_MAX + 64], from[160];
+    if (srn__fallback_text(c, from, sizeof from)) srn__call_set_header(c, "x-serin-fallback", from);
     if (!a || !a->of) return;
     snprintf(arm, sizeof arm, "%s; rollout=%s; why=%s", srn_arm_name(a->arm), a->of->declared->name,
              srn_why_name(a->why));

@@ -81,6 +81,7 @@ void srn__log_call(srn__http *h, const srn__call_end *e) {
                  (double)f->ttft_us / 1e3, (double)e->total_us / 1e3);
     add_field(&b, "finish", f->finish[0] ? f->finish : NULL);
     if (f->error[0]) add_field(&b, "error", f->error);
+    if (f->fallback[0]) add_field(&b, "fallback", f->fallback);
     add_field(&b, "client", e->client);
     end_line(h->o.log, h->o.log_ctx, &b);
 }

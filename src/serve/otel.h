@@ -57,6 +57,8 @@ typedef struct srn__otel_choice {
     uint32_t n_reasoning;
 } srn__otel_choice;
 void srn__otel_choice_end(srn__call *c, const srn__otel_choice *choice);
+/* The work was given up, and the handler runs again. */
+void srn__otel_again(srn__call *c);
 /* The call is over, and the caller holds it alone. Any thread. */
 void srn__otel_last(srn__call *c);
 

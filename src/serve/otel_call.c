@@ -184,6 +184,17 @@ void srn__otel_choice_end(srn__call *c, const srn__otel_choice *choice) {
     if (t->may_say && choice->finish) say_answer(t, choice);
 }
 
+void srn__otel_again(srn__call *c) {
+    srn__trace *t = c->trace;
+    if (!t) return;
+    t->worked = t->left_out = false;
+    t->n_choices = t->n_finishes = t->n_reasoning = 0;
+    t->submitted_us = t->started_us = t->first_us = t->done_us = 0;
+    t->experiment[0] = t->arm[0] = t->prompt_hash[0] = 0;
+    srn_buf_clear(&t->input);
+    srn_buf_clear(&t->output);
+}
+
 void srn__otel_last(srn__call *c) {
     srn__trace *t = trace_of(c);
     c->trace = NULL;

@@ -327,6 +327,7 @@ static void append_waited(srn__record *r) {
     srn__call *c = r->call;
     r->inside = inside; /* nobody else knows of the entry yet */
     r->ready_us = srn_now_us();
+    srn__call_fix(c);
     add_intent_wait(r);
     r->end = SRN__STEP_WAITS;
     srn__call_hold(c);
@@ -371,8 +372,8 @@ static int begin(srn__record *r, const srn__record_work *w, uint32_t *ret_part, 
             srn_buf_addz(&r->content, ",\"prompt\":[");
         }
         if (r->head.failed) return srn_fail_nomem(err, r->head.len);
-        if (r->required) code = append_intent(r->call, r, err);
-        r->begun = !code;
+        if (r->required && !r->intended) code = append_intent(r->call, r, err);
+        r->intended = r->begun = !code;
     }
     if (code) return code;
     if (!w->model) srn_buf_add(&r->in_ids, w->asked.ptr, w->asked.len);
@@ -389,6 +390,19 @@ int srn__record_begin(srn__call *c, const srn__record_work *w, uint32_t *ret_par
     int code = begin(r, w, ret_part, err);
     add_cost(r->recorder, since_ns);
     return code;
+}
+
+/* The intent stays what it is: it says that there was a call. */
+void srn__record_again(srn__call *c) {
+    srn__record *r = c->record;
+    if (!r) return;
+    srn_buf *const bufs[] = {&r->head, &r->content, &r->choices, &r->in_ids, &r->out_ids};
+    for (size_t i = 0; i < SRN_LEN(bufs); i++) srn_buf_clear(bufs[i]);
+    r->begun = false;
+    r->n_parts = r->n_ended = r->n_gaps = 0;
+    r->gap_us = r->gap_max_us = r->first_us = 0;
+    r->sum = (srn__record_part){0};
+    r->model[0] = r->prompt_hash[0] = r->finish[0] = r->error[0] = 0;
 }
 
 static void end_choice(srn__record *r, const srn__record_choice *choice) {

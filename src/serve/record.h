@@ -125,6 +125,9 @@ void srn__record_choice_end(srn__call *c, const srn__record_choice *choice);
  * last part. Listener thread, or whoever frees the work. */
 void srn__record_end(srn__call *c, const srn__record_part *p, bool whole);
 
+/* The work was given up, and the handler runs again: nothing of it goes into the record. Worker. */
+void srn__record_again(srn__call *c);
+
 /* Whether the end of the answer may go out. The call is woken when that changes. */
 typedef enum srn__record_state {
     SRN__RECORD_OPEN,    /* not yet */

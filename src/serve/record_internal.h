@@ -53,6 +53,7 @@ struct srn__record {
     const srn_config_route *route; /* NULL: none */
     bool routed;                   /* it is known which */
     bool begun, skipped;           /* skipped: it leaves no record */
+    bool intended;                 /* its intent was handed over */
     bool required;
     srn_content_policy policy;
     char asked[128], model[128];

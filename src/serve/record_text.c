@@ -176,6 +176,17 @@ static void put_rollout(srn_buf *b, const srn__record *r, uint64_t total_us) {
     srn_buf_addc(b, '}');
 }
 
+/* Which model was to answer in place of the one that did. */
+static void put_fallback(srn_buf *b, const srn__fallen *f) {
+    if (!f->why) {
+        srn_buf_addz(b, ",\"fallback\":null");
+        return;
+    }
+    srn_buf_addz(b, ",\"fallback\":{\"from\":");
+    srn__put_string(b, srn_str_of(f->from));
+    srn_buf_addf(b, ",\"why\":\"%s\"}", f->why);
+}
+
 static void put_sampling(srn_buf *b, const srn__job_spec *spec) {
     const srn_sampling *s = &spec->sampling;
     srn_buf_addf(b, ",\"sampling\":{\"seed\":\"%llu\"", (unsigned long long)s->seed);
@@ -239,6 +250,7 @@ void srn__record_put_end(srn_buf *b, const srn__record *r, int status, uint64_t 
     srn_buf_addf(b, ",\"status\":%d", status);
     put_text(b, "finish", r->finish);
     put_text(b, "error", r->error);
+    put_fallback(b, &r->call->fallen);
     put_rollout(b, r, total_us);
     put_text(b, "policy", srn_content_policy_name(r->policy));
     if (r->policy == SRN_CONTENT_NONE || !(r->in_ids.len || r->out_ids.len)) {

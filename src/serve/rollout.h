@@ -68,6 +68,7 @@ typedef struct srn__rollout {
     uint64_t window_us; /* calls since then, about: what the cap is a share of */
     double n_calls, n_canary;
     struct srn__assigned *first, *last; /* calls of the canary that have not ended, oldest first */
+    bool closed;                        /* there are no more of them, whatever state a call has seen */
     uint32_t n_open;
     struct srn__inflight *inflight; /* the same number where a crash leaves it; NULL: not kept */
     /* Of the event that began it, and of that which promoted it; the list's lock guards them. */
@@ -222,6 +223,7 @@ typedef struct srn__assigned {
     uint64_t salt;                  /* of the arm's cache namespace; 0: that of everybody */
     srn_checks *checks;             /* of the version of the prompt; NULL: none */
     uint64_t begun_us;              /* of a call of the canary */
+    srn__call *call;
     struct srn__assigned *next, *prev;
 } srn__assigned;
 
@@ -240,9 +242,18 @@ void srn__assign_checks(srn__call *c, const srn_prompt *p);
 bool srn__assigned_measured(const srn__assigned *a);
 /* The slice whose engine time is measured; 0: none, as for the baseline outside of its control. */
 uint32_t srn__assigned_slice(const srn__assigned *a);
-/* The canary cannot answer: the baseline does, and it counts as a failure of the canary. Before the work
- * begins. */
+/* The model of the call's arm cannot answer: another one does, and it counts as a failure of the arm. The
+ * thread that has the call. */
 void srn__assign_fall_back(srn__call *c);
+/* Whether the canary is to answer. */
+bool srn__assigned_canary(const srn__call *c);
+/* The share is gone: no call gets the canary any more, and those that it has sent nothing of yet run again.
+ * Any thread. */
+void srn__assign_recall(srn__rollout *r);
+/* It is given out again. */
+void srn__assign_reopen(srn__rollout *r);
+/* A call that runs again for that: the baseline answers, outside the evidence. Worker. */
+void srn__assign_rolled_back(srn__call *c);
 /* The call is over. */
 void srn__assign_done(srn__call *c);
 

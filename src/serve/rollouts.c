@@ -190,7 +190,9 @@ static int fold(srn__rollouts *x, const json_t *body, uint64_t seq, srn_err *err
     }
     if (!e) e = find_hash(x, hash);
     if (!e || srn_rollout_apply(e->r->declared, &e->state, event, body, at_us, &late)) return SRN_OK;
-    bool starts = strcmp(event, "rollout_started") == 0;
+    bool starts = strcmp(event, "rollout_started") == 0, goes_on = strcmp(event, "rollout_resumed") == 0;
+    if (ends_share(event)) srn__assign_recall(e->r);
+    if (starts || goes_on) srn__assign_reopen(e->r);
     if (starts || ends_share(event) || srn_rollout_is_over(&e->state)) { /* the ledger has caught up */
         e->halted = false;
         json_decref(e->owed);

@@ -185,6 +185,22 @@ void srn__call_release(srn__call *c, const srn_err *why);
  * by srn__call_may_wait(true) before anybody could, and takes that back with false where it need not wait. */
 void srn__call_may_wait(srn__call *c, bool may);
 void srn__call_again(srn__call *c);
+/* Nothing of the reply was sent and it is not complete: what there is of it is given up, and the handler runs
+ * again from its start on a worker; a reply that it is about to make goes nowhere. Any thread, also the
+ * handler's own, and that of a source inside its pull, which then ends with 0. why: static, for on_rerun, or
+ * NULL. false: it is too late for that, or nobody waits any more. */
+bool srn__call_rerun(srn__call *c, const char *why);
+bool srn__call_reruns(srn__call *c); /* it is going to */
+/* Which model answers a call, and which could not (fallback.c). */
+typedef struct srn__fallen {
+    const srn_config_route *route; /* of the call, once it is known; NULL: none */
+    char answers[128];             /* the model that is to answer, as the configuration calls it */
+    const char *model;             /* the route's fallback, once it is its turn; NULL: not yet */
+    char from[128];                /* the model that failed last */
+    const char *why;               /* static; NULL: none failed */
+    srn_err err;                   /* how */
+    bool admitted;                 /* requests of it were in the scheduler's queue */
+} srn__fallen;
 /* The registered prompt that a call named; name "": none. */
 typedef struct srn__call_prompt {
     char name[SRN_PROMPT_NAME_MAX + 1];
@@ -212,8 +228,9 @@ typedef struct srn__call_facts {
     srn__call_prompt prompt;
     uint32_t prompt_tokens, cached_tokens, output_tokens;
     uint64_t queue_us, ttft_us;
-    char finish[24]; /* "stop", "length", "tool_calls", "abort", "error"; "": nothing was computed */
-    char error[24];  /* name of the error that ended it */
+    char finish[24];    /* "stop", "length", "tool_calls", "abort", "error"; "": nothing was computed */
+    char error[24];     /* name of the error that ended it */
+    char fallback[160]; /* "MODEL; why=WHY" that another one answers for; "": none does */
 } srn__call_facts;
 srn__call_facts *srn__call_get_facts(srn__call *c);
 

@@ -29,6 +29,10 @@ srn__rollouts *srn__call_rollouts(const srn__call *c) {
     return srn__call_server(c)->rollouts;
 }
 
+srn__fallbacks *srn__call_fallbacks(const srn__call *c) {
+    return srn__call_server(c)->fallbacks;
+}
+
 srn__background *srn__call_background(const srn__call *c) {
     return srn__call_server(c)->background;
 }
@@ -136,6 +140,7 @@ static void server_free(srn_server *s, uint32_t grace_ms) {
     srn_prompts_close(s->prompts);
     srn__recorder_free(s->recorder);
     srn__metrics_free(s->metrics);
+    srn__fallbacks_free(s->fallbacks);
     pthread_mutex_destroy(&s->unused_lock);
     pthread_mutex_destroy(&s->reload_lock);
     pthread_mutex_destroy(&s->asked_lock);
@@ -163,6 +168,7 @@ static int start_telemetry(srn_server *s, srn_err *err) {
 static int start(srn_server *s, const srn_server_opts *o, srn_err *err) {
     const srn_config *c = o->config;
     int code = srn__metrics_new(&s->metrics, err);
+    if (!code) code = srn__fallbacks_new(&s->fallbacks, err);
     srn__recorder_opts ro = {.config = c, .log = log_ledger, .log_ctx = &s->opts};
     if (!code) code = srn__recorder_new(&ro, &s->recorder, err);
     srn_ledger *ledger = code ? NULL : srn__recorder_ledger(s->recorder);
@@ -180,6 +186,7 @@ static int start(srn_server *s, const srn_server_opts *o, srn_err *err) {
                         .log_ctx = o->log_ctx,
                         .on_end = count,
                         .on_last = last,
+                        .on_rerun = srn__fallback_renew,
                         .on_unused = unused,
                         .end_ctx = s};
     code = srn__http_new(&h, &s->http, err);

@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include "serve/background.h"
+#include "serve/fallback.h"
 #include "serve/http_internal.h"
 #include "serve/metrics.h"
 #include "serve/otel.h"
@@ -17,6 +18,7 @@ struct srn_server {
     srn_scheduler *scheduler;
     srn__models *models;
     srn__metrics *metrics;
+    srn__fallbacks *fallbacks;
     srn_prompts *prompts; /* NULL: there is no ledger */
     srn__recorder *recorder;
     srn__rollouts *rollouts; /* NULL: there is no ledger */

@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "serve/fallback.h"
 #include "serve/http_internal.h"
 #include "serve/openai_internal.h"
 #include "serve/otel.h"
@@ -656,31 +657,34 @@ static step answer_by(srn__call *c, const srn_config_route *route, const char *e
                   to->name, err.text);
 }
 
-/* The canary's upstream failed and nothing was sent: the baseline answers. */
+/* Nothing was sent: another model may answer. What the client has got wrong only a canary is asked beside
+ * another one for. */
 static bool falls_back(srn__call *c, const failure *f) {
-    const srn__assigned *a = srn__assigned_of(c);
+    bool canary = srn__assigned_canary(c), own = f->passes || (f->status < 500 && f->status != 429);
     char text[900];
-    bool canary = a && a->of && a->arm == SRN_ARM_CANARY && !a->fell_back && !c->gone && !c->cancelled;
-    if (!canary) return false;
-    snprintf(text, sizeof text, "%s: %s", a->of->declared->name, f->text);
+    srn_err err = {0};
+    if (own && !canary) return false;
+    srn_fail(&err, SRN_EIO, "%s", f->text);
+    if (!srn__fall_back(c, f->code, &err)) return false;
+    if (!canary) return true;
+    snprintf(text, sizeof text, "%s: %s", srn__assigned_of(c)->of->declared->name, f->text);
     srn__http_log_event(c->http, "rollout_fallback", text);
-    if (c->relay) c->relay->given_up = true;
-    srn__assign_fall_back(c);
     return true;
+}
+
+void srn__relay_give_up(srn__call *c) {
+    if (!c->relay) return;
+    srn__relay_cancel(c->relay);
+    atomic_store(&c->relay->over, true);
+    c->relay->given_up = true;
 }
 
 bool srn__upstream_answers(srn__call *c, const srn_config_route *route, const char *endpoint,
                            const char *model) {
-    for (;;) {
-        const srn__assigned *a = srn__assigned_of(c);
-        const srn_config_model *to = srn__upstream_of(c, a ? srn__assigned_model(a, model) : model);
-        failure f = {0};
-        if (!to) return false;
-        if (!check_call(c, route, endpoint)) return true;
-        step s = answer_by(c, route, endpoint, to, &f);
-        if (s != FAILED) return true;
-        if (falls_back(c, &f)) continue;
-        reply_failure(c, &f);
-        return true;
-    }
+    const srn_config_model *to = srn__upstream_of(c, model);
+    failure f = {0};
+    if (!to) return false;
+    if (!check_call(c, route, endpoint)) return true;
+    if (answer_by(c, route, endpoint, to, &f) == FAILED && !falls_back(c, &f)) reply_failure(c, &f);
+    return true;
 }

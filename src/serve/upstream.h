@@ -45,16 +45,17 @@ bool srn__model_may(srn__call *c, const srn_config_route *route, const char *nam
 
 /* ---- a call's answer (upstream.c) ---- */
 
-/* Answers the call by `model` (the name that route and roll-out's arm chose, or any other: a fallback's), if
- * another server computes it; false: it is computed here, and nothing was done. true: the handler returns; it
- * was replied to, or the handler will run again. A canary that fails before anything was sent gives way to
- * the baseline; where that is computed here, the answer is false. Worker. */
+/* Answers the call by `model` (as srn__answering_model chose it), if another server computes it; false: it is
+ * computed here, and nothing was done. true: the handler returns; it was replied to, or the handler will run
+ * again, also for another model where this one fails before anything was sent. Worker. */
 bool srn__upstream_answers(srn__call *c, const srn_config_route *route, const char *endpoint,
                            const char *model);
 
 /* What a call has of its upstreams: hangs on the call from its first request to one until it is freed. */
 typedef struct srn__relay srn__relay;
 void srn__relay_cancel(srn__relay *r); /* NULL is fine; any thread, under the call's lock */
+/* The handler is about to run again, for whichever model: nothing of the request that was sent counts. Worker. */
+void srn__relay_give_up(srn__call *c);
 void srn__relay_free(srn__relay *r);   /* NULL is fine; nobody holds the call */
 /* The record's `upstream`: an object, or null where the answer, if there is one, is not from any. */
 void srn__relay_put(srn_buf *b, const srn__call *c);

@@ -51,9 +51,9 @@ int srn__workers_new(uint32_t n, uint32_t queue, srn__workers **ret, srn_err *er
     return 0;
 }
 
-bool srn__workers_push(srn__workers *w, srn__call *c) {
+bool srn__workers_push(srn__workers *w, srn__call *c, bool again) {
     pthread_mutex_lock(&w->lock);
-    bool room = w->n_queued < w->queue;
+    bool room = again || w->n_queued < w->queue;
     if (room) {
         srn__call_hold(c);
         c->next_waiting = NULL;

@@ -236,7 +236,7 @@ static inline void handle_own(srn__call *c) {
 }
 
 static const srn__route routes[] = {
-    {"POST", "/own", handle_own, 0, SRN__OPENAI},
+    {"POST", "/own", handle_own, SRN__ROUTE_MODEL, SRN__OPENAI},
     {"GET", "/hello", handle_hello, 0, SRN__OPENAI},
     {"GET", "/health", handle_hello, SRN__ROUTE_OPEN | SRN__ROUTE_INLINE, SRN__OPENAI},
     {"GET", "/metrics", handle_hello, SRN__ROUTE_METRICS, SRN__OPENAI},
@@ -244,10 +244,10 @@ static const srn__route routes[] = {
     {"POST", "/echo", handle_echo, 0, SRN__OPENAI},
     {"POST", "/length", handle_length, 0, SRN__OPENAI},
     {"POST", "/stream", handle_stream, 0, SRN__OPENAI},
-    {"POST", "/once", handle_once, 0, SRN__OPENAI},
+    {"POST", "/once", handle_once, SRN__ROUTE_MODEL, SRN__OPENAI},
     {"GET", "/id/{id}", handle_id, 0, SRN__OPENAI},
     {"GET", "/id/hello", handle_hello, 0, SRN__OPENAI},
-    {"GET", "/block", handle_block, 0, SRN__OPENAI},
+    {"GET", "/block", handle_block, SRN__ROUTE_MODEL, SRN__OPENAI},
     {"GET", "/wait", handle_wait, 0, SRN__OPENAI},
     {"GET", "/nothing", handle_nothing, 0, SRN__OPENAI},
     {"GET", "/busy", handle_busy, 0, SRN__OPENAI},
