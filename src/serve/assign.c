@@ -332,11 +332,15 @@ void srn__assign_rolled_back(srn__call *c) {
     a->salt = 0;
 }
 
-void srn__assign_recall(srn__rollout *r) {
+uint32_t srn__assign_recall(srn__rollout *r, uint32_t *ret_running) {
+    uint32_t n = 0, running = 0;
     pthread_mutex_lock(&r->lock);
     r->closed = true;
-    for (srn__assigned *a = r->first; a; a = a->next) srn__call_rerun(a->call, "rolled_back");
+    for (srn__assigned *a = r->first; a; a = a->next)
+        *(srn__call_rerun(a->call, "rolled_back") ? &n : &running) += 1;
     pthread_mutex_unlock(&r->lock);
+    if (ret_running) *ret_running = running;
+    return n;
 }
 
 void srn__assign_reopen(srn__rollout *r) {

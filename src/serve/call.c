@@ -237,7 +237,8 @@ void srn__call_again(srn__call *c) {
     bool waits = c->wait == SRN__WAIT_NOW && !c->ended;
     if (c->wait == SRN__WAIT_MAY) c->wait = SRN__WAIT_DUE;
     if (waits) c->wait = SRN__WAIT_NOT;
-    bool full = waits && !srn__workers_push(c->http->workers, c, false); /* which are there while it has not ended */
+    bool full =
+        waits && !srn__workers_push(c->http->workers, c, false); /* which are there while it has not ended */
     pthread_mutex_unlock(&c->lock);
     if (full) srn__call_fail(c, 503, NULL, NULL, "overloaded", "too many requests wait already");
 }
@@ -429,10 +430,10 @@ void srn__call_fail(srn__call *c, int status, const char *type, const char *para
 void srn__call_fail_err(srn__call *c, const char *param, const srn_err *err) {
     const char *code = NULL;
     int status = srn__error_status(err, &code);
-    if (c->fallen.model && status < 500) { /* the request was good for the model that it was for */
-        err = &c->fallen.err;
-        status = srn__error_status(err, &code);
-        param = NULL;
+    if (c->fallen.model && status < 500) { /* for the model that it was for the request was good */
+        srn__call_fail(c, 503, NULL, NULL, "model_unavailable", "%s; and '%s', its fallback, refuses: %s",
+                       c->fallen.err.text, c->fallen.model, err->text);
+        return;
     }
     srn__call_fail(c, status, NULL, param, code, "%s", err->text[0] ? err->text : srn_err_name(err->code));
 }

@@ -274,8 +274,9 @@ static void fail(answer *a, const srn__job_event *e, srn_buf *out, int *status) 
 static int pull(void *source, srn_buf *out, int *status) {
     answer *a = source;
     srn__job_event e;
-    begin(a, out);
-    while (!a->ended && srn__job_next(a->job, &e)) switch (e.kind) {
+    while (!a->ended && srn__job_next(a->job, &e)) {
+        begin(a, out); /* not before: until there is something the call can go to another model */
+        switch (e.kind) {
         case SRN__JOB_TEXT:
             add_text(a, MESSAGE_ITEM, &e, out);
             break;
@@ -299,6 +300,7 @@ static int pull(void *source, srn_buf *out, int *status) {
             if (e.unclean) return 2;
             break;
         }
+    }
     return a->ended;
 }
 

@@ -248,8 +248,8 @@ void srn__assign_fall_back(srn__call *c);
 /* Whether the canary is to answer. */
 bool srn__assigned_canary(const srn__call *c);
 /* The share is gone: no call gets the canary any more, and those that it has sent nothing of yet run again.
- * Any thread. */
-void srn__assign_recall(srn__rollout *r);
+ * Any thread. *ret_running (may be NULL): of so many others something was sent. */
+uint32_t srn__assign_recall(srn__rollout *r, uint32_t *ret_running);
 /* It is given out again. */
 void srn__assign_reopen(srn__rollout *r);
 /* A call that runs again for that: the baseline answers, outside the evidence. Worker. */

@@ -191,7 +191,7 @@ static int fold(srn__rollouts *x, const json_t *body, uint64_t seq, srn_err *err
     if (!e) e = find_hash(x, hash);
     if (!e || srn_rollout_apply(e->r->declared, &e->state, event, body, at_us, &late)) return SRN_OK;
     bool starts = strcmp(event, "rollout_started") == 0, goes_on = strcmp(event, "rollout_resumed") == 0;
-    if (ends_share(event)) srn__assign_recall(e->r);
+    if (ends_share(event)) srn__assign_recall(e->r, NULL);
     if (starts || goes_on) srn__assign_reopen(e->r);
     if (starts || ends_share(event) || srn_rollout_is_over(&e->state)) { /* the ledger has caught up */
         e->halted = false;
@@ -530,6 +530,15 @@ static int move_labels(srn__rollouts *x, const srn__rollout *r, srn_err *err) {
     return SRN_OK;
 }
 
+/* The canary's share is gone from here on; what becomes of its calls is added to the event. The lock is held.
+ */
+static void halt(entry *e, json_t *event) {
+    uint32_t running = 0, rerun = srn__assign_recall(e->r, &running);
+    e->halted = true;
+    json_object_set_new(event, "rerun", json_integer(rerun));
+    json_object_set_new(event, "running", json_integer(running));
+}
+
 int srn__rollouts_act(srn__rollouts *x, const char *by, const char *name, const char *event, json_t *fields,
                       srn_err *err) {
     json_t *all = fields ? fields : json_object();
@@ -544,7 +553,7 @@ int srn__rollouts_act(srn__rollouts *x, const char *by, const char *name, const 
         code = srn_fail_nomem(err, 64);
     srn_rollout_state s = code ? (srn_rollout_state){0} : e->state;
     if (!code) code = srn_rollout_apply(e->r->declared, &s, event, all, srn_unix_us(), err);
-    if (!code && ends_share(event)) e->halted = true;
+    if (!code && ends_share(event)) halt(e, all);
     srn__rollout *r = code ? NULL : e->r;
     if (r) atomic_fetch_add(&r->refs, 1);
     pthread_mutex_unlock(&x->lock);

@@ -271,6 +271,12 @@ static int check_routes(const srn_config *c, const srn_keys *keys, srn_err *err)
                                    r->endpoint);
         if (r->key && !keys)
             return srn_config_fail(c, r->key, err, "routes: '%s': key: there is no file of keys", r->name);
+        const srn_config_model *fallback = r->fallback ? srn_config_model_of(c, r->fallback) : NULL;
+        if (fallback && fallback->upstream && !srn__upstream_may(r, fallback))
+            return srn_config_fail(c, r->fallback, err,
+                                   "routes: '%s': fallback: the route is local_only, and '%s' is computed on "
+                                   "another machine",
+                                   r->name, r->fallback);
         if (r->key && !srn_keys_has_name(keys, r->key))
             return srn_config_fail(c, r->key, err, "routes: '%s': key: %s has no key '%s'", r->name,
                                    c->keys_file, r->key);

@@ -18,7 +18,8 @@ def byte_letters():
     return [chr(b) if b in kept else chr(256 + others.index(b)) for b in range(256)]
 
 
-def make(path, ctx=4096, seed=1):
+def make(path, ctx=4096, seed=1, broken=False):
+    """broken: it loads, and its first token is not a number, which fails every request."""
     r = np.random.default_rng(seed)
     tokens = byte_letters() + [m.replace(" ", "") for m in MERGES] + CONTROL
     w = GGUFWriter(path, "llama")
@@ -52,7 +53,8 @@ def make(path, ctx=4096, seed=1):
             matrix(f"blk.{i}.{name}.weight", rows, columns)
         for name in ("attn_norm", "ffn_norm"):
             w.add_tensor(f"blk.{i}.{name}.weight", r.uniform(0.5, 1.5, WIDTH).astype(np.float32))
-    w.add_tensor("output_norm.weight", r.uniform(0.5, 1.5, WIDTH).astype(np.float32))
+    norm = r.uniform(0.5, 1.5, WIDTH).astype(np.float32)
+    w.add_tensor("output_norm.weight", norm * np.nan if broken else norm)
     matrix("output.weight", len(tokens), WIDTH, 3)
     w.write_header_to_file()
     w.write_kv_data_to_file()

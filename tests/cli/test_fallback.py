@@ -1,0 +1,162 @@
+"""A route's fallback: another model answers where the one that was to cannot (it is not there, it is taken out, its queue is
+full, its arithmetic fails), as long as nothing was sent. One level, never for the client's own mistakes, and every answer, record
+and metric says so."""
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import tiny_model
+from ledger_help import CALL, INTENT, bodies
+from server import Server, serve  # noqa: F401
+from test_canary_api import call, trial
+from test_canary_assign import arm
+from test_canary_rerun import ASKED, REQUESTS, answering, config, metric, post, waiting, whole
+
+ROUTES = "  - {name: chat, risk: low, fallback: small}\n  - {name: plain}\n"
+CHAT = ASKED[0][1]
+
+
+def to(other, **more):
+    """What is asked of the model `other`, which the route lets `small` answer for."""
+    return {"model": other, **more}
+
+
+def check(server, headers, why, source="other"):
+    assert headers["x-serin-fallback"] == f"{source}; why={why}"
+    line = server.wait_log(call=headers["x-serin-call"])
+    assert line["fallback"] == f"{source}; why={why}" and line["model"] == "small"
+
+
+@pytest.mark.parametrize("routes, says", [
+    ("  - {name: r, fallback: nobody}\n", "routes: 'r': fallback: there is no model 'nobody'"),
+    ("  - {name: r, model: small, fallback: small}\n", "routes: 'r': fallback: 'small' is the route's own model"),
+])
+def test_a_fallback_that_is_none_is_refused(tmp_path, routes, says):
+    with pytest.raises(RuntimeError) as e:
+        Server("--config", config(tmp_path, routes=routes))
+    assert says in str(e.value) and "serin.yaml:" in str(e.value)
+
+
+def test_a_model_that_is_not_there_is_answered_for(tmp_path, serve):
+    s = serve("--config", config(tmp_path, routes=ROUTES))
+    weights = post(s, "/v1/completions", {"prompt": "a", "max_tokens": 1})[1]["x-serin-model"]
+    assert call(s, "/v1/models/unload", {"model": "other"})[0] == 200
+    for path, body in ASKED:
+        status, headers, text = post(s, path, to("other", **body))
+        assert status == 200, text
+        assert headers["x-serin-model"] == weights
+        check(s, headers, "not_loaded")
+        whole(body, text)
+    assert metric(s, "serin_fallbacks_total") == len(ASKED)
+    status, headers, text = post(s, "/v1/embeddings", {"model": "other", "input": "a"})  # vectors of another model mean nothing
+    assert status == 503 and not headers["x-serin-fallback"]
+    assert call(s, "/v1/models/unload", {"model": "small"})[0] == 200
+    status, headers, text = post(s, *ASKED[0][:1], to("other", **CHAT))  # one level only
+    assert status == 503 and "'small' is not loaded" in text
+    s.stop()
+    records = bodies(tmp_path / "ledger", CALL)
+    fell = [r for r in records if r["fallback"]]
+    assert len(fell) == len(ASKED) + 1 and len(records) == len(ASKED) + 3
+    assert all(r["fallback"] == {"from": "other", "why": "not_loaded"} and r["asked"] == "other" for r in fell)
+    assert {(r["model"], r["status"]) for r in fell} == {("small", 200), ("", 503)} or \
+        {(r["model"], r["status"]) for r in fell} == {("small", 200), (None, 503)}
+
+
+def test_a_model_whose_arithmetic_fails_is_answered_for_and_what_it_did_counts_nowhere(tmp_path, serve):
+    s = serve("--config", config(tmp_path, routes=ROUTES, broken=True, other="parallel: 4"))
+    for path, body in ASKED:
+        status, headers, text = post(s, path, to("other", **body))
+        assert status == 200, text
+        check(s, headers, "failed")
+        whole(body, text)
+    assert metric(s, "serin_fallbacks_total") == len(ASKED)
+    assert metric(s, "vllm:request_success_total") == len(ASKED)
+    s.stop()
+    records = bodies(tmp_path / "ledger", CALL)
+    assert len(records) == len({r["id"] for r in records}) == len(ASKED)
+    for r in records:
+        assert r["fallback"] == {"from": "other", "why": "failed"} and r["model"] == "small" and r["error"] is None
+        assert r["finish"] in ("stop", "length") and len(bodies(tmp_path / "ledger", INTENT, r["id"])) == 1
+
+
+def test_without_a_fallback_the_failure_is_told(tmp_path, serve):
+    s = serve("--config", config(tmp_path, routes="  - {name: chat}\n", broken=True))
+    status, headers, text = post(s, "/v1/chat/completions", to("other", **CHAT))
+    assert status == 500 and "non_finite" in text and not headers["x-serin-fallback"]
+    status, headers, text = post(s, "/v1/chat/completions", to("other", **CHAT, stream=True))
+    assert status == 200 and "non_finite" in text
+
+
+def test_mistakes_of_the_client_are_answered_by_nobody_else(tmp_path, serve):
+    s = serve("--config", config(tmp_path, routes=ROUTES))
+    for body in ({"messages": "none"}, {**CHAT, "temperature": -1}, {**CHAT, "response_format": {"type": "what"}}):
+        status, headers, text = post(s, "/v1/chat/completions", to("other", **body))
+        assert status == 400 and not headers["x-serin-fallback"], text
+    assert post(s, "/v1/chat/completions", to("nobody", **CHAT))[0] == 404
+    assert metric(s, "serin_fallbacks_total") == 0
+
+
+def test_a_full_queue_is_left_to_the_fallback(tmp_path, serve):
+    s = serve("--config", config(tmp_path, routes=ROUTES, more="limits: {queue: 1}\n"))
+    with answering(s), ThreadPoolExecutor(1) as pool:
+        waits = pool.submit(post, s, "/v1/chat/completions", to("other", **CHAT))
+        waiting(s, 1)
+        for path, body in ((p, b) for p, b in ASKED if "n" not in b and not isinstance(b.get("prompt"), list)):
+            status, headers, text = post(s, path, to("other", **body))
+            assert status == 200, text
+            check(s, headers, "queue_full")
+        assert not waits.done()
+        assert call(s, "/v1/models/unload", {"model": "other", "grace_ms": 0})[0] == 200
+        status, headers, text = waits.result()
+        assert status == 200
+        check(s, headers, "unloading")
+
+
+def test_what_waits_for_a_model_that_is_unloaded_is_answered_by_the_fallback(tmp_path, serve):
+    s = serve("--config", config(tmp_path, routes=ROUTES))
+    with answering(s) as begun, ThreadPoolExecutor(len(ASKED)) as pool:
+        got = [pool.submit(post, s, path, to("other", **body)) for path, body in ASKED]
+        waiting(s, REQUESTS)
+        assert call(s, "/v1/models/unload", {"model": "other", "grace_ms": 0})[0] == 200
+        for (_, body), g in zip(ASKED, got):
+            status, headers, text = g.result()
+            assert status == 200, text
+            check(s, headers, "unloading")
+            whole(body, text)
+        rest = begun.read().decode()
+        assert '"error"' in rest and not begun.headers["x-serin-fallback"]  # it has begun, and cannot go elsewhere
+
+
+def test_a_request_that_only_the_fallback_refuses_is_not_called_the_clients_mistake(tmp_path, serve):
+    s = serve("--config", config(tmp_path, routes=ROUTES))
+    assert call(s, "/v1/models/unload", {"model": "other"})[0] == 200
+    status, headers, text = post(s, "/v1/completions", to("other", prompt="a" * 2000, max_tokens=1))  # small holds 512 tokens
+    error = json.loads(text)["error"]
+    assert status == 503 and error["code"] == "model_unavailable" and "'other' is not loaded" in error["message"]
+    assert "and 'small', its fallback, refuses: the prompt" in error["message"]
+
+
+def test_an_arm_that_fails_is_a_failure_of_that_arm_whoever_answers(tmp_path, serve):
+    file = config(tmp_path, routes="  - {name: chat, risk: low, fallback: third}\n", broken=True, other="parallel: 4",
+                  more="canary:\n  - " + json.dumps(trial(steps=["50%"])) + "\n")
+    third = tiny_model.make(tmp_path / "third.gguf", seed=3)
+    file.write_text(file.read_text().replace("\nroutes:", f"\n  - {{name: third, path: {third}, ctx: 512}}\nroutes:"))
+    s = serve("--config", file)
+    seen = {}
+    for i in range(12):
+        status, headers, text = post(s, "/v1/chat/completions", {**CHAT, "user": f"user {i}"})
+        assert status == 200, text
+        seen[headers["x-serin-call"]] = arm(headers["x-serin-arm"]), json.loads(text)["model"], headers["x-serin-fallback"]
+    # The canary's arithmetic fails: the baseline answers. The third is for when that one cannot either.
+    assert set(seen.values()) == {("canary", "small", "other; why=failed"), ("control", "small", None)}
+    assert call(s, "/v1/models/unload", {"model": "small"})[0] == 200
+    for i in range(12):
+        status, headers, text = post(s, "/v1/chat/completions", {**CHAT, "user": f"user {i}"})
+        assert status == 200, text
+        seen[headers["x-serin-call"]] = arm(headers["x-serin-arm"]), json.loads(text)["model"], headers["x-serin-fallback"]
+    assert {v for v in seen.values() if v[1] == "third"} == {(a, "third", "small; why=not_loaded") for a in ("canary", "control")}
+    s.stop()
+    for r in bodies(tmp_path / "ledger", CALL):
+        fell = seen[r["id"]][2] is not None
+        assert r["rollout"]["fallback"] == fell and r["rollout"]["counted"] and (r["why"] == "fallback") == fell
