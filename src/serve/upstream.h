@@ -54,9 +54,10 @@ bool srn__upstream_answers(srn__call *c, const srn_config_route *route, const ch
 /* What a call has of its upstreams: hangs on the call from its first request to one until it is freed. */
 typedef struct srn__relay srn__relay;
 void srn__relay_cancel(srn__relay *r); /* NULL is fine; any thread, under the call's lock */
-/* The handler is about to run again, for whichever model: nothing of the request that was sent counts. Worker. */
+/* The handler is about to run again, for whichever model: nothing of the request that was sent counts.
+ * Worker. */
 void srn__relay_give_up(srn__call *c);
-void srn__relay_free(srn__relay *r);   /* NULL is fine; nobody holds the call */
+void srn__relay_free(srn__relay *r); /* NULL is fine; nobody holds the call */
 /* The record's `upstream`: an object, or null where the answer, if there is one, is not from any. */
 void srn__relay_put(srn_buf *b, const srn__call *c);
 
