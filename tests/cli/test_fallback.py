@@ -9,7 +9,7 @@ import pytest
 import tiny_model
 from ledger_help import CALL, INTENT, bodies
 from server import Server, serve  # noqa: F401
-from test_canary_api import call, trial
+from test_canary_api import GUARDS, call, trial
 from test_canary_assign import arm
 from test_canary_rerun import ASKED, REQUESTS, answering, config, metric, post, waiting, whole
 
@@ -139,7 +139,7 @@ def test_a_request_that_only_the_fallback_refuses_is_not_called_the_clients_mist
 
 def test_an_arm_that_fails_is_a_failure_of_that_arm_whoever_answers(tmp_path, serve):
     file = config(tmp_path, routes="  - {name: chat, risk: low, fallback: third}\n", broken=True, other="parallel: 4",
-                  more="canary:\n  - " + json.dumps(trial(steps=["50%"])) + "\n")
+                  more="canary:\n  - " + json.dumps(trial(steps=["50%"], guardrails={**GUARDS, "error": "off", "cut": "50%"})) + "\n")
     third = tiny_model.make(tmp_path / "third.gguf", seed=3)
     file.write_text(file.read_text().replace("\nroutes:", f"\n  - {{name: third, path: {third}, ctx: 512}}\nroutes:"))
     s = serve("--config", file)
