@@ -16,13 +16,13 @@
 
 typedef struct request {
     const char *from, *record, *svg;
-    bool json, all, ascii;
+    bool json, all, ascii, no_load;
 } request;
 
 /* ---- where the machine comes from ---- */
 
 static int get_machine(const request *r, srn_hw_machine **ret, srn_err *err) {
-    srn_hw_discover_opts o = {.root = ""};
+    srn_hw_discover_opts o = {.root = "", .no_load = r->no_load};
     return r->from ? srn_hw_machine_load(r->from, ret, err) : srn_hw_discover(&o, ret, err);
 }
 
@@ -60,7 +60,17 @@ static int draw_svg(const request *r, const srn_hw_machine *m, const srn_hw_advi
     return code;
 }
 
-/* {"machine": ..., "paths": [...], "advice": [...]} */
+/* What each GPU sends when all send to all at once. */
+static json_t *exchange_json(const srn_hw_machine *m) {
+    uint32_t all[SRN_HW_MOST_GPUS], busiest = SRN_HW_NONE;
+    for (uint32_t i = 0; i < m->n_gpus; i++) all[i] = i;
+    double each = srn_hw_exchange_bytes_per_s(m, all, m->n_gpus, &busiest);
+    if (each <= 0) return json_null();
+    return json_pack("{s:f, s:s?}", "bytes_per_s", each, "busiest",
+                     busiest == SRN_HW_NONE ? NULL : m->pci[busiest].address);
+}
+
+/* {"machine": ..., "paths": [...], "exchange": ..., "advice": [...]} */
 static int print_json(const srn_hw_machine *m, const srn_hw_advices *a, srn_err *err) {
     json_t *paths = json_array();
     for (uint32_t x = 0; x < m->n_gpus; x++)
@@ -76,8 +86,8 @@ static int print_json(const srn_hw_machine *m, const srn_hw_advices *a, srn_err 
                                  p.narrowest == SRN_HW_NONE ? NULL : m->pci[p.narrowest].address, "acs",
                                  p.acs == SRN_HW_NONE ? NULL : m->pci[p.acs].address));
         }
-    json_t *o = json_pack("{s:o, s:o, s:o}", "machine", srn_hw_machine_json(m), "paths", paths, "advice",
-                          srn_hw_advices_json(m, a));
+    json_t *o = json_pack("{s:o, s:o, s:o, s:o}", "machine", srn_hw_machine_json(m), "paths", paths,
+                          "exchange", exchange_json(m), "advice", srn_hw_advices_json(m, a));
     char *text = o ? json_dumps(o, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(o);
     if (!text) return srn_fail(err, SRN_ENOMEM, "the machine cannot be written as JSON");
@@ -130,10 +140,12 @@ int srn__cmd_topo(int argc, char **argv) {
         {"from", 0, SRN_OPT_STR, &r.from, 0, 0, "FILE",
          "a fixture, or an hwloc XML export, in place of this machine"},
         {"all", 'a', SRN_OPT_FLAG, &r.all, 0, 0, NULL, "also devices that are no GPU, disk or network"},
+        {"no-load", 0, SRN_OPT_FLAG, &r.no_load, 0, 0, NULL, "wake no GPU to read its link under load"},
         {"ascii", 0, SRN_OPT_FLAG, &r.ascii, 0, 0, NULL, "draw with ASCII characters only"},
     };
     const srn_cli_spec spec = {
-        .usage = "serin topo [--json | --svg FILE | --record FILE] [--from FIXTURE] [--all] [--ascii]",
+        .usage =
+            "serin topo [--json | --svg FILE | --record FILE] [--from FIXTURE] [--all] [--ascii] [--no-load]",
         .about = "Draws what the machine is made of: processors, memory, PCIe with the links as they are and "
                  "as they "
                  "could be,\nGPUs and how they reach each other; says where bytes take a detour and how to "

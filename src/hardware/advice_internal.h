@@ -32,9 +32,6 @@ void srn__advice_rate(srn_buf *b, double bytes_per_s); /* "12.6 GB/s" */
 
 /* The uppermost device of the GPU's card: cards with a switch of their own are more than one. */
 uint32_t srn__advice_card(const srn_hw_machine *m, uint32_t gpu);
-/* A free port that the card at pci[card] would have more bytes per second from, of the processor alone if
- * asked; or one whose card is no GPU, and could change places. SRN_HW_NONE. */
-uint32_t srn__advice_better_slot(const srn_hw_machine *m, uint32_t card, bool of_processor, bool *ret_swap);
 /* In the copy: puts the card below that port, at the most that both can do. */
 void srn__advice_move(srn_hw_machine *copy, uint32_t card, uint32_t port);
 

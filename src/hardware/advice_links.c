@@ -51,20 +51,24 @@ static bool takes_cards(const srn_hw_machine *m, uint32_t port, bool *ret_swap) 
     return m->pci[port].slot[0] && m->pci[child].kind == SRN_HW_DEVICE && !any_gpu_below(m, port);
 }
 
-static double least_most(const srn_hw_link *a, const srn_hw_link *b) {
-    return srn_hw_link_bytes_per_s(SRN_MIN(a->max_gen, b->max_gen), SRN_MIN(a->max_width, b->max_width));
-}
-
-uint32_t srn__advice_better_slot(const srn_hw_machine *m, uint32_t card, bool of_processor, bool *ret_swap) {
-    uint32_t best = SRN_HW_NONE, own = m->pci[card].parent;
-    double most = srn_hw_link_now(m, card);
-    if (own == SRN_HW_NONE || most <= 0) return best;
+/* The port from which the GPU would have the most bytes per second to its processor, of the processor's own
+ * alone if asked; free, or with a card that is no GPU and could change places (*ret_swap). SRN_HW_NONE: none
+ * is better. */
+static uint32_t better_slot(srn__adviser *a, uint32_t gpu, bool of_processor, bool *ret_swap) {
+    const srn_hw_machine *m = a->m;
+    srn_hw_machine *copy = srn__advice_copy(a);
+    uint32_t card = srn__advice_card(m, gpu), best = SRN_HW_NONE, own = m->pci[card].parent;
+    double most = srn_hw_path_to_host(m, gpu).bytes_per_s;
+    if (most <= 0) return best;
     for (uint32_t i = 0; i < m->n_pci; i++) {
         bool swap = false;
         if (i == own || !takes_cards(m, i, &swap) || (of_processor && m->pci[i].chipset != SRN_HW_NO))
             continue;
+        if (srn__hw_is_below(m, i, card)) continue;
+        srn__advice_move(copy, card, i);
+        double rate = srn_hw_path_to_host(copy, gpu).bytes_per_s;
+        copy->pci[card] = m->pci[card];
         /* A free slot is worth more than the same one with another card to move. */
-        double rate = least_most(&m->pci[card].link, &m->pci[i].link);
         if (rate > most || (rate == most && best != SRN_HW_NONE && *ret_swap && !swap))
             best = i, most = rate, *ret_swap = swap;
     }
@@ -80,7 +84,7 @@ static void say_link(srn_buf *b, uint32_t gen, uint32_t width) {
 static double say_better_slot(srn__adviser *a, uint32_t gpu, bool of_processor) {
     const srn_hw_machine *m = a->m;
     bool swap = false;
-    uint32_t card = srn__advice_card(m, gpu), port = srn__advice_better_slot(m, card, of_processor, &swap);
+    uint32_t card = srn__advice_card(m, gpu), port = better_slot(a, gpu, of_processor, &swap);
     if (port == SRN_HW_NONE) {
         srn_buf_addz(&a->fix, of_processor
                                   ? "No better slot of the processor is known to be free here; change places "
@@ -125,8 +129,8 @@ static int down_trained(srn__adviser *a, uint32_t i, uint32_t gen, uint32_t widt
     const srn_hw_link *l = &a->m->pci[i].link;
     uint32_t gpu = first_gpu_below(a->m, i);
     srn_hw_machine *copy = srn__advice_copy(a);
-    copy->pci[i].link.gen = gen;
-    copy->pci[i].link.width = width;
+    copy->pci[i].link.gen = gen = SRN_MAX(gen, l->gen);
+    copy->pci[i].link.width = width = SRN_MAX(width, l->width);
     srn_hw_advice v = {SRN_HW_DOWN_TRAINED, {gpu, SRN_HW_NONE}, i, NULL, NULL, 0, 0};
     bool way = gpu != SRN_HW_NONE;
     v.now_bytes_per_s = way ? srn_hw_path_to_host(a->m, gpu).bytes_per_s : srn_hw_link_now(a->m, i);
@@ -148,6 +152,7 @@ static int down_trained(srn__adviser *a, uint32_t i, uint32_t gen, uint32_t widt
 
 int srn__advise_training(srn__adviser *a) {
     int code = SRN_OK;
+    if (a->m->is_virtual) return SRN_OK; /* a hypervisor makes up what a port can do */
     for (uint32_t i = 0; i < a->m->n_pci && !code; i++) {
         const srn_hw_link *l = &a->m->pci[i].link;
         uint32_t gen, width;
@@ -179,6 +184,7 @@ static int poor_slot(srn__adviser *a, uint32_t gpu, srn_hw_problem problem) {
 
 int srn__advise_slots(srn__adviser *a) {
     int code = SRN_OK;
+    if (a->m->is_virtual) return SRN_OK; /* a hypervisor makes up what a port can do */
     for (uint32_t g = 0; g < a->m->n_gpus && !code; g++) {
         if (a->m->gpus[g].pci == SRN_HW_NONE) continue;
         uint32_t card = srn__advice_card(a->m, g);
@@ -192,6 +198,7 @@ int srn__advise_slots(srn__adviser *a) {
 
 int srn__advise_chipset(srn__adviser *a) {
     int code = SRN_OK;
+    if (a->m->is_virtual) return SRN_OK; /* a hypervisor makes up what a port can do */
     for (uint32_t g = 0; g < a->m->n_gpus && !code; g++) {
         uint32_t i = a->m->gpus[g].pci;
         bool chipset = false;
@@ -240,6 +247,7 @@ static int shared_uplink(srn__adviser *a, uint32_t up) {
 
 int srn__advise_uplinks(srn__adviser *a) {
     int code = SRN_OK;
+    if (a->m->is_virtual) return SRN_OK; /* a hypervisor makes up what a port can do */
     for (uint32_t i = 0; i < a->m->n_pci && !code; i++)
         if (a->m->pci[i].kind == SRN_HW_SWITCH_UP && srn_hw_has_link(a->m, i)) code = shared_uplink(a, i);
     return code;

@@ -52,22 +52,27 @@ static bool moves_to(const srn_hw_machine *m, const srn__gpu_set *s, uint32_t up
     return true;
 }
 
-/* The fewest cards to move; no switch of the chipset. */
-static bool find_moves(const srn_hw_machine *m, const srn__gpu_set *s, moves *ret) {
-    bool found = false;
-    for (uint32_t i = 0; i < m->n_pci; i++) {
-        moves v;
-        if (m->pci[i].kind != SRN_HW_SWITCH_UP || m->pci[i].chipset == SRN_HW_YES) continue;
-        if (moves_to(m, s, i, &v) && (!found || v.n < ret->n)) *ret = v, found = true;
-    }
-    return found;
-}
-
 static double after_moves(srn__adviser *a, const srn__gpu_set *s, const moves *v) {
     srn_hw_machine *copy = srn__advice_copy(a);
     for (uint32_t i = 0; i < v->n; i++)
         srn__advice_move(copy, srn__advice_card(a->m, v->gpus[i]), v->ports[i]);
     return srn_hw_exchange_bytes_per_s(copy, s->v, s->n, NULL);
+}
+
+/* To the switch from which they exchange the most, and no less than now; of equal ones that with the fewest
+ * cards to move. No switch of the chipset. */
+static bool find_moves(srn__adviser *a, const srn__gpu_set *s, double now, moves *ret, double *ret_then) {
+    const srn_hw_machine *m = a->m;
+    bool found = false;
+    for (uint32_t i = 0; i < m->n_pci; i++) {
+        moves v;
+        if (m->pci[i].kind != SRN_HW_SWITCH_UP || m->pci[i].chipset == SRN_HW_YES) continue;
+        if (!moves_to(m, s, i, &v) || !v.n) continue;
+        double then = after_moves(a, s, &v);
+        if (then < now || (found && (then < *ret_then || (then == *ret_then && v.n >= ret->n)))) continue;
+        *ret = v, *ret_then = then, found = true;
+    }
+    return found;
 }
 
 static void say_moves(srn__adviser *a, const srn__gpu_set *s, const moves *v) {
@@ -93,16 +98,15 @@ static void say_moves(srn__adviser *a, const srn__gpu_set *s, const moves *v) {
 static int crossing(srn__adviser *a, const pairs *p, srn_hw_problem problem) {
     bool sockets = problem == SRN_HW_CROSSES_SOCKETS;
     srn_hw_advice v = {problem, {p->first[0], p->first[1]}, SRN_HW_NONE, NULL, NULL, 0, 0};
-    moves m;
+    moves m = {.n = 0};
     v.now_bytes_per_s = srn_hw_exchange_bytes_per_s(a->m, p->gpus.v, p->gpus.n, NULL);
     say_pairs(&a->what, p);
     srn_buf_addz(&a->what, p->n == 1 ? " reach each other " : " reach each other only ");
     srn_buf_addz(&a->what, sockets
                                ? "from one socket to the other, over a link that all of the machine shares."
                                : "through the processor.");
-    if (find_moves(a->m, &p->gpus, &m) && m.n) {
+    if (find_moves(a, &p->gpus, v.now_bytes_per_s, &m, &v.then_bytes_per_s)) {
         v.pci = m.at;
-        v.then_bytes_per_s = after_moves(a, &p->gpus, &m);
         say_moves(a, &p->gpus, &m);
     } else if (sockets) {
         srn_buf_addz(&a->fix,

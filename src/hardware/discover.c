@@ -85,19 +85,25 @@ static int take_processor(srn_hw_machine *m, srn_err *err) {
 
 /* ---- links ---- */
 
+bool srn__discover_idle(srn_hw_machine *m, uint32_t i, const char *why) {
+    m->pci[i].link.idle = true;
+    return srn__hw_unknown(m, why, "pci/%s/link/gen", m->pci[i].address);
+}
+
 /* GPUs slow their links down while they have nothing to do, so what is below the most of both ends may speed
- * up; only a load tells. Cards with a switch of their own do so above it. */
+ * up. Of NVIDIA's that was seen to; of others, and of the links above a card's own switch, only a load would
+ * tell. */
 static int mark_idle(srn_hw_machine *m, srn_err *err) {
     for (uint32_t g = 0; g < m->n_gpus; g++)
         for (uint32_t i = m->gpus[g].pci; i != SRN_HW_NONE; i = m->pci[i].parent) {
-            srn_hw_pci *p = &m->pci[i];
             uint32_t gen, width;
-            if (p->vendor != m->pci[m->gpus[g].pci].vendor) break;
+            if (m->pci[i].vendor != m->pci[m->gpus[g].pci].vendor) break;
             srn_hw_link_most(m, i, &gen, &width);
-            if (!gen || !p->link.gen || p->link.gen >= gen || p->link.idle) continue;
-            p->link.idle = true;
-            if (!srn__hw_unknown(m, "read at rest: a GPU slows its link down while it has nothing to do",
-                                 "pci/%s/link/gen", p->address))
+            bool slow = gen && m->pci[i].link.gen && m->pci[i].link.gen < gen;
+            bool loaded = m->pci[i].vendor == 0x10de && m->gpus[g].uuid[0]; /* NVML knows it */
+            if (slow && !loaded && !m->pci[i].link.idle &&
+                !srn__discover_idle(m, i,
+                                    "read at rest: a GPU slows its link down while it has nothing to do"))
                 return nomem(err);
         }
     return SRN_OK;
@@ -127,7 +133,7 @@ int srn_hw_discover(const srn_hw_discover_opts *o, srn_hw_machine **ret, srn_err
     if (!code) code = srn__discover_pci(m, root, err);
     if (!code) code = srn__discover_iommu(m, root, err);
     if (!code) code = srn__discover_gpus(m, root, err);
-    if (!code) code = srn__discover_nvml(m, o->nvml, err);
+    if (!code) code = srn__discover_nvml(m, o, err);
     if (!code) code = srn__discover_smbios(m, root, err);
     if (!code) code = mark_idle(m, err);
     if (!code) code = say_unknown_links(m, err);

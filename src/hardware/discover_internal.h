@@ -26,8 +26,19 @@ int srn__discover_gpus(srn_hw_machine *m, const char *root, srn_err *err);
 
 /* ---- what NVIDIA's driver says (nvml.c) ---- */
 
-/* Completes m->gpus and m->pairs; library as in srn_hw_discover_opts. SRN_ENOMEM. */
-int srn__discover_nvml(srn_hw_machine *m, const char *library, srn_err *err);
+/* Completes m->gpus and m->pairs. A link below the most of its ends is read under load, or is `idle`.
+ * SRN_ENOMEM. */
+int srn__discover_nvml(srn_hw_machine *m, const srn_hw_discover_opts *o, srn_err *err);
+/* Marks the link above pci[i] as read at rest. false: no memory. */
+bool srn__discover_idle(srn_hw_machine *m, uint32_t i, const char *why);
+
+/* ---- a load on a GPU's link (cuda_load.c) ---- */
+
+typedef struct srn__cuda_load srn__cuda_load;
+/* Why there can be none, a sentence; NULL: *ret is one. */
+const char *srn__cuda_load_begin(const char *library, const char *address, srn__cuda_load **ret);
+bool srn__cuda_load_copy(srn__cuda_load *l); /* 32 MiB, some milliseconds; false: the GPU failed */
+void srn__cuda_load_end(srn__cuda_load *l);
 
 /* ---- bytes of devices and firmware (config_space.c, smbios.c); pure ---- */
 

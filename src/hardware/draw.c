@@ -212,6 +212,8 @@ static void draw_pairs(drawing *d) {
     for (uint32_t x = 0; x < d->m->n_gpus; x++)
         for (uint32_t y = 0; y < d->m->n_gpus; y++)
             staged = staged || (x != y && srn_hw_path_of(d->m, x, y).staged);
+    if (srn__draw_exchange(&d->text.b, d->m)) put_wrapped(d, PLAIN, "", 0, srn__draw_text(&d->text));
+    srn__draw_forget(&d->text);
     if (staged)
         put_wrapped(d, FAINT, "", 0, "* copied by way of the host's memory: the driver grants no P2P");
 }

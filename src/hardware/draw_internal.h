@@ -34,6 +34,9 @@ void srn__draw_link(srn_buf *b, const srn_hw_machine *m, uint32_t i);
 bool srn__draw_marks(srn_buf *b, const srn_hw_machine *m, const srn_hw_advices *a, uint32_t i);
 /* "14.2 switch", "14.2 root*" where it is copied by way of the host; true: it crosses the processor. */
 bool srn__draw_pair(srn_buf *b, const srn_hw_machine *m, uint32_t x, uint32_t y);
+/* "all to all at once: 3.6 GB/s from each GPU; the link above 0000:03:00.0 decides"; false and nothing where
+ * it is unknown or there are no two. */
+bool srn__draw_exchange(srn_buf *b, const srn_hw_machine *m);
 /* "AMD EPYC 7302P: 1 socket, 16 cores, ..." */
 void srn__draw_processor(srn_buf *b, const srn_hw_machine *m);
 /* "node 0: 128 GiB DDR4-2666, 4 of 8 channels (85.3 GB/s at most)" */

@@ -271,6 +271,7 @@ static void draw_pairs(svg *s) {
     }
     s->bottom = top + 20 + 22.0 * n;
     s->width = SRN_MAX(s->width, 2 * MARGIN + 60 + (double)CELL_W * n);
+    if (srn__draw_exchange(&s->text.b, s->m)) line(s, "body");
     for (uint32_t i = 0; i < n * n; i++) {
         if (i / n == i % n || !srn_hw_path_of(s->m, i / n, i % n).staged) continue;
         srn_buf_addz(&s->text.b, "* copied by way of the host's memory: the driver grants no P2P");

@@ -144,6 +144,16 @@ bool srn__draw_pair(srn_buf *b, const srn_hw_machine *m, uint32_t x, uint32_t y)
     return srn__draw_is_crossing(&p);
 }
 
+bool srn__draw_exchange(srn_buf *b, const srn_hw_machine *m) {
+    uint32_t all[SRN_HW_MOST_GPUS], busiest = SRN_HW_NONE;
+    for (uint32_t i = 0; i < m->n_gpus; i++) all[i] = i;
+    double each = srn_hw_exchange_bytes_per_s(m, all, m->n_gpus, &busiest);
+    if (each <= 0) return false;
+    srn_buf_addf(b, "all to all at once: %.1f GB/s from each GPU", each / 1e9);
+    if (busiest != SRN_HW_NONE) srn_buf_addf(b, "; the link above %s decides", m->pci[busiest].address);
+    return true;
+}
+
 /* ---- the machine ---- */
 
 static void add_count(srn_buf *b, uint32_t n, const char *one) {

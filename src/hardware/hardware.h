@@ -134,7 +134,9 @@ int srn_hw_machine_load(const char *path, srn_hw_machine **ret, srn_err *err);
 typedef struct srn_hw_discover_opts {
     const char *root; /* where /sys, /proc are looked for: "" but in tests */
     const char *nvml; /* library to open; NULL: libnvidia-ml.so.1; "": none */
-    bool no_load;     /* links that idle down are read as they are */
+    const char *cuda; /* for the load; NULL: libcuda.so.1; "": none */
+    bool no_load; /* links that idle down are read as they are; else 32 MiB are copied to each such GPU, over
+                   * and over for up to half a second */
 } srn_hw_discover_opts;
 /* This machine. Nothing that is missing is an error: it is unknown. SRN_ENOMEM. */
 int srn_hw_discover(const srn_hw_discover_opts *o, srn_hw_machine **ret, srn_err *err);

@@ -63,6 +63,9 @@ typedef struct nvml {
 /* Calls where the library has the function; else as if it were not supported. */
 #define CALL(n, f, ...) ((n)->f ? (n)->f(__VA_ARGS__) : -1)
 
+/* How long a load may take to wake a link. */
+#define WAKE_US 500000u
+
 typedef struct asked { /* one GPU, as far as pairs need it */
     device d;
     uint32_t gpu, to_switch; /* index in m->gpus; links to switches of NVLink */
@@ -172,8 +175,34 @@ static int take_gpu(const nvml *n, device d, srn_hw_machine *m, srn_hw_gpu *g, s
     if (lanes && CALL(n, cores, d, &number) == OK && number < 1u << 22) g->sm = number / lanes;
     if (CALL(n, power, d, &number) == OK && number < 100000000) g->power_limit_w = number / 1000.0;
     if (CALL(n, link_version, d, 0, &number) == OK) g->nvlink_version = nvlink_version(number);
-    if (g->pci != SRN_HW_NONE && !m->is_virtual) take_link(n, d, &m->pci[g->pci].link);
+    if (g->pci != SRN_HW_NONE) take_link(n, d, &m->pci[g->pci].link);
     return ok ? SRN_OK : nomem(err);
+}
+
+/* ---- links at rest ---- */
+
+/* Of a link that is slower than it could be: what it is while bytes go over it. */
+static bool wake(const nvml *n, device d, srn_hw_machine *m, uint32_t pci, const srn_hw_discover_opts *o) {
+    srn_hw_link *l = &m->pci[pci].link;
+    srn__cuda_load *load = NULL;
+    uint32_t gen, width;
+    srn_hw_link_most(m, pci, &gen, &width);
+    if (!gen || !l->gen || l->gen >= gen) return true;
+    const char *library = o->cuda ? o->cuda : "libcuda.so.1";
+    const char *why = o->no_load || !library[0] ? "read at rest, as it was asked for"
+                                                : srn__cuda_load_begin(library, m->pci[pci].address, &load);
+    uint64_t end = srn_now_us() + WAKE_US;
+    bool copied = false;
+    while (!why && l->gen < gen) {
+        unsigned now = 0;
+        if (!srn__cuda_load_copy(load)) break;
+        copied = true;
+        if (CALL(n, gen, d, &now) == OK && now > l->gen && now <= 7) l->gen = now;
+        if (srn_now_us() > end) break;
+    }
+    srn__cuda_load_end(load);
+    if (!why && !copied) why = "read at rest: the GPU does not take a load";
+    return !why || srn__discover_idle(m, pci, why);
 }
 
 /* ---- pairs ---- */
@@ -235,7 +264,7 @@ static void take_pairs(const nvml *n, srn_hw_machine *m, const asked *v, uint32_
         }
 }
 
-static int take_all(const nvml *n, srn_hw_machine *m, srn_err *err) {
+static int take_all(const nvml *n, srn_hw_machine *m, const srn_hw_discover_opts *o, srn_err *err) {
     asked v[SRN_HW_MOST_GPUS];
     unsigned count = 0;
     uint32_t used = 0;
@@ -253,6 +282,7 @@ static int take_all(const nvml *n, srn_hw_machine *m, srn_err *err) {
         if (!g) break;
         v[used] = (asked){.d = d, .gpu = (uint32_t)(g - m->gpus), .to_switch = links_to_switch(n, d)};
         int code = take_gpu(n, d, m, g, err);
+        if (!code && g->pci != SRN_HW_NONE && !wake(n, d, m, g->pci, o)) code = nomem(err);
         if (code) return code;
         used++;
     }
@@ -261,7 +291,8 @@ static int take_all(const nvml *n, srn_hw_machine *m, srn_err *err) {
     return SRN_OK;
 }
 
-int srn__discover_nvml(srn_hw_machine *m, const char *library, srn_err *err) {
+int srn__discover_nvml(srn_hw_machine *m, const srn_hw_discover_opts *o, srn_err *err) {
+    const char *library = o->nvml;
     nvml n = {.library = NULL};
     bool wanted = false;
     if (library && !library[0]) return SRN_OK;
@@ -269,7 +300,7 @@ int srn__discover_nvml(srn_hw_machine *m, const char *library, srn_err *err) {
         wanted = wanted || (m->pci[i].vendor == 0x10de && srn__hw_is_gpu_class(m->pci[i].class_code));
     const char *why = open_library(&n, library ? library : "libnvidia-ml.so.1");
     if (why) return !wanted || srn__hw_unknown(m, why, "gpus/nvml") ? SRN_OK : nomem(err);
-    int code = take_all(&n, m, err);
+    int code = take_all(&n, m, o, err);
     n.shutdown();
     dlclose(n.library);
     return code;

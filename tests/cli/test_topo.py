@@ -11,6 +11,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+import topo_oracle
 from machine_root import END, Root, config_space, four_v100, module, slot, structure
 
 SERIN = os.environ["SERIN"]
@@ -32,6 +33,8 @@ def fixture(name):
 
 def discover(root, nvml=None, **fake):
     args = [TOOLS / "discover_tool", root.path, *([TOOLS / "fake_nvml.so"] if nvml is not None else [])]
+    if fake.pop("cuda", False):
+        args.append(TOOLS / "fake_cuda.so")
     env = {**os.environ, "SERIN_FAKE_NVML": nvml or "", **{k: str(v) for k, v in fake.items()}}
     p = subprocess.run(list(map(str, args)), capture_output=True, text=True, timeout=60, env=env)
     assert p.returncode == 0, p.stderr
@@ -93,6 +96,27 @@ def test_json_has_machine_paths_and_advice():
     assert (p["from"], p["to"], p["route"], p["meet"], p["acs"]) == (0, 1, "switch", "0000:03:00.0", "0000:04:00.0")
     assert p["through_cpu"] and p["bytes_per_s"] == pytest.approx(16 * 8e9 / 8 * 128 / 130 * 256 / 284, rel=1e-5)
     assert o["machine"]["gpus"][0]["name"] == "Tesla V100-PCIE-16GB"
+
+
+@pytest.mark.parametrize("first", range(0, 120, 30))
+def test_paths_of_random_machines_are_those_of_the_oracle(tmp_path, first):
+    seen = set()
+    for seed in range(first, first + 30):
+        m = topo_oracle.make(seed)
+        path = tmp_path / f"{seed}.json"
+        path.write_text(json.dumps(m))
+        o = json.loads(topo("--from", path, "--json").stdout)
+        oracle = topo_oracle.Oracle(m)
+        for p in o["paths"]:
+            want = oracle.path(p["from"], p["to"])
+            assert {k: p[k] for k in want if k != "bytes_per_s"} == {k: v for k, v in want.items() if k != "bytes_per_s"}, (seed, p)
+            assert p["bytes_per_s"] == pytest.approx(want["bytes_per_s"], rel=1e-6), (seed, p)
+            seen.add(p["route"])
+        want = oracle.exchange()
+        assert (o["exchange"] and o["exchange"]["bytes_per_s"]) == (want and pytest.approx(want, rel=1e-6)), seed
+        worse = [a for a in o["advice"] if a["then_bytes_per_s"] and a["then_bytes_per_s"] < a["now_bytes_per_s"]]
+        assert not worse, (seed, worse)
+    assert len(seen) >= 5, seen
 
 
 @pytest.mark.parametrize("name", FIXTURES)
@@ -302,6 +326,28 @@ def test_a_link_at_rest_is_marked_and_no_fault(tmp_path):
     assert "gen1 x16 at rest, could be gen3 x16" in out
     o = json.loads(topo("--from", tmp_path / "m.json", "--json").stdout)
     assert "down_trained" not in [a["problem"] for a in o["advice"]]
+
+
+def test_a_link_is_read_under_load_where_a_load_can_be_put_on_it(tmp_path):
+    root = four_v100(tmp_path)
+    m = discover(root, "idle", cuda=True, SERIN_FAKE_GPUS=4)
+    assert all(pci(m, g["pci"])["link"]["gen"] == 3 and not pci(m, g["pci"])["link"]["idle"] for g in m["gpus"])
+    assert not [w for w in reasons(m) if w.endswith("link/gen")]
+    m = discover(root, "idle tired", cuda=True, SERIN_FAKE_GPUS=1)  # one that a load does not wake is a fault
+    assert pci(m, "0000:05:00.0")["link"]["gen"] == 2 and not pci(m, "0000:05:00.0")["link"]["idle"]
+    (tmp_path / "m.json").write_text(json.dumps(m))
+    assert "down_trained" in [a["problem"] for a in json.loads(topo("--from", tmp_path / "m.json", "--json").stdout)["advice"]]
+    m = discover(root, "idle", cuda=True, SERIN_FAKE_GPUS=4, SERIN_FAKE_CUDA="refuses")
+    assert pci(m, "0000:05:00.0")["link"]["idle"] and "gives no access" in reasons(m)["pci/0000:05:00.0/link/gen"]
+
+
+def test_ports_of_a_virtual_machine_get_no_advice(tmp_path):
+    r = four_v100(tmp_path)
+    r.write("sys/devices/pci0000:00/0000:00:02.0/0000:03:00.0/0000:04:00.0/max_link_width", "1\n")
+    r.write("proc/cpuinfo", "flags : fpu hypervisor\n")
+    (tmp_path / "m.json").write_text(json.dumps(discover(r, "", SERIN_FAKE_GPUS=4)))
+    o = json.loads(topo("--from", tmp_path / "m.json", "--json").stdout)
+    assert [a["problem"] for a in o["advice"]] == ["small_bar"] and {p["route"] for p in o["paths"]} == {"unknown"}
 
 
 def test_without_the_library_the_reason_is_said(tmp_path):

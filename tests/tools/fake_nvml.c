@@ -115,7 +115,10 @@ int nvmlDeviceGetPowerManagementLimit(void *d, unsigned *out) {
 int nvmlDeviceGetCurrPcieLinkGeneration(void *d, unsigned *out);
 int nvmlDeviceGetCurrPcieLinkGeneration(void *d, unsigned *out) {
     (void)d;
-    *out = asked("broken") ? 4000000000u : asked("idle") ? 1 : 3;
+    *out = asked("broken")                               ? 4000000000u
+           : asked("idle") && !getenv("SERIN_FAKE_BUSY") ? 1
+           : asked("tired")                              ? 2
+                                                         : 3;
     return 0;
 }
 int nvmlDeviceGetCurrPcieLinkWidth(void *d, unsigned *out);
