@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 #include "ledger/keys_internal.h"
-#include "ledger/ledger_internal.h"
+#include "ledger/query_internal.h"
 
 enum {
     PIECE = 5000,        /* records in one read */
@@ -408,12 +408,15 @@ int srn__verify_end(const srn__home *p, const srn_ledger_keys *k, uint64_t *ret_
     *ret_signed = 0;
     int code = srn__source_open(p, &v.source, err);
     if (code) return code;
-    code = begin(&v, err);
+    srn__db *db = v.source->db; /* one moment: others may write, and drop, what lies between two reads */
+    if (db->snapshot) code = db->snapshot(db, true, err);
+    if (!code) code = begin(&v, err);
     if (!code) code = begin_end(&v, ret_signed);
     if (!code) code = srn__checkpoints_read(p->folder, &kept, &v.n_kept, err);
     v.kept = kept;
     if (!code && result.ok) code = scan_on(&v, 0, NULL, NULL);
     if (!code && result.ok) check_cut(&v);
+    if (!code && db->snapshot) code = db->snapshot(db, false, err);
     free(kept);
     v.source->ops->close(v.source);
     if (!code && !result.ok)
