@@ -14,7 +14,7 @@ import pytest
 from ledger_help import connect
 from postgres import postgres  # noqa: F401
 from server import TINY, Server, tiny_as
-from test_canary_api import ADMIN, act, begin, call, config, findings, gate, webhook  # noqa: F401
+from test_canary_api import ADMIN, act, begin, call, config, findings, gate, kill_with_a_canary_in_flight, webhook  # noqa: F401
 from test_canary_assign import arm, ask
 
 WITHIN = 20 if TINY else 2  # seconds; a sanitizer is slow
@@ -244,15 +244,8 @@ def test_a_server_that_is_killed_takes_nobodys_calls_with_it(fleet):
 def test_a_server_that_is_killed_pauses_the_roll_out_of_all_when_it_is_back(fleet):
     a, b = fleet.start("a"), fleet.start("b")
     begin_for(a, b, steps=["50%"])
-    user = next(u for u in USERS if arm(ask(a, user=u)[0]) == "canary")
-    c = connect(a)
-    c.request("POST", "/v1/chat/completions", json.dumps({"model": "small", "user": user, "stream": True, "ignore_eos": True,
-                                                          "max_tokens": 480, "messages": [{"role": "user", "content": "Hi."}]}),
-              {"Authorization": "Bearer the-first-secret-of-all"})
-    c.getresponse().readline()
-    a.process.send_signal(signal.SIGSTOP)
-    fleet.kill("a")
+    kill_with_a_canary_in_flight(a)
+    assert call(b, "/v1/rollouts/trial")[1]["phase"] == "running"
     fleet.start("a")
-    if not fleet.events("rollout_crashed"):
-        pytest.skip("the answer had ended before the server did")
+    assert len(fleet.events("rollout_crashed")) == 1
     assert until(lambda: "why=paused" in ask(b, "New.", user="somebody new")[0]) < WITHIN

@@ -439,6 +439,38 @@ static void two_that_drop_do_it_in_turns(void **state) {
     pair_done(&x);
 }
 
+/* A tombstone that does not go on from the newest one would break the chain. */
+static void who_has_not_the_turn_puts_no_tombstone(void **state) {
+    static const srn__sharing sharing = {.answer_us = 15000000, .dead_us = LONG_US};
+    pair x = pair_new(state);
+    srn__home homes[2];
+    srn__store *s[2];
+    srn_err err = {0};
+    char buf[256];
+    srn__row row = {
+        .kind = SRN_RECORD_TOMBSTONE, .seq = 1, .epoch = 1, .body = event_body(buf, sizeof buf, "dropped")};
+    srn_record *record = NULL;
+    assert_int_equal(srn_record_decode(SRN_RECORD_EVENT, row.body, &record, &err), SRN_OK);
+    row.record = record;
+    for (int i = 0; i < 2; i++)
+        if (srn__home_init(&homes[i], x.p.url, i ? x.other.path : x.p.f.path, &err) ||
+            srn__postgres_open(&homes[i], &sharing, &s[i], &err) || s[i]->ops->turn(s[i], true, &err))
+            fail_msg("%s", err.text);
+    assert_true(s[0]->turn);
+    assert_false(s[1]->turn);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(s[i]->ops->begin(s[i], &err), SRN_OK);
+        assert_int_equal(s[i]->ops->put(s[i], &row, &err), i ? SRN_EEXIST : SRN_OK);
+        s[i]->ops->rollback(s[i]);
+    }
+    s[0]->ops->close(s[0]); /* its turn ends with its connection */
+    while (!s[1]->turn) assert_int_equal(s[1]->ops->turn(s[1], true, &err), SRN_OK);
+    s[1]->ops->close(s[1]);
+    srn_record_free(record);
+    for (int i = 0; i < 2; i++) srn__home_done(&homes[i]);
+    pair_done(&x);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(two_write_in_turns_and_the_chain_is_one),
@@ -455,6 +487,7 @@ int main(void) {
         cmocka_unit_test(the_same_where_the_server_has_not_seen_the_loss),
         cmocka_unit_test(a_commit_that_did_not_arrive_is_known_not_to_have),
         cmocka_unit_test(two_that_drop_do_it_in_turns),
+        cmocka_unit_test(who_has_not_the_turn_puts_no_tombstone),
     };
     return cmocka_run_group_tests(tests, pg_group_begin, pg_group_end);
 }
