@@ -1,39 +1,17 @@
 /* serin regress: a report in one file, with plots as SVG and nothing that is loaded from elsewhere. Every
  * text of a model, a file or a record is escaped, and a policy in the page lets no script run. Main thread.
  */
-#include <errno.h>
 #include <math.h>
 
+#include "cli/html.h"
 #include "cli/regress.h"
 
 enum { MAX_REPORT = 1 << 30, SHOWN_ITEMS = 5000, SHOWN_TEXT = 4000, SHOWN_POINTS = 5000 };
 enum { PLOT_W = 420, PLOT_H = 260, PAD = 44 };
 enum { BINS = 14, FIRST_DECADE = -12 }; /* a bin a decade from 1e-12 on, and one for 0 */
 
-static void put_text(srn_buf *b, srn_str s, size_t max) {
-    size_t at = 0, end = SRN_MIN(s.len, max);
-    while (at < end) {
-        size_t n = srn_utf8_len(s.ptr + at, s.len - at);
-        unsigned char c = (unsigned char)s.ptr[at];
-        const char *as = !n                                                ? "\xEF\xBF\xBD"
-                         : c == '<'                                        ? "&lt;"
-                         : c == '>'                                        ? "&gt;"
-                         : c == '&'                                        ? "&amp;"
-                         : c == '"'                                        ? "&quot;"
-                         : c == '\''                                       ? "&#39;"
-                         : (c < ' ' && c != '\n' && c != '\t') || c == 127 ? "\xEF\xBF\xBD"
-                                                                           : NULL;
-        if (as)
-            srn_buf_addz(b, as);
-        else
-            srn_buf_add(b, s.ptr + at, n);
-        at += n ? n : 1;
-    }
-    if (at < s.len) srn_buf_addz(b, " …");
-}
-
 static void put_z(srn_buf *b, const char *z) {
-    put_text(b, srn_str_of(z), SHOWN_TEXT);
+    srn__html_text(b, srn_str_of(z), SHOWN_TEXT);
 }
 
 /* ---- plots ---- */
@@ -102,7 +80,7 @@ static void put_flips(srn_buf *b, const srn_regress_sum *sums, size_t n) {
         const uint64_t parts[] = {stay, s->won, s->lost, s->checked - stay - s->won - s->lost};
         double x = 4, y = 34 + (double)i * 28, all = s->checked ? (double)s->checked : 1;
         srn_buf_addf(b, "<text class=\"tick\" x=\"4\" y=\"%.0f\">", y - 3);
-        put_text(b, srn_str_of(s->name), 60);
+        srn__html_text(b, srn_str_of(s->name), 60);
         srn_buf_addf(b, " (%llu)</text>", (unsigned long long)s->checked);
         for (int k = 0; k < 4; k++) {
             double w = (PLOT_W - 8) * (double)parts[k] / all;
@@ -148,7 +126,7 @@ static void put_scatter(srn_buf *b, const srn_regress *g, const char *title,
                      : srn_regress_won(it) ? "won"
                                            : "a",
                      PAD + w * va / most, PLOT_H - PAD - h * vb / most);
-        put_text(b, srn_str_of(it->id), 60);
+        srn__html_text(b, srn_str_of(it->id), 60);
         srn_buf_addf(b, ": %.0f, %.0f</title></circle>", va, vb);
         shown++;
     }
@@ -220,7 +198,7 @@ static void put_sums(srn_buf *b, const srn_regress_sum *sums, size_t n) {
 static void put_answer(srn_buf *b, const srn_regress_result *s, char name) {
     srn_buf_addf(b, "<div><b>%c</b><pre>", name);
     if (s->ran)
-        put_text(b, (srn_str){s->answer.text, s->answer.n_text}, SHOWN_TEXT);
+        srn__html_text(b, (srn_str){s->answer.text, s->answer.n_text}, SHOWN_TEXT);
     else
         put_z(b, s->why.text);
     srn_buf_addz(b, "</pre></div>");
@@ -306,13 +284,7 @@ int srn__regress_write_html(const srn_regress *g, const char *file, const srn_re
     srn_buf b;
     srn_buf_init(&b, MAX_REPORT);
     put_page(&b, g, sums, n);
-    int code = b.failed ? srn_fail_nomem(err, b.len) : SRN_OK;
-    FILE *f = code ? NULL : fopen(file, "wb");
-    if (!code && !f)
-        code = srn_fail(err, SRN_EIO, "%s: cannot be opened for writing: %s", file, strerror(errno));
-    bool whole = f && fwrite(b.data, 1, b.len, f) == b.len;
-    if (f && fclose(f)) whole = false;
-    if (!code && !whole) code = srn_fail(err, SRN_EIO, "%s: writing failed; is the disk full?", file);
+    int code = srn__html_write(&b, file, err);
     srn_buf_done(&b);
     return code;
 }
