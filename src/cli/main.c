@@ -30,6 +30,7 @@ static const srn_command commands[] = {
     {"synth", srn__cmd_synth, "make a model of random weights, to measure with"},
     {"prompts", srn__cmd_prompts, "registered prompts: versions, labels, their history"},
     {"canary", srn__cmd_canary, "roll-outs: a share for new weights, judged as it runs"},
+    {"advise", srn__cmd_advise, "local or cloud: what measured calls would cost, and how sure that is"},
     {"help", cmd_help, "list the commands"},
 };
 
