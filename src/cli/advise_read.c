@@ -59,20 +59,36 @@ static bool take_call(void *ctx, const srn_call_row *row, const srn_stored *s) {
     return g->code == SRN_OK;
 }
 
-/* The configurations that the ledger holds, oldest first: what the newest one says of a route counts. */
+/* What the newest configuration says of a route counts. */
+static void take_routes(srn_advise_traffic *t, const json_t *routes) {
+    const json_t *r;
+    size_t k;
+    json_array_foreach(routes, k, r) {
+        const char *name = json_string_value(json_object_get(r, "name"));
+        for (uint32_t i = 0; name && i < t->n_routes; i++)
+            if (strcmp(t->routes[i].name, name) == 0)
+                t->routes[i].local_only = json_is_true(json_object_get(r, "local_only"));
+    }
+}
+
+static void take_models(srn_advise_traffic *t, const json_t *models) {
+    const json_t *m;
+    size_t k;
+    t->parallel = 0;
+    json_array_foreach(models, k, m) {
+        json_int_t v = json_integer_value(json_object_get(m, "parallel"));
+        if (v > t->parallel && v <= UINT16_MAX) t->parallel = (uint32_t)v;
+    }
+}
+
+/* The configurations that the ledger holds, oldest first. */
 static bool take_event(void *ctx, const srn_stored *s) {
-    srn_advise_traffic *t = ctx;
     json_t *o = json_loadb(s->body.ptr, s->body.len, 0, NULL);
     const char *event = json_string_value(json_object_get(o, "event"));
-    const json_t *routes = json_object_get(json_object_get(o, "config"), "routes"), *r;
-    size_t k;
+    const json_t *c = json_object_get(o, "config");
     if (event && strcmp(event, "config") == 0) {
-        json_array_foreach(routes, k, r) {
-            const char *name = json_string_value(json_object_get(r, "name"));
-            for (uint32_t i = 0; name && i < t->n_routes; i++)
-                if (strcmp(t->routes[i].name, name) == 0)
-                    t->routes[i].local_only = json_is_true(json_object_get(r, "local_only"));
-        }
+        take_routes(ctx, json_object_get(c, "routes"));
+        take_models(ctx, json_object_get(c, "models"));
     }
     json_decref(o);
     return true;

@@ -51,7 +51,9 @@ void srn__advise_head(const srn__advise *c, srn_buf *b) {
     if (m->span_days > 0) srn_buf_addf(b, " in %.3g days", m->span_days);
     srn_buf_addz(b, ", ");
     srn__advise_count(m->calls_per_month, b);
-    srn_buf_addf(b, " a month; prices of %s in %s", c->prices.date, c->prices.currency);
+    srn_buf_addf(b, " a month%s; prices of %s in %s",
+                 c->calls_per_day > 0 ? " as --calls-per-day has it" : "", c->prices.date,
+                 c->prices.currency);
     if (c->o.costs) srn_buf_addf(b, ", costs of %s", c->costs.date);
     if (m->span_days > 0 && m->span_days < 7 && c->calls_per_day <= 0)
         srn_buf_addz(b, ". Less than a week was watched: a month of it is a guess");
@@ -150,7 +152,7 @@ static void uncertainty_words(const srn__advise *c, const srn_route_advice *r, s
     }
     srn_buf_addz(b, "from ");
     srn__advise_count(r->break_even, b);
-    srn_buf_addz(b, " calls a month of this mix on machines cost no more than the cloud; there are ");
+    srn_buf_addz(b, " calls a month of this mix on, machines cost no more than the cloud; there are ");
     srn__advise_count(r->mix.calls_per_month, b);
     srn_buf_addc(b, '\n');
 }

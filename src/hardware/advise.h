@@ -48,6 +48,7 @@ typedef struct srn_advise_traffic {
     size_t n, cap;
     uint64_t from_us, until_us; /* of the observation; 0: from the first begin, to the last end */
     double calls_per_day;       /* in place of what was measured; 0: as measured */
+    uint32_t parallel;          /* answers at once that the server is configured for; 0: not known */
 } srn_advise_traffic;
 void srn_advise_traffic_init(srn_advise_traffic *t);
 void srn_advise_traffic_done(srn_advise_traffic *t);

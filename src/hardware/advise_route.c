@@ -132,12 +132,18 @@ static int check_capacity(const srn_advise_opts *o, const srn_mix *m, srn_err *e
     return SRN_OK;
 }
 
+/* All routes are answered by one machine: what it did at once for all of them it can do for each. */
+static void share_capacity(srn_mix *m, const srn_capacity *all) {
+    if (m->measured.source == SRN_FACT_NONE && all) m->measured = *all;
+    if (all) m->measured.parallel = all->parallel;
+}
+
 static int advise_on(const srn_advise_opts *o, const char *name, const bool *of, srn_route_advice *r,
                      const srn_capacity *all, srn_err *err) {
     int code = srn_mix_of(o->traffic, of, &r->mix, err);
     if (code) return code;
     r->route = name;
-    if (r->mix.measured.source == SRN_FACT_NONE && all) r->mix.measured = *all; /* of the same machine */
+    share_capacity(&r->mix, all);
     code = check_capacity(o, &r->mix, err);
     if (!code) code = find_options(o, r, err);
     if (!code) decide(r);
@@ -157,7 +163,7 @@ static int fleet_cost(const srn_advise_opts *o, const bool *of, const srn_capaci
     if (!any) return SRN_OK;
     int code = srn_mix_of(o->traffic, of, &m, err);
     if (code) return code;
-    if (m.measured.source == SRN_FACT_NONE) m.measured = *measured;
+    share_capacity(&m, measured);
     bool reached = false;
     for (uint32_t i = 0; i < o->costs->n; i++) {
         srn_case c = {.mix = &m, .machine = &o->costs->machines[i], .costs = o->costs, .target = o->target};

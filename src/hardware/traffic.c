@@ -290,11 +290,11 @@ static void find_capacity(gathering *g) {
         }
     }
     if (read_us <= 0 || gaps_us <= 0 || m->in_flight_max < 1) return;
-    double one = gaps / gaps_us * 1e6;
+    double one = gaps / gaps_us * 1e6, parallel = SRN_MAX(m->in_flight_max, g->t->parallel);
     m->measured = (srn_capacity){.source = SRN_FACT_MEASURED,
                                  .prefill_tok_per_s = {read / read_us * 1e6, read / read_us * 1e6},
                                  .decode_tok_per_s = {one, one * SRN_MAX(1, m->in_flight_p95)},
-                                 .parallel = {m->in_flight_max, m->in_flight_max}};
+                                 .parallel = {parallel, parallel}};
 }
 
 static int find_times(gathering *g, srn_err *err) {

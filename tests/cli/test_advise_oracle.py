@@ -212,6 +212,8 @@ def test_every_figure_is_that_of_a_second_computation(case, tmp_path):
         is_total = route is out["total"]
         m = everything if is_total else oracle.facts([c for c in calls if c["route"] == route["route"]], calls, per_day)
         m["measured"] = m["measured"] or everything["measured"]
+        if m["measured"]:  # one machine answers all routes
+            m["measured"] = {**m["measured"], "parallel": everything["measured"]["parallel"]}
         is_batch = batch >= set(names) if is_total else route["route"] in batch
         check_facts(route["traffic"], m)
         clouds = [o for o in route["options"] if o["kind"] == "cloud"]
