@@ -2,6 +2,7 @@
 full, its arithmetic fails), as long as nothing was sent. One level, never for the client's own mistakes, and every answer, record
 and metric says so."""
 import json
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -9,9 +10,10 @@ import pytest
 import tiny_model
 from ledger_help import CALL, INTENT, bodies
 from server import Server, serve  # noqa: F401
-from test_canary_api import GUARDS, call, trial
+from test_canary_api import GUARDS, act, begin, call, trial
 from test_canary_assign import arm
-from test_canary_rerun import ASKED, REQUESTS, answering, config, metric, post, waiting, whole
+from test_canary_rerun import ASKED, REQUESTS, answering, config, metric, post, until, waiting, whole
+from upstream_help import Other
 
 ROUTES = "  - {name: chat, risk: low, fallback: small}\n  - {name: plain}\n"
 CHAT = ASKED[0][1]
@@ -160,3 +162,85 @@ def test_an_arm_that_fails_is_a_failure_of_that_arm_whoever_answers(tmp_path, se
     for r in bodies(tmp_path / "ledger", CALL):
         fell = seen[r["id"]][2] is not None
         assert r["rollout"]["fallback"] == fell and r["rollout"]["counted"] and (r["why"] == "fallback") == fell
+
+
+# ---- with models that another server computes ----
+
+@pytest.fixture
+def away():
+    o = Other()
+    yield o
+    o.stop()
+
+
+def with_next(file, url):
+    """A third model, `next`, which another server computes."""
+    file.write_text(file.read_text().replace("\nroutes:", f"\n  - {{name: next, upstream: '{url}'}}\nroutes:"))
+    return file
+
+
+def test_another_server_answers_for_a_model_of_this_one(tmp_path, serve, away):
+    routes = "  - {name: chat, fallback: next}\n"
+    s = serve("--config", with_next(config(tmp_path, routes=routes, broken=True), away.url))
+    for stream in (False, True):
+        status, headers, text = post(s, "/v1/chat/completions", to("other", **CHAT, stream=stream))
+        assert status == 200 and headers["x-serin-fallback"] == "other; why=failed", text
+        assert "Hello" in text or "Hel" in text
+    assert len(away.asked) == 2
+    away.answer = lambda body: (500, {}, b"{}")
+    status, headers, text = post(s, "/v1/chat/completions", to("other", **CHAT))  # one level only
+    assert status == 502 and headers["x-serin-fallback"] == "other; why=failed"
+    s.stop()
+    for r in bodies(tmp_path / "ledger", CALL):
+        assert r["fallback"] == {"from": "other", "why": "failed"} and r["model"] == "next"
+        assert r["upstream"]["address"] == away.url
+
+
+@pytest.mark.parametrize("answer, why", [((500, {}, b"{}"), "upstream_error"), ((429, {}, b"{}"), "upstream_overloaded"),
+                                         (None, "upstream_unreachable")])
+def test_a_model_of_this_server_answers_for_another_one(tmp_path, serve, away, answer, why):
+    s = serve("--config", with_next(config(tmp_path, routes="  - {name: chat, fallback: small}\n"), away.url))
+    away.answer = lambda body: answer
+    if not answer:
+        away.stop()
+    for path, body in ASKED:
+        status, headers, text = post(s, path, to("next", **body))
+        assert status == 200, text
+        check(s, headers, why, "next")
+        whole(body, text)
+    s.stop()
+    for r in bodies(tmp_path / "ledger", CALL):
+        assert r["fallback"] == {"from": "next", "why": why} and r["model"] == "small" and r["upstream"] is None
+
+
+def test_what_another_server_finds_wrong_with_a_request_is_the_clients(tmp_path, serve, away):
+    s = serve("--config", with_next(config(tmp_path, routes="  - {name: chat, fallback: small}\n"), away.url))
+    away.answer = lambda body: (400, {}, b'{"error": {"message": "no such thing"}}')
+    status, headers, text = post(s, "/v1/chat/completions", to("next", **CHAT))
+    assert status == 400 and "no such thing" in text and not headers["x-serin-fallback"]
+
+
+def test_a_route_that_is_local_only_has_no_fallback_elsewhere(tmp_path):
+    file = with_next(config(tmp_path, routes="  - {name: chat, local_only: true, fallback: next}\n"), "http://192.0.2.1:1")
+    with pytest.raises(RuntimeError) as e:
+        Server("--config", file)
+    assert "routes: 'chat': fallback: the route is local_only, and 'next' is computed on another machine" in str(e.value)
+
+
+def test_a_roll_back_does_not_wait_for_another_server_that_is_silent(tmp_path, serve, away):
+    s = serve("--config", with_next(config(tmp_path), away.url))
+    never, hello = threading.Event(), away.answer
+    away.answer = lambda body: (200, hello(body)[1], [never])
+    begin(s, canary="next")
+    assert act(s, "step", step=1)[1]["share"] == 1
+    with ThreadPoolExecutor(len(ASKED)) as pool:
+        got = [pool.submit(post, s, path, {**body, "user": f"user {i}"}) for i, (path, body) in enumerate(ASKED)]
+        until(lambda: away.asked and metric(s, "serin_rollout_open_calls") == len(ASKED))
+        assert act(s, "roll_back", why="enough")[0] == 200
+        for (_, body), g in zip(ASKED, got):
+            status, headers, text = g.result()
+            assert status == 200 and headers["x-serin-arm"] == "baseline; rollout=trial; why=rolled_back", text
+            whole(body, text)
+    never.set()
+    s.stop()
+    assert all(r["model"] == "small" and r["upstream"] is None for r in bodies(tmp_path / "ledger", CALL))
