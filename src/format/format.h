@@ -150,9 +150,11 @@ typedef enum srn_difference {
     SRN_ONLY_SECOND
 } srn_difference;
 /* Calls fn for each tensor that differs, in the order of the first model and then of the second; returns how
- * many there are. Reads both files whole. */
+ * many there are. Reads both files whole, 16 MiB at a time; before each piece stop(stop_ctx) is asked (NULL:
+ * nobody is) whether to leave it at that, with what was found so far. */
 uint64_t srn_weights_differ(const srn_weights *a, const srn_weights *b,
-                            void (*fn)(void *ctx, const char *tensor, srn_difference what), void *ctx);
+                            void (*fn)(void *ctx, const char *tensor, srn_difference what), void *ctx,
+                            bool (*stop)(void *ctx), void *stop_ctx);
 
 /* ---- identity ---- */
 /* A path in the user's cache folder: $SERIN_CACHE/NAME, else $XDG_CACHE_HOME/serin/NAME, else

@@ -181,10 +181,12 @@ static void compare_weights(srn_regress *g) {
     if (there) {
         json_t *o =
             json_pack("{s:[], s:[], s:[], s:[]}", "other_bytes", "other_form", "only_from", "only_to");
-        json_object_set_new(o, "differ", json_integer((json_int_t)srn_weights_differ(w[0], w[1], note, o)));
+        uint64_t n = srn_weights_differ(w[0], w[1], note, o, g->stop, g->ctx);
+        json_object_set_new(o, "differ", json_integer((json_int_t)n));
         json_object_set_new(
             o, "of", json_integer((json_int_t)SRN_MAX(srn_weights_count(w[0]), srn_weights_count(w[1]))));
-        g->weights_differ = o;
+        g->weights_differ = stopped(g) ? NULL : json_incref(o);
+        json_decref(o);
     }
     for (int k = 0; k < 2; k++) srn_weights_free(w[k]);
 }

@@ -123,6 +123,41 @@ static image one_tensor(uint64_t cols, uint8_t fill) {
     return g;
 }
 
+/* ---- comparing ---- */
+
+static void count_difference(void *ctx, const char *name, srn_difference what) {
+    (void)name, (void)what;
+    ++((int *)ctx)[0];
+}
+
+static bool stop_at(void *ctx) {
+    return ((int *)ctx)[1]-- == 0;
+}
+
+static void a_comparison_ends_when_it_is_asked_to(void **state) {
+    static const char *const names[] = {"a", "b", "c"};
+    srn_weights *w[2];
+    char path[256];
+    for (uint8_t k = 0; k < 2; k++) {
+        image g;
+        image_init(&g);
+        key_str(&g, "general.architecture", "llama");
+        for (size_t i = 0; i < SRN_LEN(names); i++) tensor(&g, names[i], SRN_I8, 32, 1, k);
+        path_in(state, k ? "to.gguf" : "from.gguf", path);
+        write_image(&g, path);
+        w[k] = open_ok(path);
+    }
+    int all[] = {0, -1}, some[] = {0, 3},
+        none[] = {0, 0}; /* asked before each tensor, and each piece of it */
+    assert_int_equal(srn_weights_differ(w[0], w[1], count_difference, all, NULL, NULL), 3);
+    assert_int_equal(all[0], 3);
+    assert_int_equal(srn_weights_differ(w[0], w[1], count_difference, all, stop_at, all), 3);
+    assert_in_range(srn_weights_differ(w[0], w[1], count_difference, some, stop_at, some), 1, 2);
+    assert_int_equal(srn_weights_differ(w[0], w[1], count_difference, none, stop_at, none), 0);
+    assert_int_equal(none[0], 0);
+    for (size_t k = 0; k < 2; k++) srn_weights_free(w[k]);
+}
+
 /* ---- opening ---- */
 
 static void a_file_is_mapped_and_its_pages_can_be_dropped(void **state) {
@@ -412,6 +447,7 @@ static void the_cache_folder_follows_the_environment(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        IN_FOLDER(a_comparison_ends_when_it_is_asked_to),
         IN_FOLDER(a_file_is_mapped_and_its_pages_can_be_dropped),
         IN_FOLDER(what_is_no_model_file_is_refused),
         IN_FOLDER(a_vocabulary_opens_only_when_asked_for),
