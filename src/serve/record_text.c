@@ -145,7 +145,7 @@ static void put_wall(srn_buf *b, const srn__record *r, uint64_t total_us) {
     put_measure(b, "ttft", s->measured && (!streamed || r->first_us),
                 streamed ? (double)(r->first_us - r->call->begun_us) : (double)total_us);
     srn_buf_addc(b, ',');
-    put_measure(b, "itl", s->measured && (streamed ? r->n_gaps : s->n_output),
+    put_measure(b, "itl", s->measured && (streamed ? r->gap_us : s->n_output),
                 streamed ? (double)r->gap_us / SRN_MAX(r->n_gaps, 1u)
                          : (double)total_us / SRN_MAX(s->n_output, 1u));
     srn_buf_addz(b, "},");

@@ -20,7 +20,7 @@ typedef struct site {
     int fd;
     char url[64];
     pthread_t thread;
-    int n_open, most_open; /* guarded by the lock */
+    int n_open, most_open, n_threads; /* guarded by the lock */
     atomic_size_t sent;
     pthread_mutex_t lock;
     pthread_cond_t word; /* n_open has changed, or `go` has */
@@ -104,6 +104,10 @@ static void *serve_one(void *p) {
         n = 0;
     }
     close(c.fd);
+    pthread_mutex_lock(&c.s->lock);
+    c.s->n_threads--;
+    pthread_cond_broadcast(&c.s->word);
+    pthread_mutex_unlock(&c.s->lock);
     return NULL;
 }
 
@@ -113,6 +117,9 @@ static void *listen_all(void *p) {
         pthread_t t;
         conn *c = malloc(sizeof *c);
         *c = (conn){s, fd};
+        pthread_mutex_lock(&s->lock);
+        s->n_threads++;
+        pthread_mutex_unlock(&s->lock);
         pthread_create(&t, NULL, serve_one, c);
         pthread_detach(t);
     }
@@ -137,7 +144,11 @@ static site *site_new(void) {
 static void site_free(site *s) {
     shutdown(s->fd, SHUT_RDWR);
     pthread_join(s->thread, NULL);
-    close(s->fd); /* threads of connections may still hold the rest */
+    close(s->fd);
+    pthread_mutex_lock(&s->lock);
+    while (s->n_threads) pthread_cond_wait(&s->word, &s->lock);
+    pthread_mutex_unlock(&s->lock);
+    free(s);
 }
 
 /* ---- this end ---- */
