@@ -15,6 +15,10 @@
 #define DEFAULT_JUDGE_SHARE 0.05
 /* Most bytes of a step's logits, unless one row for each sequence takes more. */
 #define LOGITS_BYTES ((size_t)64 << 20)
+/* One in so many parts of the time of requests that somebody waits for goes to engines whose requests nobody
+ * does; how much of it may be saved up. */
+#define BESIDE         17
+#define MOST_BESIDE_US 20000
 /* Rows beyond one of each sequence: drafts, and prompts whose every token is scored. */
 #define EXTRA_ROWS 64u
 
@@ -216,29 +220,57 @@ static bool take_turn(srn_scheduler *s) {
     }
 }
 
-/* The lane with work that was served least. */
-static srn__lane *whose_turn(srn_scheduler *s) {
-    srn__lane *best = NULL;
+/* Whether somebody waits for any of the lane's requests. */
+static bool has_foreground(const srn__lane *l) {
+    for (uint32_t i = 0; i < l->n_running; i++)
+        if (l->running[i]->boost != SRN_PRIORITY_BACKGROUND) return true;
+    for (const srn_request *r = l->waiting; r; r = r->next)
+        if (r->o.priority != SRN_PRIORITY_BACKGROUND) return true;
+    return false;
+}
+
+/* The lane with work that was served least; one whose requests nobody waits for has its turn (*ret_beside)
+ * while there is no other, or once it has earned one. */
+static srn__lane *whose_turn(srn_scheduler *s, bool *ret_beside) {
+    srn__lane *best = NULL, *beside = NULL;
     uint64_t least = UINT64_MAX;
     for (srn__lane *l = s->lanes; l; l = l->next)
-        if (has_work(l) && l->was_busy) least = SRN_MIN(least, l->served_us);
+        if (l->was_busy && has_foreground(l)) least = SRN_MIN(least, l->served_us);
     for (srn__lane *l = s->lanes; l; l = l->next) {
-        bool busy = has_work(l);
+        bool busy = has_foreground(l);
         if (busy && !l->was_busy && least != UINT64_MAX) l->served_us = SRN_MAX(l->served_us, least);
         l->was_busy = busy;
         if (busy && (!best || l->served_us < best->served_us)) best = l;
+        if (!busy && has_work(l) && (!beside || l->beside_us < beside->beside_us)) beside = l;
     }
-    return best;
+    *ret_beside = beside && (!best || s->beside_us > 0);
+    if (!best || !beside) s->beside_us = 0;
+    return *ret_beside ? beside : best;
+}
+
+/* What a turn has taken goes to the account of its kind. */
+static void account(srn_scheduler *s, srn__lane *l, bool beside, uint64_t before_us) {
+    uint64_t took = l->served_us - before_us;
+    if (beside) {
+        l->served_us = before_us;
+        l->beside_us += took;
+        s->beside_us -= (int64_t)took;
+    } else {
+        s->beside_us = SRN_MIN(s->beside_us + (int64_t)(took / (BESIDE - 1)), (int64_t)MOST_BESIDE_US);
+    }
 }
 
 /* A step of the requests, and then one of a job that judges, if it is due. */
 static void steps(srn_scheduler *s) {
-    srn__lane *turn = whose_turn(s);
+    bool beside;
+    srn__lane *turn = whose_turn(s, &beside);
+    uint64_t before_us = turn ? turn->served_us : 0;
     double others = 0, own = turn ? srn__lane_answers_us(turn) : 0;
     for (srn__lane *l = s->lanes; l; l = l->next)
         if (l != turn) others += srn__lane_answers_us(l);
     uint64_t before = turn ? turn->stats.step_tokens : 0;
     if (turn && !srn__lane_step(turn, s->o.now_us, others)) turn->served_us++; /* others may go on */
+    if (turn) account(s, turn, beside, before_us);
     srn__request_notify_all(s);
     uint64_t produced = turn ? turn->stats.step_tokens - before : 0;
     srn__judge_turn(s, turn != NULL, (uint32_t)produced, own + others);

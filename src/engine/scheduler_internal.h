@@ -121,6 +121,7 @@ struct srn__lane {
     uint64_t n_rounds;    /* of admissions */
     uint32_t n_overtaken; /* places that went past an older request of lower priority */
     uint64_t served_us;   /* whose turn it is */
+    uint64_t beside_us;   /* the same of turns with nothing but work that nobody waits for */
     uint32_t slice_turns; /* steps since answers of one slice had a step of their own */
     uint32_t slice_last;  /* which that was */
     bool embeds_next, was_busy;
@@ -198,6 +199,7 @@ struct srn_scheduler {
     /* The thread's. */
     srn_request *touched;
     uint64_t idle_us;
+    int64_t beside_us; /* time that work which nobody waits for has earned beside the other */
 };
 
 /* ---- queue.c: the thread's ---- */

@@ -580,6 +580,39 @@ static void two_engines_are_served_side_by_side(void **state) {
     end(f);
 }
 
+/* An engine whose requests nobody waits for has one part in seventeen of the time while those of another are
+ * waited for, and all of it afterwards. By a clock that steps move. */
+static void work_that_nobody_waits_for_has_little_beside_another_engine(void **state) {
+    (void)state;
+    enum { TOKENS = 240 };
+    fixture *f = begin(&small, &(srn_scheduler_opts){.now_us = fake_clock}, 0);
+    srn_engine *other = open_long("gemma3", &small);
+    gate beside;
+    srn_err err = {0};
+    gate_init(&beside, other, UINT64_MAX);
+    f->g.clock = beside.clock = &fake_now;
+    if (srn_scheduler_add(f->s, other, &err)) fail_msg("%s", err.text);
+    srn_request_opts o = opts_of(f, 0, 10, TOKENS), back = opts_of(f, 1, 10, TOKENS);
+    back.priority = SRN_PRIORITY_BACKGROUND;
+    srn_request *front = submit(f->s, f->e, &o);
+    gate_wait(&f->g, 1); /* it has begun before the other came */
+    srn_request *r = submit(f->s, other, &back);
+    gate_open(&f->g, TOKENS - 2);
+    gate_wait(&f->g, TOKENS - 1);
+    uint32_t n = status_of(r).n_output;
+    print_message("%u tokens beside %u\n", n, status_of(front).n_output);
+    assert_in_range(n, TOKENS / 17 - 8, TOKENS / 17 + 4);
+    gate_open(&f->g, UINT64_MAX);
+    assert_int_equal(wait_done(&f->b, front).code, SRN_OK);
+    assert_int_equal(wait_done(&f->b, r).code, SRN_OK);
+    srn_request_release(front);
+    srn_request_release(r);
+    srn_scheduler_remove(f->s, other, 0);
+    gate_done(&beside, other);
+    srn_engine_close(other);
+    end(f);
+}
+
 typedef struct removal {
     fixture *f;
     uint64_t grace_us;
@@ -843,6 +876,7 @@ int main(void) {
         cmocka_unit_test(tenants_share_nothing),
         cmocka_unit_test(an_overflow_fails_only_its_own_request),
         cmocka_unit_test(two_engines_are_served_side_by_side),
+        cmocka_unit_test(work_that_nobody_waits_for_has_little_beside_another_engine),
         cmocka_unit_test(removal_waits_for_its_grace),
         cmocka_unit_test(a_removal_hears_that_a_submit_is_over),
         cmocka_unit_test(requests_outlive_the_scheduler),
