@@ -18,6 +18,7 @@ static const srn__field fields[] = {
     {"prompt_hash", "prompt_hash", SRN__FIELD_DIGEST, false, false},
     {"experiment", "experiment", SRN__FIELD_TEXT, true, false},
     {"arm", "arm", SRN__FIELD_TEXT, true, false},
+    {"why", "why", SRN__FIELD_WORD, false, false},
     {"endpoint", "endpoint", SRN__FIELD_TEXT, true, false},
     {"route", "route", SRN__FIELD_TEXT, true, false},
     {"key", "key", SRN__FIELD_TEXT, false, false},
@@ -71,6 +72,7 @@ static bool takes(const srn__field *f, op o) {
         return o == EQ || o == NE || o == CONTAINS || o == LACKS;
     case SRN__FIELD_FLAG:
     case SRN__FIELD_MEMBER:
+    case SRN__FIELD_WORD:
         return o == EQ || o == NE;
     default:
         return o != CONTAINS && o != LACKS;
@@ -194,6 +196,15 @@ static int read_digest(parser *p, const srn__place *w, srn__value *ret) {
     return SRN_OK;
 }
 
+static int read_plain(parser *p, const srn__place *w, srn__value *ret) {
+    for (size_t i = 0; i < w->text.len; i++) {
+        char c = w->text.ptr[i];
+        if (!((c >= 'a' && c <= 'z') || c == '_')) return wrong_value(p, w, "it needs a word, a-z and _");
+    }
+    ret->text = w->text;
+    return SRN_OK;
+}
+
 static int read_prompt(parser *p, const srn__place *w, srn__value *ret) {
     const char *at = w->text.len ? memchr(w->text.ptr, '@', w->text.len) : NULL;
     ret->text = w->text;
@@ -280,6 +291,8 @@ static int read_value(parser *p, const srn__field *f, op o, const srn__place *w,
         return f->kind == SRN__FIELD_DIGEST ? read_digest(p, w, ret) : read_prompt(p, w, ret);
     case SRN__FIELD_MEMBER:
         return read_digest(p, w, ret);
+    case SRN__FIELD_WORD:
+        return read_plain(p, w, ret);
     case SRN__FIELD_FLAG:
         ret->least = ret->most = srn_str_eqz(w->text, "true");
         if (ret->least || srn_str_eqz(w->text, "false")) return SRN_OK;
@@ -346,7 +359,7 @@ static int read_term(parser *p) {
     if (!takes(f, o)) return wrong_operator(p, f, p->at - 1);
     skip_spaces(p);
     bool text = f->kind == SRN__FIELD_TEXT || f->kind == SRN__FIELD_DIGEST || f->kind == SRN__FIELD_MEMBER ||
-                f->kind == SRN__FIELD_PROMPT;
+                f->kind == SRN__FIELD_WORD || f->kind == SRN__FIELD_PROMPT;
     if (p->at == p->text.len && !text)
         return srn_fail(p->err, SRN_EINVAL, "filter, column %zu: '%s' needs a value", p->at + 1, f->name);
     if (f->kind == SRN__FIELD_SINCE || f->kind == SRN__FIELD_UNTIL) return read_time(p, f);

@@ -135,6 +135,7 @@ static void add_term(srn__sql *q, const srn__term *t) {
             add_text(q, t, &t->values[i]);
             break;
         case SRN__FIELD_MEMBER:
+        case SRN__FIELD_WORD:
             add_member(q, t, &t->values[i]);
             break;
         default:
