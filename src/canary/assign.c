@@ -40,6 +40,10 @@ srn_arm srn_assign_arm(double place, double share) {
     return place >= 1 - share ? SRN_ARM_CONTROL : SRN_ARM_BASELINE;
 }
 
+bool srn_assign_copied(double place, double share, double shadow) {
+    return place >= share && place < share + shadow * (1 - share);
+}
+
 const char *srn_arm_name(srn_arm a) {
     static const char *const names[] = {
         [SRN_ARM_BASELINE] = "baseline", [SRN_ARM_CONTROL] = "control", [SRN_ARM_CANARY] = "canary"};

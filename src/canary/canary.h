@@ -69,7 +69,7 @@ typedef struct srn_rollout {
     uint32_t n_routes;
     const char *const *opt_out; /* tenants that never see the canary */
     uint32_t n_opt_out;
-    double steps[SRN_ROLLOUT_STEPS]; /* shares, ascending, in (0, 1] */
+    double steps[SRN_ROLLOUT_STEPS]; /* shares, ascending, in (0, 1]; the first may be 0: copies alone */
     uint32_t n_steps;
     double max_share; /* of calls, over the last minutes; above it new subjects get the baseline; 0: as
                          srn_rollout_cap says */
@@ -124,6 +124,9 @@ uint64_t srn_assign_subject(const uint8_t key[32], const char *rollout, srn_str 
 /* Below the share: the canary. Its control is as large and grows from the other end, so that nobody is moved
  * between the two while the share grows to a half: [1 - share, 1), from a half on what the canary leaves. */
 srn_arm srn_assign_arm(double place, double share);
+/* Whether the canary gets a copy of what the baseline answers there: [share, share + shadow * (1 - share)),
+ * so that who gets copies first is who gets the canary itself next. */
+bool srn_assign_copied(double place, double share, double shadow);
 
 /* How a conversation began (pins.c). */
 typedef struct srn_pin {
@@ -145,6 +148,7 @@ typedef struct srn_observation {
     uint64_t at_us;   /* when the call was admitted */
     srn_arm arm;      /* CONTROL, CANARY, or BASELINE: of it all but the latencies is compared as well */
     uint32_t step;
+    bool shadow;                   /* a copy, whose answer nobody saw */
     uint64_t call;                 /* a number that stands for it, of feedback; else not looked at */
     double values[SRN_METRIC_END]; /* as srn_metric says; NAN: this call has none */
 } srn_observation;
@@ -161,9 +165,12 @@ int srn_evidence_new(const srn_rollout *r, srn_evidence **ret, srn_err *err);
 void srn_evidence_free(srn_evidence *e);
 /* Before the first observation. */
 int srn_evidence_history(srn_evidence *e, const srn_history *h, size_t n, srn_err *err);
-/* In any order of time, but in one order for all who are to agree: that of the ledger. SRN_ENOMEM; a value
- * out of its range, or a step that is none, is SRN_EINVAL and changes nothing. Each step's evidence begins
- * anew; what comes late, of a step before the newest, is dropped. */
+/* Copies are added beside the calls they are copies of, as if another subject had made them: whoever is in
+ * both arms so is no exposure, nor part of the split. Of a step of copies alone the control are the calls
+ * that were copied, and the rest of the baseline is left out. In any order of time, but in one order for all
+ * who are to agree: that of the ledger. SRN_ENOMEM; a value out of its range, or a step that is none, is
+ * SRN_EINVAL and changes nothing. Each step's evidence begins anew; what comes late, of a step before the
+ * newest, is dropped. */
 int srn_evidence_add(srn_evidence *e, const srn_observation *o, srn_err *err);
 /* What is known of a call only later, of which nothing but m is looked at: DIVERGENCE, for judging takes
  * longer than the call, and FEEDBACK, of which a call's last mark counts in place of those before. Late, as
@@ -245,6 +252,7 @@ typedef struct srn_rollout_state {
     srn_rollout_phase phase;
     srn_step_is is;
     double share;           /* now: 0 after a crash, and of everything that ended */
+    double shadow;          /* likewise, of the other calls that are copied */
     bool latched;           /* ended by a verdict: this declaration never runs again */
     uint64_t crashed_us;    /* the newest unclean end with a call of the canary in flight; 0: none */
     char by[128], why[256]; /* of the last change */

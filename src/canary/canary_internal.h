@@ -15,6 +15,8 @@ typedef enum srn__kind {
 } srn__kind;
 srn__kind srn__metric_kind(srn_metric m);
 bool srn__metric_is_latency(srn_metric m); /* only the control slice is compared with */
+/* Whether it takes a client: copies, which run behind everything else and which nobody reads, have none. */
+bool srn__metric_is_lived(srn_metric m);
 /* Its part of alpha, next to the others' parts. */
 double srn__metric_part(srn_metric m);
 
@@ -31,6 +33,7 @@ enum {
     SRN__SUBJECTS_MAX = 1 << 20,   /* of one step; later ones are not counted */
     SRN__BETS = 4
 };
+#define SRN__COPY (UINT64_C(1) << 63) /* in the number of a subject: of its copies, not itself */
 
 /* Sums of one metric in one arm: over subjects, each with its mean score y over n calls and weight
  * w = n / (1 - ICC + n * rho). */

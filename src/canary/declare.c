@@ -211,7 +211,7 @@ static int read_steps(reader *x, const char *key, const json_t *j) {
     if (n < 1 || n > SRN_ROLLOUT_STEPS)
         return wrong(x, key, "needs a list of 1 to %d shares", SRN_ROLLOUT_STEPS);
     for (size_t i = 0; i < n; i++) {
-        int code = read_share(x, key, json_array_get(j, i), 1e-6, 1, &x->r->steps[i]);
+        int code = read_share(x, key, json_array_get(j, i), i ? 1e-6 : 0, 1, &x->r->steps[i]);
         if (code) return code;
         if (i && !(x->r->steps[i] > x->r->steps[i - 1])) return wrong(x, key, "each share is above the last");
     }
@@ -331,6 +331,29 @@ static void defaults(srn_rollout *r) {
     r->guards[SRN_METRIC_DIVERGENCE] = (srn_guardrail){true, 0.02};
 }
 
+/* A step of copies alone shows what an answer is like, not how it is lived with. */
+static int check_shadow(const reader *x, const json_t *o) {
+    srn_rollout *r = x->r;
+    uint32_t last = r->n_steps - 1;
+    bool any = false;
+    if (r->steps[0] > 0) return SRN_OK;
+    if (!(r->shadow > 0))
+        return wrong(x, "steps",
+                     "a step of 0%% is one of copies alone: say of how many calls (shadow: 20%%)");
+    if (last == 1 && r->steps[1] >= 1)
+        return wrong(x, "steps", "a step of 100%% leaves no control; put one of at most 50%% before it");
+    for (unsigned m = 0; m < SRN_METRIC_END; m++)
+        any |= r->guards[m].set && !srn__metric_is_lived((srn_metric)m);
+    if (!any)
+        return wrong(x, "guardrails",
+                     "copies have neither times nor feedback, so that a step of 0%% needs another");
+    if (last || r->at_end != SRN_AT_END_PROMOTE) return SRN_OK;
+    if (json_object_get(o, "at_end"))
+        return wrong(x, "at_end", "a canary that nobody has used is not promoted; use hold or roll_back");
+    r->at_end = SRN_AT_END_HOLD;
+    return SRN_OK;
+}
+
 /* What one value cannot show. */
 static int check(const reader *x, const json_t *guardrails) {
     srn_rollout *r = x->r;
@@ -423,6 +446,7 @@ int srn_rollout_parse(const json_t *o, const char *what, srn_rollout **ret, srn_
     defaults(x.r);
     int code = read_fields(&x, "", o, fields, SRN_LEN(fields));
     if (!code) code = check(&x, json_object_get(o, "guardrails"));
+    if (!code) code = check_shadow(&x, o);
     if (!code) code = identify(&x);
     if (code) {
         srn_rollout_free(x.r);

@@ -51,6 +51,7 @@ typedef struct running { /* mean and spread of scores of all arms, of late */
 struct srn_evidence {
     uint32_t n_steps, step;
     double split[SRN_ROLLOUT_STEPS]; /* share of subjects that go to the canary, of those in either arm */
+    bool copies[SRN_ROLLOUT_STEPS];  /* it has nothing else */
     double bets[SRN__BETS], bet_mean, fault_margin;
     srn__stratum strata[SRN_ROLLOUT_STEPS];
     running now[SRN_METRIC_END];
@@ -123,6 +124,7 @@ int srn_evidence_new(const srn_rollout *r, srn_evidence **ret, srn_err *err) {
     if (!e) return srn_fail_nomem(err, sizeof *e);
     e->n_steps = r->n_steps;
     for (uint32_t i = 0; i < r->n_steps; i++) e->split[i] = r->steps[i] > 0.5 ? r->steps[i] : 0.5;
+    for (uint32_t i = 0; i < r->n_steps; i++) e->copies[i] = !(r->steps[i] > 0);
     e->bet_mean = SRN_MAX(r->guards[SRN_METRIC_DIVERGENCE].margin, 1e-6);
     for (int i = 0; i < SRN__BETS; i++) e->bets[i] = parts[i] / e->bet_mean;
     e->fault_margin = r->guards[SRN_METRIC_ERROR].margin;
@@ -214,7 +216,8 @@ static cell *cell_of(srn_evidence *e, uint64_t subject, unsigned side, bool *ret
     }
     cell *c = &e->cells[e->n_cells];
     *c = (cell){.subject = subject, .history = -1, .side = (uint8_t)side};
-    if (e->n_pasts) c->history = (int32_t)*slot_of(&e->past_map, e->pasts, sizeof *e->pasts, subject) - 1;
+    if (e->n_pasts)
+        c->history = (int32_t)*slot_of(&e->past_map, e->pasts, sizeof *e->pasts, subject & ~SRN__COPY) - 1;
     *slot = ++e->n_cells;
     return c;
 }
@@ -240,6 +243,7 @@ static void see(srn_evidence *e, cell *c, unsigned side) {
 void srn_evidence_expose(srn_evidence *e, uint64_t subject, srn_arm arm) {
     bool full;
     unsigned side = arm == SRN_ARM_CANARY;
+    if (e->copies[e->step]) return;
     /* The baseline serves the canary's subjects where the cap, or an older conversation, keeps them there. */
     cell *c = cell_of(e, subject, arm != SRN_ARM_CONTROL, &full);
     if (!c) return;
@@ -346,14 +350,26 @@ static int check(const srn_evidence *e, const srn_observation *o, srn_err *err) 
     return SRN_OK;
 }
 
-static void count_call(srn__stratum *s, const srn_observation *o, unsigned side) {
+/* Beside calls of the canary itself, copies bring no step nearer to its end. */
+static void count_call(srn__stratum *s, const srn_observation *o, unsigned side, bool ends) {
     if (o->at_us > s->newest_us) {
         if (s->newest_us) s->observed_us += SRN_MIN(o->at_us - s->newest_us, (uint64_t)PAUSE_US);
         s->newest_us = o->at_us;
     }
-    if (o->arm == SRN_ARM_BASELINE) return;
+    if (!ends) return;
     s->n_calls[side]++;
     s->since_canary = side ? 0 : s->since_canary + 1;
+}
+
+/* Copies of a subject's calls stand beside it. */
+static uint64_t key_of(const srn_observation *o) {
+    return o->shadow ? o->subject | SRN__COPY : o->subject & ~SRN__COPY;
+}
+
+/* Whether such a call is compared by it. real: neither it nor what it is compared with is a copy. */
+static bool has_metric(const srn_observation *o, bool real, srn_metric m) {
+    if (!real && srn__metric_is_lived(m)) return false;
+    return o->arm != SRN_ARM_BASELINE || !srn__metric_is_latency(m);
 }
 
 int srn_evidence_add(srn_evidence *e, const srn_observation *o, srn_err *err) {
@@ -363,24 +379,26 @@ int srn_evidence_add(srn_evidence *e, const srn_observation *o, srn_err *err) {
     if (code) return code;
     if (o->step < e->step) return SRN_OK; /* that step has been judged */
     if (o->step > e->step) begin_step(e, o->step);
-    cell *c = cell_of(e, o->subject, side, &full);
+    bool copies = e->copies[e->step], real = !copies && !o->shadow;
+    if (copies && o->arm == SRN_ARM_BASELINE) return SRN_OK; /* nothing to be compared with */
+    cell *c = cell_of(e, key_of(o), side, &full);
     if (!c) return full ? SRN_OK : srn_fail_nomem(err, sizeof *c);
     srn__stratum *s = &e->strata[e->step];
+    bool ends = o->arm != SRN_ARM_BASELINE && (copies || real);
     e->begun = true;
-    if (o->arm != SRN_ARM_BASELINE) {
-        if (!c->split) count_split(e, c, side);
+    if (ends) {
+        if (!c->split && real) count_split(e, c, side);
         s->n_subjects[side] += !c->counted;
         c->counted = true;
     }
-    if (!(c->seen & 4)) see(e, c, side);
-    count_call(s, o, side);
+    if (real && !(c->seen & 4)) see(e, c, side);
+    count_call(s, o, side, ends);
     if (c->side != side) return SRN_OK; /* what it saw first is what it counts for */
     if (c->block != o->at_us / SRN__BLOCK_US) c->block = o->at_us / SRN__BLOCK_US, c->in_block = 0;
     if (c->in_block == SRN__BLOCK_CALLS) return SRN_OK;
     c->in_block++;
     for (unsigned m = 0; m < SRN_METRIC_END; m++)
-        if (o->arm != SRN_ARM_BASELINE || !srn__metric_is_latency((srn_metric)m))
-            add_value(e, c, m, side, o->values[m]);
+        if (has_metric(o, real, (srn_metric)m)) add_value(e, c, m, side, o->values[m]);
     return SRN_OK;
 }
 
@@ -441,7 +459,8 @@ int srn_evidence_later(srn_evidence *e, srn_metric m, const srn_observation *o, 
     int code = check(e, o, err);
     if (code || isnan(o->values[m]) || o->step != e->step) return code;
     if (m == SRN_METRIC_DIVERGENCE && !side) return SRN_OK; /* the baseline's from itself is 0 */
-    cell *c = cell_of(e, o->subject, side, &full);
+    if (!has_metric(o, !e->copies[e->step] && !o->shadow, m)) return SRN_OK;
+    cell *c = cell_of(e, key_of(o), side, &full);
     if (!c) return full ? SRN_OK : srn_fail_nomem(err, sizeof *c);
     if (c->side != side) return SRN_OK; /* what it saw first is what it counts for */
     if (m == SRN_METRIC_FEEDBACK) return add_mark(e, c, side, o, err);

@@ -49,6 +49,10 @@ bool srn__metric_is_latency(srn_metric m) {
     return m == SRN_METRIC_TTFT || m == SRN_METRIC_ITL;
 }
 
+bool srn__metric_is_lived(srn_metric m) {
+    return srn__metric_is_latency(m) || m == SRN_METRIC_FEEDBACK;
+}
+
 double srn__metric_icc(srn_metric m) {
     return metrics[m].kind == SRN__KIND_SHARE ? 0.05 : 0.1;
 }

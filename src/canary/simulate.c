@@ -286,7 +286,7 @@ static int count(world *w, srn_evidence *e, srn_step_is *is, const flight *f, ou
     srn_look l;
     int code = srn_evidence_add(e, &f->o, err);
     is->n_open = w->n_open;
-    if (f->o.arm == SRN_ARM_CANARY) is->last_canary_us = f->end_us;
+    if (f->o.arm == SRN_ARM_CANARY && !f->o.shadow) is->last_canary_us = f->end_us;
     if (code || !srn__look_may_speak(w->r, e, is)) return code;
     srn_look_at(w->r, e, is, f->end_us, &l);
     ret->verdict = l.verdict;
@@ -296,6 +296,20 @@ static int count(world *w, srn_evidence *e, srn_step_is *is, const flight *f, ou
     is->step_started_us = f->end_us;
     ret->verdict = SRN_VERDICT_HOLD;
     return SRN_OK;
+}
+
+/* A call of the subject begins, and a copy of it where one is due. */
+static int ask(world *w, uint32_t i, uint64_t at_us, uint32_t step, uint64_t n, srn_err *err) {
+    double place = w->subjects[i].place, share = w->r->steps[step];
+    bool copied = srn_assign_copied(place, share, w->r->shadow);
+    srn_observation o = {.step = step, .arm = srn_assign_arm(place, share)};
+    srn_observation copy = {.step = step, .arm = SRN_ARM_CANARY, .shadow = true};
+    if (copied && !(share > 0)) o.arm = SRN_ARM_CONTROL;
+    make_call(w, i, at_us, &o);
+    int code = take_off(w, &o, n, err);
+    if (code || !copied) return code;
+    make_call(w, i, at_us, &copy);
+    return take_off(w, &copy, n, err);
 }
 
 static int roll_out(world *w, outcome *ret, srn_err *err) {
@@ -316,10 +330,7 @@ static int roll_out(world *w, outcome *ret, srn_err *err) {
             code = count(w, e, &is, &f, ret, err);
         }
         if (ret->verdict != SRN_VERDICT_HOLD) break;
-        srn_observation o = {.step = is.step,
-                             .arm = srn_assign_arm(w->subjects[i].place, w->r->steps[is.step])};
-        make_call(w, i, at, &o);
-        if (!code) code = take_off(w, &o, ret->calls, err);
+        code = code ? code : ask(w, i, at, is.step, ret->calls, err);
     }
     if (!code && ret->verdict == SRN_VERDICT_HOLD) {
         srn_look l;

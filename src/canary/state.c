@@ -38,7 +38,8 @@ static int start(const srn_rollout *r, srn_rollout_state *s, const json_t *field
         return srn_fail(err, SRN_EINVAL, "%s: runs already", r->name);
     *s = (srn_rollout_state){.phase = SRN_PHASE_RUNNING,
                              .is = {.started_us = at_us, .step_started_us = at_us},
-                             .share = r->steps[0]};
+                             .share = r->steps[0],
+                             .shadow = r->shadow};
     return SRN_OK;
 }
 
@@ -82,6 +83,7 @@ static int resume(const srn_rollout *r, srn_rollout_state *s, const json_t *fiel
     s->phase = SRN_PHASE_RUNNING;
     s->is.step_started_us = at_us;
     s->share = r->steps[s->is.step];
+    s->shadow = r->shadow;
     return SRN_OK;
 }
 
@@ -89,14 +91,14 @@ static int crash(const srn_rollout *r, srn_rollout_state *s, const json_t *field
                  srn_err *err) {
     (void)r, (void)fields, (void)err;
     s->phase = SRN_PHASE_PAUSED;
-    s->share = 0;
+    s->share = s->shadow = 0;
     s->crashed_us = at_us;
     return SRN_OK;
 }
 
 static int finish(srn_rollout_state *s, srn_rollout_phase phase, const json_t *fields) {
     s->phase = phase;
-    s->share = 0;
+    s->share = s->shadow = 0;
     s->latched = phase != SRN_PHASE_ABORTED && json_is_object(json_object_get(fields, "look"));
     return SRN_OK;
 }

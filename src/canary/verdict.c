@@ -276,6 +276,11 @@ static bool may_clear(const pair *x, double alpha, double margin) {
     return z > 1.9 && z > 0.999 * student(boundary(alpha, x->ratio), x->nu);
 }
 
+/* A guardrail that the step can tell of: one of copies alone has neither times nor feedback. */
+static bool is_guarded(const srn_rollout *r, uint32_t step, unsigned m) {
+    return r->guards[m].set && (r->steps[step] > 0 || !srn__metric_is_lived((srn_metric)m));
+}
+
 bool srn__look_may_speak(const srn_rollout *r, const srn_evidence *e, const srn_step_is *is) {
     const srn__stratum *s = srn__evidence_stratum(e, compared_step(r, is->step));
     bool clear = s->n_calls[0] >= r->min_calls && s->n_calls[1] >= r->min_calls &&
@@ -284,7 +289,7 @@ bool srn__look_may_speak(const srn_rollout *r, const srn_evidence *e, const srn_
     for (unsigned m = 0; m < SRN_METRIC_END; m++) {
         pair x;
         double margin = margin_of(r, m), low, high;
-        if (!r->guards[m].set) continue;
+        if (!is_guarded(r, SRN_MIN(is->step, r->n_steps - 1), m)) continue;
         alphas_of(alpha_of(r, m), m, &low, &high);
         if (bets_of(m) > 0 && evalue_of(s, m) >= 1 / (bets_of(m) * alpha_of(r, m))) return true;
         if (!compare(&s->sums[0][m], &s->sums[1][m], m, margin, is->n_open, &x)) {
@@ -423,7 +428,7 @@ static bool doubt_of(const srn_rollout *r, const srn_step_is *is, srn_look *l) {
         return true;
     }
     for (unsigned m = 0; m < SRN_METRIC_END; m++)
-        if (r->guards[m].set && is_missing(l, m)) return true;
+        if (is_guarded(r, l->step, m) && is_missing(l, m)) return true;
     return false;
 }
 
@@ -451,7 +456,7 @@ static bool unclear_of(const srn_rollout *r, srn_look *l) {
     for (unsigned m = 0; m < SRN_METRIC_END; m++) {
         const srn_finding *f = &l->findings[m];
         const char *name = srn_metric_name((srn_metric)m);
-        if (!r->guards[m].set) continue;
+        if (!is_guarded(r, l->step, m)) continue;
         if (!f->enough)
             say(l, SRN_VERDICT_HOLD, m, "%s has too few subjects for a word on it%s", name,
                 l->compared == l->step ? ""
@@ -477,8 +482,9 @@ void srn_look_again(const srn_rollout *r, const srn_step_is *is, srn_look *l) {
     bool doubt = doubt_of(r, is, l),
          over = l->at_us >= is->started_us && is->started_us && l->at_us - is->started_us >= r->max_time_us;
     if (!doubt && !wait_of(r, l) && !unclear_of(r, l)) {
-        say(l, SRN_VERDICT_STEP, SRN_METRIC_END, "enough evidence, and every guardrail %s",
-            r->clear_every_step || l->step + 1 >= r->n_steps ? "is cleared" : "holds");
+        say(l, SRN_VERDICT_STEP, SRN_METRIC_END, "enough evidence, and every guardrail %s%s",
+            r->clear_every_step || l->step + 1 >= r->n_steps ? "is cleared" : "holds",
+            r->steps[l->step] > 0 ? "" : " that copies can tell of");
         return;
     }
     if (over && r->on_timeout == SRN_AT_END_ROLL_BACK) {

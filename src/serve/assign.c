@@ -146,13 +146,15 @@ static bool under_cap(srn__rollout *r, uint32_t step, uint64_t now_us) {
 static srn_pin decide(srn__rollout *r, const srn_rollout_state *s, const srn__call *c, double place,
                       bool room, srn_why *ret_why) {
     srn_pin pin = {.arm = SRN_ARM_BASELINE};
-    bool settled = s->is.started_us + SETTLE_US < srn_unix_us();
+    bool copies = !(r->declared->steps[0] > 0); /* at first it had nothing else */
+    uint64_t since_us = copies && s->is.step == 1 ? s->is.step_started_us : s->is.started_us;
+    bool settled = since_us + SETTLE_US < srn_unix_us();
     *ret_why = SRN_WHY_HASH;
     if (opted_out(r->declared, c))
         *ret_why = SRN_WHY_OPT_OUT;
-    else if (s->phase == SRN_PHASE_PAUSED || s->share <= 0)
+    else if (s->phase == SRN_PHASE_PAUSED || (s->share <= 0 && s->shadow <= 0))
         *ret_why = SRN_WHY_PAUSED;
-    else if (!settled && goes_on(c->json))
+    else if (s->share > 0 && !settled && goes_on(c->json))
         *ret_why = SRN_WHY_PINNED; /* it began before the roll-out did */
     else
         pin.arm = srn_assign_arm(place, s->share);
@@ -172,13 +174,31 @@ static void open_call(srn__rollout *r, srn__assigned *a, uint64_t now_us) {
     srn__inflight_add(r, 1);
 }
 
+/* Copies stand in no list: that they wait for everybody else does not make the canary dead. */
 static void close_call(srn__rollout *r, srn__assigned *a) {
+    srn__inflight_add(r, -1);
+    if (srn__assigned_is_copy(a)) return;
     *(a->next ? &a->next->prev : &r->last) = a->prev;
     *(a->prev ? &a->prev->next : &r->first) = a->next;
-    srn__inflight_add(r, -1);
 }
 
-static void assign(srn__assigned *a, const srn_rollout_state *s, const srn__call *c, double place) {
+/* Of an arm's cache namespace. */
+static uint64_t salt_of(const srn__rollout *r, srn_arm arm) {
+    char space[SRN_ROLLOUT_NAME_MAX + 32];
+    snprintf(space, sizeof space, "%s/%s", r->declared->name, srn_arm_name(arm));
+    return srn_hash(0x61726d73, srn_str_of(space)) | 1;
+}
+
+/* Whether a copy of it is made. Where copies are all that the canary gets they are compared with the calls
+ * that they are copies of, which are their control, and answered as anybody's. */
+static void copy(srn__assigned *a, const srn_rollout_state *s, srn__call *c, double place) {
+    bool due = s->phase == SRN_PHASE_RUNNING && a->counted && a->arm != SRN_ARM_CANARY &&
+               srn_assign_copied(place, s->share, s->shadow);
+    a->copied = due && srn__copies_reserve(srn__call_copies(c), c);
+    if (a->copied && !(s->share > 0)) a->arm = SRN_ARM_CONTROL;
+}
+
+static void assign(srn__assigned *a, const srn_rollout_state *s, srn__call *c, double place) {
     srn__rollout *r = a->of;
     uint64_t now = srn_unix_us();
     srn_pin pin;
@@ -201,10 +221,28 @@ static void assign(srn__assigned *a, const srn_rollout_state *s, const srn__call
     pthread_mutex_unlock(&r->lock);
     a->counted = pin.counted;
     a->step = s->is.step;
-    if (a->arm == SRN_ARM_BASELINE) return;
-    char space[SRN_ROLLOUT_NAME_MAX + 32];
-    snprintf(space, sizeof space, "%s/%s", r->declared->name, srn_arm_name(a->arm));
-    a->salt = srn_hash(0x61726d73, srn_str_of(space)) | 1;
+    if (a->arm != SRN_ARM_BASELINE) a->salt = salt_of(r, a->arm);
+    copy(a, s, c, place);
+}
+
+bool srn__assign_copy(srn__call *to, const srn__assigned *a) {
+    srn__assigned *n = srn_arena_alloc(&to->arena, sizeof *n);
+    if (!n) return false;
+    *n = (srn__assigned){.of = a->of,
+                         .arm = SRN_ARM_CANARY,
+                         .why = SRN_WHY_SHADOW,
+                         .step = a->step,
+                         .counted = a->counted,
+                         .subject = a->subject,
+                         .conversation = a->conversation,
+                         .salt = salt_of(a->of, SRN_ARM_CANARY),
+                         .begun_us = srn_unix_us()};
+    atomic_fetch_add(&a->of->refs, 1);
+    pthread_mutex_lock(&a->of->lock);
+    srn__inflight_add(a->of, 1);
+    pthread_mutex_unlock(&a->of->lock);
+    to->assigned = n;
+    return true;
 }
 
 /* Of a prompt it is the labels that were moved: another model as well is for those whom they lead there. */
@@ -298,8 +336,17 @@ bool srn__assigned_measured(const srn__assigned *a) {
     return a && a->of && a->counted && !a->fell_back;
 }
 
+bool srn__assigned_is_copy(const srn__assigned *a) {
+    return a && a->why == SRN_WHY_SHADOW;
+}
+
+uint64_t srn__assigned_tenant(const srn__assigned *a, const srn_key *key) {
+    uint64_t id = key ? key->tenant_id : 0;
+    return srn__assigned_is_copy(a) ? srn_hash(0x636f7079, (srn_str){(const char *)&id, sizeof id}) | 1 : id;
+}
+
 uint32_t srn__assigned_slice(const srn__assigned *a) {
-    return srn__assigned_measured(a) && a->arm != SRN_ARM_BASELINE ? (uint32_t)a->arm : 0;
+    return srn__assigned_measured(a) && a->salt && !srn__assigned_is_copy(a) ? (uint32_t)a->arm : 0;
 }
 
 bool srn__assigned_canary(const srn__call *c) {
@@ -319,7 +366,7 @@ void srn__assign_fall_back(srn__call *c) {
     if (!a || !a->of || a->fell_back) return;
     leave_canary(a);
     a->fell_back = true;
-    a->why = SRN_WHY_FALLBACK;
+    if (!srn__assigned_is_copy(a)) a->why = SRN_WHY_FALLBACK;
 }
 
 void srn__assign_rolled_back(srn__call *c) {
@@ -353,6 +400,7 @@ void srn__assign_done(srn__call *c) {
     srn__assigned *a = c->assigned;
     c->assigned = NULL;
     if (a) srn_checks_free(a->checks);
+    if (a && a->copied) srn__copies_release(srn__call_copies(c), c);
     if (!a || !a->of) return;
     leave_canary(a);
     srn__rollout_put(a->of);

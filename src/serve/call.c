@@ -12,14 +12,14 @@ enum { ARENA_BYTES = 1 << 20, MESSAGE_BYTES = 1200 };
 
 /* ---- life ---- */
 
-srn__call *srn__call_new(srn__http *h) {
+srn__call *srn__call_new(srn__http *h, srn__settings *s) {
     srn__call *c = srn_calloc(1, sizeof *c);
     if (!c) return NULL;
     atomic_init(&c->refs, 1);
     atomic_init(&c->woken, false);
     pthread_mutex_init(&c->lock, NULL);
     srn_arena_init(&c->arena, ARENA_BYTES);
-    c->settings = srn__settings_hold(h->settings);
+    c->settings = srn__settings_hold(s);
     srn_buf_init(&c->body, c->settings->config->limits.body_bytes);
     srn_buf_init(&c->out, (size_t)256 << 20);
     c->http = h;

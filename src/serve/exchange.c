@@ -340,7 +340,7 @@ static enum MHD_Result begin(srn__http *h, struct MHD_Connection *con, const cha
                              void **ret) {
     const union MHD_ConnectionInfo *i = MHD_get_connection_info(con, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
     srn__conn *conn = i ? i->socket_context : NULL;
-    srn__call *c = conn ? srn__call_new(h) : NULL;
+    srn__call *c = conn ? srn__call_new(h, h->settings) : NULL;
     if (!c) return MHD_NO;
     c->mhd = con;
     c->client = conn->client;
@@ -461,6 +461,7 @@ enum MHD_Result srn__exchange_request(void *cls, struct MHD_Connection *con, con
 }
 
 void srn__exchange_ready(srn__call *c) {
+    if (c->copy) return srn__copy_ready(c);
     if (!c->conn || !c->suspended) {
         c->pull_due = true; /* read_stream sees to it when the bytes before are sent */
         return;

@@ -99,8 +99,17 @@ static const char *route_fallback(srn__call *c) {
     return may ? f->route->fallback : NULL;
 }
 
+/* The baseline answers the call that it is a copy of already: no other model does. Where the canary cannot be
+ * had, that is its failure. */
+static bool copy_falls(srn__call *c, const char *why, const srn_err *err) {
+    bool late = err->code == SRN_ECANCELLED || err->code == SRN_ETIMEOUT;
+    if (!is_load(why) && !late) srn__assign_fall_back(c);
+    return false;
+}
+
 bool srn__fall_back(srn__call *c, const char *why, const srn_err *err) {
     srn__fallen *f = &c->fallen;
+    if (srn__copy_of(c)) return copy_falls(c, why, err);
     if (srn__call_reruns(c)) return true;
     const char *next = srn__assigned_canary(c) && !is_load(why) ? NULL : route_fallback(c);
     bool to_baseline = !next && srn__assigned_canary(c) && !is_load(why);

@@ -38,7 +38,7 @@ void srn__handle_metrics(srn__call *c) {
     srn__metrics_judge(srn__call_scheduler(c), &text);
     srn__metrics_ledger(srn__call_recorder(c), &text);
     srn__metrics_fallbacks(srn__call_fallbacks(c), &text);
-    srn__metrics_rollouts(srn__call_rollouts(c), &text);
+    srn__metrics_rollouts(srn__call_rollouts(c), srn__call_copies(c), &text);
     srn__metrics_upstreams(srn__call_upstreams(c), srn__call_models(c), &text);
     srn__metrics_telemetry(srn__call_otel(c), &text);
     if (text.failed)

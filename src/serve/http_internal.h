@@ -218,6 +218,7 @@ struct srn__call {
     struct srn__assigned *assigned; /* assign.c; NULL: not asked yet */
     struct srn__trace *trace;       /* otel_call.c; NULL: none yet */
     struct srn__relay *relay;       /* upstream.c; NULL: no other server was asked. Set under the lock */
+    struct srn__copy *copy;         /* shadow.c: it has no client, and this in place of one; else NULL */
     bool last;                      /* on_last has it */
     uint64_t begun_us, ended_us;    /* ended_us, complete: once the exchange is over */
     bool complete;                  /* the whole reply was handed to the network */
@@ -271,12 +272,13 @@ void srn__exchange_completed(void *cls, struct MHD_Connection *con, void **call,
                              enum MHD_RequestTerminationCode toe);
 /* A call was woken: pulls what is ready and lets its connection go on. */
 void srn__exchange_ready(srn__call *c);
+void srn__copy_ready(srn__call *c); /* shadow.c: the same of a call without a client */
 /* The client left (gone), or the server wants no more of it: the source is cancelled; with drop the
  * connection is closed as well. */
 void srn__exchange_cancel(srn__call *c, bool drop);
 
 /* call.c */
-srn__call *srn__call_new(srn__http *h);
+srn__call *srn__call_new(srn__http *h, srn__settings *s); /* takes a hold of its own */
 void srn__call_run(srn__call *c); /* a worker: runs the handler, sees to it that there is a reply */
 /* Frees the source, if there is one; later ones are cancelled and freed as they come. */
 void srn__call_finish(srn__call *c);

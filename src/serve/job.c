@@ -17,6 +17,7 @@ typedef srn__job_choice choice;
 typedef srn__job_queued queued;
 
 enum { MAX_CALL_IDS = 16 << 20 };
+#define COPY_US UINT64_C(600000000) /* nobody waits for a copy, but what is so late says little */
 
 /* ---- events ---- */
 
@@ -167,8 +168,8 @@ static bool read_choice(srn__job *j, choice *c) {
         uint32_t before = c->n_tokens ? c->n_tokens - 1 : 0;
         c->n_tokens += got;
         if (got)
-            srn__metrics_gaps(srn__call_metrics(j->call), j->model->name, c->tokens + before,
-                              c->n_tokens - before);
+            srn__metrics_gaps(srn__copy_of(j->call) ? NULL : srn__call_metrics(j->call), j->model->name,
+                              c->tokens + before, c->n_tokens - before);
         some = some || got;
         if (got < cap) break;
     }
@@ -337,8 +338,8 @@ static srn_request_opts request_opts(srn__job *j, const srn__job_spec *spec, con
     srn_request_opts o = srn__job_request_opts(spec, &j->prompt, reply, constraint);
     o.max_tokens = least(o.max_tokens, limits->max_tokens);
     o.speculate = srn__served_config(j->model, srn__call_config(j->call))->speculate;
-    o.tenant = key ? key->tenant_id : 0;
     const srn__assigned *a = srn__assigned_of(j->call);
+    o.tenant = srn__assigned_tenant(a, key);
     o.cache_salt = srn__assigned_salt(a, o.cache_salt);
     o.slice = srn__assigned_slice(a);
     o.logprobs = o.logprobs || srn__assigned_measured(a); /* for the uncertainty */
@@ -346,6 +347,8 @@ static srn_request_opts request_opts(srn__job *j, const srn__job_spec *spec, con
     o.deadline_us = srn__call_deadline(j->call, timeout);
     o.again = srn__call_was_admitted(j->call);
     o.apart = srn__call_fell_back(j->call);
+    if (srn__assigned_is_copy(a))
+        o.priority = SRN_PRIORITY_BACKGROUND, o.deadline_us = srn_now_us() + COPY_US;
     o.notify = wake;
     o.notify_ctx = j->call;
     return o;
@@ -417,6 +420,7 @@ int srn__job_start(srn__call *c, const srn__job_spec *spec, srn__job **ret, cons
     }
     j->live = (srn__live){.status = live_status, .ctx = j};
     srn__call_live(c, &j->live);
+    srn__copies_begin(c, spec->sampling.seed);
     *ret = j;
     return SRN_OK;
 }

@@ -65,7 +65,11 @@ bool srn__job_model(srn__call *c, const char *endpoint, const char *asked, srn__
     }
     srn__assign(c, asked);
     const char *model = srn__answering_model(c, route, asked);
-    if (srn__upstream_answers(c, route, endpoint, model)) return false;
+    if (srn__copy_of(c) && srn__assigned_of(c)->fell_back) {
+        srn__call_fail(c, 503, NULL, "prompt", "prompt_not_found", "the canary has no such prompt now");
+        return false;
+    }
+    if (!srn__copy_of(c) && srn__upstream_answers(c, route, endpoint, model)) return false;
     int code = get_model(c, model, ret, &later, &err);
     if (later) return false;
     bool ours = code && (code != SRN_ENOENT || srn__assigned_canary(c)); /* what there never was is not */
@@ -100,6 +104,7 @@ int srn__job_check_route(const srn__call *c, int32_t priority, bool registered, 
 
 int srn__job_apply_route(const srn__call *c, srn__job_spec *spec, const srn_config_route *route,
                          const char **ret_param, srn_err *err) {
+    srn__copy_seed(c, &spec->sampling.seed);
     if (spec->prompt) {
         *ret_param = "model";
         int wrong =

@@ -45,6 +45,7 @@ void srn__metrics_ledger(struct srn__recorder *r, srn_buf *out);
 void srn__metrics_judge(srn_scheduler *s, srn_buf *out);
 /* And of roll-outs; nothing where x is NULL. */
 struct srn__rollouts;
-void srn__metrics_rollouts(struct srn__rollouts *x, srn_buf *out);
+struct srn__copies;
+void srn__metrics_rollouts(struct srn__rollouts *x, struct srn__copies *copies, srn_buf *out);
 
 #endif

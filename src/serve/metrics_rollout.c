@@ -51,9 +51,25 @@ static void put_running(void *ctx, srn__rollout *r, const srn_rollout_state *s) 
     }
 }
 
-void srn__metrics_rollouts(srn__rollouts *x, srn_buf *out) {
+static void put_copies(const srn__copies_stats *s, srn_buf *out) {
+    srn_buf_addf(
+        out,
+        "# HELP serin_rollout_copies_total Copies of calls for canaries, by what became of them: made, "
+        "left out for want of room, cancelled.\n# TYPE serin_rollout_copies_total counter\n"
+        "serin_rollout_copies_total{result=\"made\"} %llu\n"
+        "serin_rollout_copies_total{result=\"skipped\"} %llu\n"
+        "serin_rollout_copies_total{result=\"cancelled\"} %llu\n"
+        "# HELP serin_rollout_copies_open Copies that wait or run.\n"
+        "# TYPE serin_rollout_copies_open gauge\nserin_rollout_copies_open %u\n",
+        (unsigned long long)s->n_made, (unsigned long long)s->n_skipped, (unsigned long long)s->n_cancelled,
+        s->n_open);
+}
+
+void srn__metrics_rollouts(srn__rollouts *x, srn__copies *copies, srn_buf *out) {
     counts n = {.out = out};
     if (!x) return;
+    srn__copies_stats s = srn__copies_get_stats(copies);
+    put_copies(&s, out);
     srn__rollouts_each(x, count, &n);
     srn_buf_addz(out, "# HELP serin_rollouts Roll-outs that the ledger knows, by phase.\n"
                       "# TYPE serin_rollouts gauge\n");

@@ -8,6 +8,7 @@
 #include "serve/fields.h"
 #include "serve/http_internal.h"
 #include "serve/record.h"
+#include "serve/rollout.h"
 #include "serve/routes.h"
 
 static void add_call(void *ctx, srn__call *c) {
@@ -64,5 +65,6 @@ void srn__handle_drain(srn__call *c) {
         srn__recorder_event_by(srn__call_recorder(c), drain ? "drain" : "in_service",
                                key ? key->name : "anybody", NULL);
     if (drain) srn__background_cancel(srn__call_background(c));
+    if (drain && srn__call_copies(c)) srn__copies_cancel(srn__call_copies(c), NULL);
     srn__call_reply_json(c, 200, json_pack("{s:s}", "state", drain ? "draining" : "ready"));
 }

@@ -76,9 +76,10 @@ static void identify(srn__trace *t, const srn__call *c, const srn_config_telemet
         !o->no_traces && (decided ? t->parent.flags & 1 : srn__trace_in_share(t->trace_id, o->sample));
 }
 
-/* The call's trace, made on first use; NULL: telemetry is off, the route leaves no records, or no memory. */
+/* The call's trace, made on first use; NULL: telemetry is off, the route leaves no records, no client asked,
+ * or no memory. */
 static srn__trace *trace_of(srn__call *c) {
-    if (c->trace || !c->route || !(c->route->flags & SRN__ROUTE_RECORD)) return c->trace;
+    if (c->trace || c->copy || !c->route || !(c->route->flags & SRN__ROUTE_RECORD)) return c->trace;
     srn__otel *o = srn__call_otel(c);
     srn__trace *t = o ? srn_calloc(1, sizeof *t) : NULL;
     if (!t) return NULL;

@@ -101,6 +101,7 @@ bool srn__record_admit(srn__call *c, const srn_config_route *route, const char *
     r->routed = true;
     if (route && route->content) srn_content_policy_of(srn_str_of(route->content), &r->policy);
     if (route && route->ledger) r->required = strcmp(route->ledger, "required") == 0;
+    if (srn__copy_of(c)) r->required = false; /* nobody waits for it */
     snprintf(r->asked, sizeof r->asked, "%s", asked ? asked : "");
     if (srn__recorder_takes(r->recorder, r->required, &why)) return true;
     r->skipped = true;

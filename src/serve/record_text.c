@@ -171,6 +171,7 @@ static void put_rollout(srn_buf *b, const srn__record *r, uint64_t total_us) {
     put_measure(b, "repetition", s->measured, s->repetition);
     srn_buf_addc(b, ',');
     put_measure(b, "uncertainty", s->measured, s->uncertainty);
+    if (srn__copy_of(r->call)) srn_buf_addf(b, ",\"shadow_of\":\"%s\"", srn__copy_of(r->call));
     if (r->n_passed + r->n_failed)
         srn_buf_addf(b, ",\"checks\":{\"passed\":%u,\"failed\":%u}", r->n_passed, r->n_failed);
     srn_buf_addc(b, '}');

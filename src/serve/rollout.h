@@ -15,6 +15,7 @@
 enum { SRN__WHO_CHARS = 32 };
 
 typedef struct srn__rollouts srn__rollouts;
+typedef struct srn__copies srn__copies;
 srn__rollouts *srn__call_rollouts(const srn__call *c); /* NULL: there is no ledger */
 
 /* ---- the roll-outs that there are (rollouts.c); any thread ---- */
@@ -173,6 +174,7 @@ typedef struct srn__watcher_opts {
     srn__recorder *recorder;
     srn__models *models;
     srn_scheduler *scheduler;
+    srn__copies *copies;
     void (*log)(void *ctx, const char *event, const char *detail);
     void *log_ctx;
 } srn__watcher_opts;
@@ -206,6 +208,32 @@ srn__judges *srn__watcher_judges(srn__watcher *w);
  * is not asked about. SRN_EUNSUP. Reads the models' files. */
 int srn__rollout_comparable(srn__models *m, const srn_rollout *d, srn_err *err);
 
+/* ---- copies of calls (shadow.c) ---- */
+
+/* What the baseline answers, answered by the canary as well: calls without clients, behind everything else.
+ * Those that are kept wait or run; there is room for few. */
+typedef struct srn__copy srn__copy;
+srn__copies *srn__call_copies(const srn__call *c); /* NULL: there is no ledger */
+int srn__copies_new(srn__copies **ret, srn_err *err);
+void srn__copies_cancel(srn__copies *x, const char *hash); /* those of a declaration; NULL: all */
+void srn__copies_end(srn__copies *x);                      /* takes no more, and cancels; NULL is fine */
+void srn__copies_finish(srn__copies *x); /* those that are left; the HTTP core has stopped; NULL is fine */
+void srn__copies_free(srn__copies *x);   /* NULL is fine */
+typedef struct srn__copies_stats {
+    uint64_t n_made, n_skipped, n_cancelled;
+    uint32_t n_open;
+} srn__copies_stats;
+srn__copies_stats srn__copies_get_stats(srn__copies *x);
+/* Room for a copy of the call; false: there is none, and that is counted. */
+bool srn__copies_reserve(srn__copies *x, const srn__call *c);
+void srn__copies_release(srn__copies *x, const srn__call *c); /* it is not needed */
+/* The call's work has begun, with that seed: where there is room for its copy, it is made. Worker. */
+void srn__copies_begin(srn__call *c, uint64_t seed);
+/* Id of the call that this one is a copy of, or NULL. */
+const char *srn__copy_of(const srn__call *c);
+/* Of a copy: that of the call. */
+void srn__copy_seed(const srn__call *c, uint64_t *seed);
+
 /* ---- assignment (assign.c) ---- */
 
 /* What a call got: decided once, by its worker, then read only. */
@@ -215,6 +243,7 @@ typedef struct srn__assigned {
     srn_why why;
     uint32_t step;
     bool counted; /* it is evidence */
+    bool copied;  /* room for a copy is taken, which is not made yet */
     bool fell_back;
     bool wall;                      /* an arm is another server: both are measured from outside */
     char model[128];                /* what was promoted in place of the model asked for; "": nothing was */
@@ -254,6 +283,12 @@ uint32_t srn__assign_recall(srn__rollout *r, uint32_t *ret_running);
 void srn__assign_reopen(srn__rollout *r);
 /* A call that runs again for that: the baseline answers, outside the evidence. Worker. */
 void srn__assign_rolled_back(srn__call *c);
+/* What a copy of a call with that assignment gets. false: no memory. */
+bool srn__assign_copy(srn__call *copy, const srn__assigned *a);
+bool srn__assigned_is_copy(const srn__assigned *a);
+/* Whose turn it is in the scheduler, and the salt of its cache: a tenant's copies are no work of the tenant.
+ */
+uint64_t srn__assigned_tenant(const srn__assigned *a, const srn_key *key);
 /* The call is over. */
 void srn__assign_done(srn__call *c);
 

@@ -38,12 +38,12 @@ static json_t *summary(const srn__rollout *r, const srn_rollout_state *s) {
     const srn_rollout *d = r->declared;
     json_t *steps = json_array();
     for (uint32_t i = 0; i < d->n_steps; i++) json_array_append_new(steps, real(d->steps[i]));
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s?, s:o, s:i, s:f, s:I, s:I, s:i, s:b, s:s, s:s}", "name",
-                     d->name, "hash", d->hash, "phase", srn_phase_name(s->phase), "baseline", d->baseline,
-                     "canary", d->canary, "prompt", d->prompt, "steps", steps, "step", (int)s->is.step,
-                     "share", s->share, "started_us", (json_int_t)s->is.started_us, "step_started_us",
-                     (json_int_t)s->is.step_started_us, "open", (int)r->n_open, "latched", s->latched, "by",
-                     s->by, "why", s->why);
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s?, s:o, s:i, s:f, s:f, s:I, s:I, s:i, s:b, s:s, s:s}",
+                     "name", d->name, "hash", d->hash, "phase", srn_phase_name(s->phase), "baseline",
+                     d->baseline, "canary", d->canary, "prompt", d->prompt, "steps", steps, "step",
+                     (int)s->is.step, "share", s->share, "shadow", s->shadow, "started_us",
+                     (json_int_t)s->is.started_us, "step_started_us", (json_int_t)s->is.step_started_us,
+                     "open", (int)r->n_open, "latched", s->latched, "by", s->by, "why", s->why);
 }
 
 static void add_summary(void *ctx, srn__rollout *r, const srn_rollout_state *s) {

@@ -18,6 +18,7 @@ typedef struct text { /* an answer that waits, or is judged */
     char call[40];
     uint64_t subject, begun_us, tenant, salt;
     uint32_t step;
+    bool shadow;
     int32_t *tokens;
     uint32_t n, first;
     srn__served *arms[2]; /* with holds, while it is judged */
@@ -99,7 +100,8 @@ static text *text_new(const srn__call *c, const srn__assigned *a, const int32_t 
     t->subject = a->subject;
     t->step = a->step;
     t->begun_us = a->begun_us;
-    t->tenant = c->key ? c->key->tenant_id : 0;
+    t->shadow = srn__assigned_is_copy(a);
+    t->tenant = srn__assigned_tenant(a, c->key);
     t->salt = srn__assigned_salt(a, 0);
     snprintf(t->call, sizeof t->call, "%s", srn__call_id(c));
     return t;
@@ -201,11 +203,12 @@ static void tell(srn__judges *j, const text *t, const srn_judge_result *r) {
     if (r->code || !d->n) return;
     snprintf(subject, sizeof subject, "%016llx", (unsigned long long)t->subject);
     srn__recorder_event(j->o.recorder, "rollout_judged",
-                        json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:I, s:i, s:f, s:f, s:f, s:i}", "rollout",
-                                  t->of->declared->name, "hash", t->of->declared->hash, "call", t->call,
-                                  "arm", "canary", "subject", subject, "step", (int)t->step, "begun_us",
-                                  (json_int_t)t->begun_us, "tokens", (int)d->n, "jsd", d->sum_jsd, "kl",
-                                  d->sum, "jsd_max", d->max_jsd, "same_top", (int)d->n_same_top));
+                        json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:I, s:i, s:f, s:f, s:f, s:i, s:b}",
+                                  "rollout", t->of->declared->name, "hash", t->of->declared->hash, "call",
+                                  t->call, "arm", "canary", "subject", subject, "step", (int)t->step,
+                                  "begun_us", (json_int_t)t->begun_us, "tokens", (int)d->n, "jsd", d->sum_jsd,
+                                  "kl", d->sum, "jsd_max", d->max_jsd, "same_top", (int)d->n_same_top,
+                                  "shadow", (int)t->shadow));
 }
 
 static text *take(srn__judges *j) {

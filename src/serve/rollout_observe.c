@@ -59,6 +59,14 @@ static void measure(const json_t *body, const json_t *rollout, double values[SRN
     if (passed + lost > 0) values[SRN_METRIC_CHECKS] = lost / (passed + lost);
 }
 
+/* A copy that was cancelled, or found no room, or no time, behind everything else, says nothing of the
+ * canary. */
+static bool is_nothing(const json_t *body, const json_t *rollout) {
+    const json_t *finish = json_object_get(body, "finish");
+    bool failed = is(finish, "error") && !is(json_object_get(body, "error"), srn_err_name(SRN_ETIMEOUT));
+    return !is_whole(body) && !failed && !json_is_true(json_object_get(rollout, "fallback"));
+}
+
 static bool begin(const json_t *body, const json_t *rollout, srn_observation *ret) {
     const char *subject = json_string_value(json_object_get(rollout, "subject"));
     *ret = (srn_observation){.arm = arm_of(json_object_get(body, "arm")),
@@ -74,6 +82,8 @@ srn__seen srn__rollout_observe(const json_t *body, srn_observation *ret) {
     int64_t status = json_integer_value(json_object_get(body, "status"));
     if (!begin(body, rollout, ret)) return SRN__SEEN_NOTHING;
     ret->at_us = (uint64_t)json_integer_value(json_object_get(body, "begun_us"));
+    ret->shadow = is(json_object_get(body, "why"), "shadow");
+    if (ret->shadow && is_nothing(body, rollout)) return SRN__SEEN_NOTHING;
     if (!json_is_true(json_object_get(rollout, "counted"))) return SRN__SEEN_EXPOSED;
     if (status >= 400 && status < 500) return SRN__SEEN_NOTHING; /* the client's own mistake */
     measure(body, rollout, ret->values);
@@ -99,6 +109,7 @@ bool srn__rollout_observe_judged(const json_t *event, srn_observation *ret) {
     int64_t n = json_integer_value(json_object_get(event, "tokens"));
     if (n <= 0 || !begin(event, event, ret)) return false;
     ret->at_us = (uint64_t)json_integer_value(json_object_get(event, "begun_us"));
+    ret->shadow = json_is_true(json_object_get(event, "shadow"));
     ret->values[SRN_METRIC_DIVERGENCE] = number(json_object_get(event, "jsd")) / (double)n;
     return !isnan(ret->values[SRN_METRIC_DIVERGENCE]);
 }
@@ -106,7 +117,8 @@ bool srn__rollout_observe_judged(const json_t *event, srn_observation *ret) {
 json_t *srn__rollout_of_marked(const json_t *call) {
     const json_t *rollout = json_object_get(call, "rollout");
     bool evidence = json_is_true(json_object_get(rollout, "counted")) && is_whole(call) &&
-                    !json_is_true(json_object_get(rollout, "fallback"));
+                    !json_is_true(json_object_get(rollout, "fallback")) &&
+                    !is(json_object_get(call, "why"), "shadow");
     if (!evidence) return NULL;
     return json_pack("{s:O, s:O, s:O, s:O, s:O, s:O}", "experiment", json_object_get(call, "experiment"),
                      "hash", json_object_get(rollout, "hash"), "arm", json_object_get(call, "arm"), "step",

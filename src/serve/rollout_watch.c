@@ -134,6 +134,7 @@ static void sync_list(srn__watcher *w) {
     srn__rollouts_each(w->o.rollouts, sync_one, w);
     for (uint32_t i = w->n; i-- > 0;) {
         if (!w->list[i].gone) continue;
+        srn__copies_cancel(w->o.copies, w->list[i].r->declared->hash);
         leave_inflight(w, w->list[i].r);
         watched_done(&w->list[i]);
         memmove(&w->list[i], &w->list[i + 1], (--w->n - i) * sizeof *w->list);
@@ -219,11 +220,14 @@ static void add(watched *x, const item *it) {
         srn_evidence_later(x->evidence, it->later, &it->o, &err);
         return;
     }
-    if (it->o.arm == SRN_ARM_CANARY) x->last_canary_us = it->t_us;
+    if (it->o.arm == SRN_ARM_CANARY && !it->o.shadow) x->last_canary_us = it->t_us;
     if (it->seen == SRN__SEEN_EXPOSED)
         srn_evidence_expose(x->evidence, it->o.subject, it->o.arm);
     else
         srn_evidence_add(x->evidence, &it->o, &err); /* what is out of range is no evidence */
+    const srn_rollout *d = x->r->declared;
+    bool stays = !it->o.shadow && it->o.step < d->n_steps && d->steps[it->o.step] > 0;
+    if (!stays) return; /* of copies no conversation is made */
     srn_pin pin = {.arm = it->o.arm, .counted = it->counted, .at_us = it->t_us}, known;
     pthread_mutex_lock(&x->r->lock);
     if (!srn_pins_get(x->r->pins, it->conversation, it->t_us, &known))
@@ -322,7 +326,7 @@ static void look(srn__watcher *w, watched *x) {
     x->is = is;
     x->looked = true;
     pthread_mutex_unlock(&w->lock);
-    if (x->state.phase == SRN_PHASE_RUNNING && x->state.share > 0) decide(w, x, &l);
+    if (x->state.phase == SRN_PHASE_RUNNING && x->state.share + x->state.shadow > 0) decide(w, x, &l);
 }
 
 /* ---- what a crash left ---- */

@@ -431,9 +431,6 @@ int srn__rollouts_check(const srn__rollouts *x, const srn_config *c, const srn_r
             srn_prompts_put(p);
             if (code) return srn_fail_prefix(err, SRN_EINVAL, "%s: prompt", d->name);
         }
-    if (d->shadow > 0)
-        return srn_fail(err, SRN_EUNSUP,
-                        "%s: shadow: no copies of calls are made by this version; leave it out", d->name);
     return srn__rollout_routes(d, c, err);
 }
 
@@ -614,7 +611,7 @@ bool srn__rollouts_frozen(srn__rollouts *x) {
 /* As it stands now, whether or not it is recorded yet. */
 static srn_rollout_state state_of(const entry *e) {
     srn_rollout_state s = e->state;
-    if (e->halted) s.share = 0;
+    if (e->halted) s.share = s.shadow = 0;
     return s;
 }
 

@@ -45,6 +45,10 @@ srn__watcher *srn__call_watcher(const srn__call *c) {
     return srn__call_server(c)->watcher;
 }
 
+srn__copies *srn__call_copies(const srn__call *c) {
+    return srn__call_server(c)->copies;
+}
+
 srn__otel *srn__call_otel(const srn__call *c) {
     return atomic_load(&srn__call_server(c)->otel);
 }
@@ -123,12 +127,14 @@ static void free_models(srn_server *s) {
 static void server_free(srn_server *s, uint32_t grace_ms) {
     srn__server_reload_stop(s);
     srn__background_end(s->background);
+    srn__copies_end(s->copies);
     if (s->http) srn__http_stop(s->http, grace_ms);
     srn__upstreams_stop(s->upstreams);
     srn__background_free(s->background);
     srn__recorder_stop(s->recorder);
     srn__watcher_free(s->watcher);
     s->watcher = NULL;
+    srn__copies_finish(s->copies);
     srn__otel_engines(atomic_load(&s->otel), NULL, NULL);
     free_models(s);
     srn_scheduler_free(s->scheduler);
@@ -137,6 +143,7 @@ static void server_free(srn_server *s, uint32_t grace_ms) {
     srn__upstreams_free(s->upstreams);
     srn__otel_free(atomic_load(&s->otel));
     srn__rollouts_free(s->rollouts);
+    srn__copies_free(s->copies);
     srn_prompts_close(s->prompts);
     srn__recorder_free(s->recorder);
     srn__metrics_free(s->metrics);
@@ -176,6 +183,7 @@ static int start(srn_server *s, const srn_server_opts *o, srn_err *err) {
     srn__rollouts_opts xo = {
         .prompts = s->prompts, .recorder = s->recorder, .log = log_ledger, .log_ctx = &s->opts};
     if (!code && ledger) code = srn__rollouts_new(&xo, &s->rollouts, err);
+    if (!code && ledger) code = srn__copies_new(&s->copies, err);
     if (code) return code;
     srn__http_opts h = {.config = c,
                         .routes = srn__routes,
@@ -204,6 +212,7 @@ static int start(srn_server *s, const srn_server_opts *o, srn_err *err) {
                             .recorder = s->recorder,
                             .models = s->models,
                             .scheduler = s->scheduler,
+                            .copies = s->copies,
                             .log = log_ledger,
                             .log_ctx = &s->opts};
     if (!code && s->rollouts) code = srn__watcher_new(&wo, &s->watcher, err);
@@ -250,6 +259,7 @@ bool srn_server_alive(const srn_server *s) {
 void srn_server_drain(srn_server *s, uint32_t grace_ms) {
     srn__http_log_event(s->http, "stopping", NULL);
     srn__background_end(s->background);
+    srn__copies_end(s->copies);
     srn__http_stop(s->http, grace_ms);
 }
 

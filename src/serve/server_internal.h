@@ -23,6 +23,7 @@ struct srn_server {
     srn__recorder *recorder;
     srn__rollouts *rollouts; /* NULL: there is no ledger */
     srn__watcher *watcher;   /* likewise */
+    srn__copies *copies;     /* likewise */
     srn__background *background;
     srn__upstreams *upstreams;
     _Atomic(srn__otel *) otel; /* NULL: off, or not yet: calls come as soon as there is an address */

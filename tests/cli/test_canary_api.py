@@ -93,7 +93,7 @@ def test_a_roll_out_lives_by_its_events(tmp_path, serve):
     ("/v1/rollouts", {"declaration": trial(canary="nobody")}, 400, "nobody"),
     ("/v1/rollouts", {"declaration": trial(kind="equivalent", canary="small", prompt={"id": "p", "baseline": 1, "canary": 2},
                                            guardrails={"divergence": 0.02})}, 400, "both arms have the same"),
-    ("/v1/rollouts", {"declaration": trial(shadow="2%")}, 400, "shadow"),
+    ("/v1/rollouts", {"declaration": trial(steps=["0%"])}, 400, "shadow: 20%"),
     ("/v1/rollouts/nothing", {"action": "pause"}, 404, "nothing"),
     ("/v1/rollouts/trial", {"action": "dance"}, 400, "action"),
     ("/v1/freeze", {"on": 3}, 400, "on"),

@@ -59,12 +59,17 @@ def test_marks_count_for_the_arm_that_answered_and_the_last_one_counts(tmp_path,
 def test_a_canary_that_people_dislike_is_rolled_back(tmp_path, serve):
     s = serve("--config", config(tmp_path))
     begin(s, guardrails=HEARD)
-    for i in range(300):
+    for i in range(100):
         header, id = ask(s, user=f"user {i}")
         if header == "":
             break
         mark(s, id, score=1 if arm(header) == "control" else -1)
-    o = call(s, "/v1/rollouts/trial")[1]
+    while call(s, "/v1/rollouts/trial")[1]["phase"] == "running" and sum(finding(s)["calls"]) < 100:
+        pass  # the watcher has not come so far
+    for _ in range(1000):  # what it has seen then is enough, and to act takes a moment
+        o = call(s, "/v1/rollouts/trial")[1]
+        if o["phase"] != "running":
+            break
     assert o["phase"] == "rolled_back" and o["latched"] and "feedback" in o["why"], o
     e = call(s, "/v1/rollouts/trial/explain")[1]["data"][-1]
     assert e["again"] == {"verdict": "roll_back", "why": e["look"]["why"], "same": True}

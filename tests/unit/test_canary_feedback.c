@@ -180,42 +180,15 @@ static void marks_of_a_step_before_are_late(void **state) {
 
 /* ---- made traffic ---- */
 
-/* Ten groups of 100 to 1,000 subjects. One call in twenty is marked, and one mark in ten is bad.
- * SERIN_CANARY_RUNS runs as many. Returns how many of a hundred roll-outs were taken back. */
+/* One call in twenty is marked, and one mark in ten is bad. */
 static double taken_back(const char *name, const char *effect, uint64_t seed) {
     srn_rollout *r = declared(GUARDED);
-    const char *asked = getenv("SERIN_CANARY_RUNS");
-    long n = asked ? strtol(asked, NULL, 10) : 100;
-    uint32_t runs = 0, back = 0, ended = 0, groups = 0;
-    double median = 0, p95 = 0;
-    for (uint32_t g = 0; g < 10; g++) {
-        srn_traffic t;
-        srn_effect x;
-        srn_simulation s;
-        srn_err err = {0};
-        srn_traffic_default(&t);
-        t.n_subjects = 100 + 100 * g;
-        t.icc = 0.2 * (7 * g % 10) / 9;
-        t.rate[SRN_METRIC_FEEDBACK] = 0.1;
-        if (effect) assert_int_equal(srn_effect_parse(effect, &x, &err), SRN_OK);
-        const srn_simulate_opts o = {.traffic = &t,
-                                     .effects = &x,
-                                     .n_effects = effect != NULL,
-                                     .n_runs = (uint32_t)SRN_MAX(1, n / 10 / SLOWER),
-                                     .max_calls = 20000,
-                                     .seed = seed + g,
-                                     .share = 0.5};
-        if (srn_simulate(r, &o, &s, &err)) fail_msg("%s", err.text);
-        runs += s.n_runs, back += s.n_rolled_back, ended += s.n_promoted;
-        if (isnan(s.calls_median)) continue;
-        groups++;
-        median += s.calls_median;
-        p95 = SRN_MAX(p95, s.calls_p95);
-    }
-    printf("seed %llu\n| %s | %u | %.2f %% | %.2f %% | %.0f | %.0f |\n", (unsigned long long)seed, name, runs,
-           100.0 * back / runs, 100.0 * ended / runs, median / SRN_MAX(groups, 1), p95);
+    srn_traffic t;
+    srn_traffic_default(&t);
+    t.rate[SRN_METRIC_FEEDBACK] = 0.1;
+    double share = rolled_back(r, name, &t, effect, 100, 20000, 0.5, seed);
     srn_rollout_free(r);
-    return (double)back / runs;
+    return share;
 }
 
 static void few_marks_are_enough_in_the_end_and_never_too_many(void **state) {
