@@ -169,6 +169,17 @@ static int add_entry(srn__rollouts *x, const json_t *declaration, const char *ha
     return SRN_OK;
 }
 
+/* Whether the canary gets calls from this event on. */
+static void fold_share(entry *e, const char *event, bool starts) {
+    bool ends = ends_share(event);
+    if (ends) srn__assign_recall(e->r, NULL);
+    if (starts || strcmp(event, "rollout_resumed") == 0) srn__assign_reopen(e->r);
+    if (!starts && !ends && !srn_rollout_is_over(&e->state)) return;
+    e->halted = false; /* the ledger has caught up */
+    json_decref(e->owed);
+    e->owed = NULL;
+}
+
 /* What does not fit the state was overtaken by an event of another server, and changes nothing. */
 static int fold(srn__rollouts *x, const json_t *body, uint64_t seq, srn_err *err) {
     const char *event = json_string_value(json_object_get(body, "event"));
@@ -190,14 +201,8 @@ static int fold(srn__rollouts *x, const json_t *body, uint64_t seq, srn_err *err
     }
     if (!e) e = find_hash(x, hash);
     if (!e || srn_rollout_apply(e->r->declared, &e->state, event, body, at_us, &late)) return SRN_OK;
-    bool starts = strcmp(event, "rollout_started") == 0, goes_on = strcmp(event, "rollout_resumed") == 0;
-    if (ends_share(event)) srn__assign_recall(e->r, NULL);
-    if (starts || goes_on) srn__assign_reopen(e->r);
-    if (starts || ends_share(event) || srn_rollout_is_over(&e->state)) { /* the ledger has caught up */
-        e->halted = false;
-        json_decref(e->owed);
-        e->owed = NULL;
-    }
+    bool starts = strcmp(event, "rollout_started") == 0;
+    fold_share(e, event, starts);
     const char *by = json_string_value(json_object_get(body, "by"));
     if (starts) e->r->began_seq = seq, e->r->of_file = by && strcmp(by, SRN__BY_FILE) == 0;
     if (starts) e->labels_due_us = 0;
