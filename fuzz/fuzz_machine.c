@@ -1,5 +1,5 @@
-/* Fuzz target: a machine in JSON; what is accepted must come back as it was written, have paths and advice,
- * and stay within its bounds. */
+/* Fuzz target: a machine in JSON; what is accepted must come back as it was written, have paths, advice
+ * and drawings without control characters, and stay within its bounds. */
 #include <stdlib.h>
 
 #include "hardware/hardware.h"
@@ -26,6 +26,15 @@ static void walk(const srn_hw_machine *m) {
     json_t *o = srn_hw_advices_json(m, &a);
     check(o && json_array_size(o) == a.n);
     json_decref(o);
+    srn_buf out;
+    srn_buf_init(&out, (size_t)64 << 20);
+    srn_hw_draw_opts opts = {.columns = 60, .all = true, .ascii = true};
+    check(srn_hw_draw(m, &a, &opts, &out, &err) == SRN_OK && out.len);
+    for (size_t i = 0; i < out.len; i++)
+        check(out.data[i] == '\n' || (out.data[i] >= ' ' && out.data[i] < 127));
+    srn_buf_clear(&out);
+    check(srn_hw_draw_svg(m, &a, &out, &err) == SRN_OK && memcmp(out.data, "<svg", 4) == 0);
+    srn_buf_done(&out);
     srn_hw_advices_done(&a);
 }
 

@@ -55,6 +55,9 @@ struct hwloc_topology;
 /* Processor, caches and NUMA nodes of a loaded topology. false: no memory. */
 bool srn__hw_take_processor(srn_hw_machine *m, struct hwloc_topology *t);
 
+/* An export of hwloc (hwloc_xml.c; pure); errors as srn_hw_machine_parse. */
+int srn__hw_of_xml(srn_str text, const char *file, srn_hw_machine **ret, srn_err *err);
+
 /* Index of the GPU at pci[i], or SRN_HW_NONE. */
 uint32_t srn__hw_gpu_at(const srn_hw_machine *m, uint32_t i);
 

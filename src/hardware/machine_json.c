@@ -604,16 +604,23 @@ json_t *srn_hw_machine_json(const srn_hw_machine *m) {
 
 /* ---- files ---- */
 
-int srn_hw_machine_load(const char *path, srn_hw_machine **ret, srn_err *err) {
+static int read_file(const char *path, bool xml, srn_hw_machine **ret, srn_err *err) {
     char *text;
     size_t len, i = 0;
     int code = srn_read_file(path, SRN__HW_MOST_FILE, &text, &len, err);
     if (code) return code;
     while (i < len && (text[i] == ' ' || text[i] == '\n' || text[i] == '\r' || text[i] == '\t')) i++;
-    if (i < len && text[i] == '<')
-        code = srn_hw_machine_of_hwloc(path, ret, err);
-    else
-        code = srn_hw_machine_parse((srn_str){text, len}, path, ret, err);
+    xml = xml || (i < len && text[i] == '<');
+    code = xml ? srn__hw_of_xml((srn_str){text, len}, path, ret, err)
+               : srn_hw_machine_parse((srn_str){text, len}, path, ret, err);
     free(text);
     return code;
+}
+
+int srn_hw_machine_of_hwloc(const char *path, srn_hw_machine **ret, srn_err *err) {
+    return read_file(path, true, ret, err);
+}
+
+int srn_hw_machine_load(const char *path, srn_hw_machine **ret, srn_err *err) {
+    return read_file(path, false, ret, err);
 }

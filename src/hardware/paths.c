@@ -71,13 +71,13 @@ static uint32_t meeting(const chain *a, const chain *b) {
     return SRN_HW_NONE;
 }
 
-/* Adds the links of c below `end` (SRN_HW_NONE: all) to what the path knows of its narrowest. */
-static void add_links(const srn_hw_machine *m, const chain *c, uint32_t end, srn_hw_path *p, bool *known) {
+/* Adds the links of c below `end` (SRN_HW_NONE: all) to what the path knows of its narrowest. An unknown one
+ * has a rate of 0, which makes the path's unknown. */
+static void add_links(const srn_hw_machine *m, const chain *c, uint32_t end, srn_hw_path *p) {
     for (uint32_t i = 0; i < c->n && c->at[i] != end; i++) {
         if (!srn_hw_has_link(m, c->at[i])) continue;
         double rate = srn_hw_link_now(m, c->at[i]);
         p->hops++;
-        if (rate <= 0) *known = false;
         if (p->narrowest == SRN_HW_NONE || rate < p->bytes_per_s)
             p->narrowest = c->at[i], p->bytes_per_s = rate;
     }
@@ -142,7 +142,6 @@ srn_hw_path srn_hw_path_of(const srn_hw_machine *m, uint32_t a, uint32_t b) {
     }
     if (a == b || m->is_virtual || m->gpus[a].pci == SRN_HW_NONE || m->gpus[b].pci == SRN_HW_NONE) return p;
     chain x = chain_of(m, m->gpus[a].pci), y = chain_of(m, m->gpus[b].pci);
-    bool known = true;
     p.meet = meeting(&x, &y);
     p.route = route_of(m, &x, &y, p.meet);
     p.acs = first_redirect(m, &x, p.meet);
@@ -150,9 +149,8 @@ srn_hw_path srn_hw_path_of(const srn_hw_machine *m, uint32_t a, uint32_t b) {
     p.staged = pair->read == SRN_HW_NO && pair->write == SRN_HW_NO;
     bool in_switch = p.route == SRN_HW_VIA_SWITCH || p.route == SRN_HW_VIA_CHIPSET;
     p.through_cpu = !in_switch || p.acs != SRN_HW_NONE || p.staged;
-    add_links(m, &x, p.through_cpu ? SRN_HW_NONE : p.meet, &p, &known);
-    add_links(m, &y, p.through_cpu ? SRN_HW_NONE : p.meet, &p, &known);
-    if (!known) p.bytes_per_s = 0;
+    add_links(m, &x, p.through_cpu ? SRN_HW_NONE : p.meet, &p);
+    add_links(m, &y, p.through_cpu ? SRN_HW_NONE : p.meet, &p);
     return p;
 }
 
@@ -160,12 +158,10 @@ srn_hw_path srn_hw_path_to_host(const srn_hw_machine *m, uint32_t gpu) {
     srn_hw_path p = unknown_path();
     if (m->gpus[gpu].pci == SRN_HW_NONE) return p;
     chain x = chain_of(m, m->gpus[gpu].pci);
-    bool known = true;
     p.meet = x.at[x.n - 1];
     p.route = any_chipset(m, &x) ? SRN_HW_VIA_CHIPSET : SRN_HW_VIA_ROOT;
     p.through_cpu = true;
-    add_links(m, &x, SRN_HW_NONE, &p, &known);
-    if (!known) p.bytes_per_s = 0;
+    add_links(m, &x, SRN_HW_NONE, &p);
     return p;
 }
 

@@ -4,6 +4,7 @@ stand-in for NVIDIA's library."""
 import json
 import os
 import pty
+import random
 import re
 import subprocess
 import sys
@@ -178,7 +179,12 @@ def test_colours_are_for_terminals_only():
     ('{"serin_machine": 1, "gpus": [{"bytes": -5}]}', "gpus[0].bytes must be a whole number"),
     ('{"serin_machine": 1, "pci": [{"address": "0000:00", "kind": "hub"}]}', "pci[0].kind must be host, root_port"),
     ('{"serin_machine": 1, "serin_machine": 1}', "line 1"),
-    ("<topology version=\"2.0\"><object", "hwloc cannot read this"),
+    ("<topology version=\"2.0\">\n<object", "line 2: the file ends within a tag"),
+    ("<topology>", "line 1: this is no export of version 2"),
+    ("<svg></svg>", "its first tag is not <topology>"),
+    ("<topology version=\"2.0\">\n</object>", "line 2: a tag is closed that is not open"),
+    ("<topology version=\"2.0\"><a><a>", "before its last tag is closed"),
+    ("<topology version=\"2.0\">" + "<a>" * 200, "more than 128 tags"),
 ])
 def test_a_bad_fixture_is_refused_with_its_place(tmp_path, text, says):
     path = tmp_path / "bad.json"
@@ -223,8 +229,21 @@ def test_an_export_of_hwloc_is_read(tmp_path):
     assert m["gpus"][0]["name"] == "Tesla V100" and m["gpus"][0]["bytes"] == 16 << 30
     why = reasons(m)
     assert "product of lanes and rate" in why["pci/link"] and "iommu" in why and "pairs/p2p" in why
-    assert not o["advice"]
+    assert not o["advice"] and m["name"] == "export" and m["nodes"][0]["cpus"] == "0-1"
+    assert m["pci"][2]["node"] == 0 and (m["pci"][2]["vendor"], m["pci"][2]["class"]) == ("10de", "030200")
     topo("--from", path)
+
+
+def test_a_broken_export_is_refused_or_read_and_does_no_harm(tmp_path):
+    rng, path = random.Random(8), tmp_path / "m.xml"
+    for _ in range(60):
+        text = list(HWLOC)
+        for _ in range(rng.randint(1, 4)):
+            at = rng.randrange(len(text))
+            text[at:at + rng.choice([0, 1, 40])] = rng.choice(["<", "\"", "/>", "99999999999999999999", "-1", "<!--", "\0"])
+        path.write_text("".join(text))
+        p = subprocess.run([SERIN, "topo", "--from", path], capture_output=True, text=True, timeout=60)
+        assert p.returncode in (0, 2) and (p.returncode == 0) == (p.stderr == ""), p.stderr
 
 
 HWLOC = """<?xml version="1.0" encoding="UTF-8"?>

@@ -50,6 +50,16 @@ static void a_link_read_at_rest_counts_with_what_it_can_be(void **state) {
     assert_true(near(srn_hw_path_to_host(m, 0).bytes_per_s, srn_hw_link_bytes_per_s(1, 16)));
     l->idle = true;
     assert_true(near(srn_hw_path_to_host(m, 0).bytes_per_s, srn_hw_link_bytes_per_s(4, 16)));
+    char found[128];
+    hardware_problems(m, found, sizeof found);
+    assert_string_equal(found, "");
+    l->idle = false;
+    hardware_problems(m, found, sizeof found);
+    assert_string_equal(found, "down_trained");
+    l->idle = true;
+    l->width = 8; /* lanes do not rest */
+    hardware_problems(m, found, sizeof found);
+    assert_string_equal(found, "down_trained");
     srn_hw_machine_free(m);
 }
 
@@ -90,6 +100,18 @@ static void routes_are_told_apart(void **state) {
         assert_true(there.bytes_per_s > 0 && near(back.bytes_per_s, there.bytes_per_s));
         srn_hw_machine_free(m);
     }
+}
+
+static void the_narrowest_link_of_the_way_counts(void **state) {
+    (void)state;
+    srn_hw_machine *m = hardware_load("consumer-board");
+    srn_hw_path p = srn_hw_path_of(m, 1, 0);
+    assert_true(near(p.bytes_per_s, srn_hw_link_bytes_per_s(4, 4)) && p.hops == 3);
+    assert_string_equal(m->pci[p.narrowest].address, "0000:05:00.0");
+    m->pci[m->gpus[1].pci].link.width = 2;
+    p = srn_hw_path_of(m, 1, 0);
+    assert_true(near(p.bytes_per_s, srn_hw_link_bytes_per_s(4, 2)) && p.narrowest == m->gpus[1].pci);
+    srn_hw_machine_free(m);
 }
 
 static void without_nvlink_the_tree_decides_also_between_hosts_of_one_socket(void **state) {
@@ -180,6 +202,22 @@ static void what_is_mended_is_no_longer_said(void **state) {
     m->pairs[1].nvlinks = m->pairs[2].nvlinks = 4;
     hardware_problems(m, found, sizeof found);
     assert_string_equal(found, "");
+    srn_hw_machine_free(m);
+}
+
+static void an_uplink_of_as_many_lanes_as_below_it_is_no_problem(void **state) {
+    (void)state;
+    char found[512];
+    srn_hw_machine *m = hardware_load("four-v100");
+    for (uint32_t i = 0; i < m->n_pci; i++) {
+        m->pci[i].acs_redirect = SRN_HW_NO;
+        if (m->pci[i].vendor == 0x10de) m->pci[i].link.width = m->pci[i].link.max_width = 4;
+    }
+    hardware_problems(m, found, sizeof found);
+    assert_string_equal(found, "");
+    m->pci[m->gpus[0].pci].link.width = m->pci[m->gpus[0].pci].link.max_width = 8;
+    hardware_problems(m, found, sizeof found);
+    assert_string_equal(found, "shared_uplink");
     srn_hw_machine_free(m);
 }
 
@@ -418,11 +456,13 @@ int main(void) {
         cmocka_unit_test(a_link_read_at_rest_counts_with_what_it_can_be),
         cmocka_unit_test(cards_below_one_switch_meet_there_unless_acs_sends_them_up),
         cmocka_unit_test(routes_are_told_apart),
+        cmocka_unit_test(the_narrowest_link_of_the_way_counts),
         cmocka_unit_test(without_nvlink_the_tree_decides_also_between_hosts_of_one_socket),
         cmocka_unit_test(one_unknown_link_makes_the_way_unknown),
         cmocka_unit_test(what_all_send_at_once_shares_the_busiest_link),
         cmocka_unit_test(each_fixture_has_exactly_its_problems),
         cmocka_unit_test(what_is_mended_is_no_longer_said),
+        cmocka_unit_test(an_uplink_of_as_many_lanes_as_below_it_is_no_problem),
         cmocka_unit_test(what_is_unknown_is_no_problem),
         cmocka_unit_test(the_fix_is_named_with_its_gain),
         cmocka_unit_test(the_greatest_gain_comes_first),
