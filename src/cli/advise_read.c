@@ -41,7 +41,7 @@ typedef struct reading {
 
 static bool take_call(void *ctx, const srn_call_row *row, const srn_stored *s) {
     reading *g = ctx;
-    (void)s;
+    static const char upstream[] = "\"upstream\":{"; /* a key: quotes inside of texts stand behind a \ */
     memcpy(g->last, row->id, sizeof g->last);
     g->seen++;
     if (row->status >= 400 || !row->n_input) return true; /* refused or failed: nobody is charged for it */
@@ -52,7 +52,9 @@ static bool take_call(void *ctx, const srn_call_row *row, const srn_stored *s) {
                             .itl_us = row->itl_us,
                             .n_input = row->n_input,
                             .n_cached = row->n_cached,
-                            .n_output = row->n_output};
+                            .n_output = row->n_output,
+                            .elsewhere =
+                                memmem(s->body.ptr, s->body.len, upstream, sizeof upstream - 1) != NULL};
     const char *route = row->route ? row->route : "";
     g->code = srn_advise_traffic_route(&g->c->traffic, srn_str_of(route), &call.route, g->err);
     if (!g->code) g->code = srn_advise_traffic_add(&g->c->traffic, &call, g->err);

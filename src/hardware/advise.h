@@ -34,6 +34,7 @@ typedef struct srn_advise_call {
     uint32_t n_input, n_cached, n_output;         /* tokens; cached ones are part of the input */
     uint32_t route;                               /* index */
     bool estimated;                               /* the tokens were not counted, but guessed from bytes */
+    bool elsewhere; /* another server answered: its times show nothing of this machine */
 } srn_advise_call;
 
 typedef struct srn_advise_traffic {

@@ -227,7 +227,7 @@ static void find_volume(gathering *g) {
         return;
     }
     m->calls_per_month = n / m->span_days * SRN_MONTH_DAYS;
-    if (days >= 3) {
+    if (days >= 3 && g->timed) {
         size_t some = count_windows(g, DAY_US, g->b);
         double mean = 0, square = 0;
         for (size_t i = 0; i < some; i++) mean += (double)g->b[i];
@@ -279,7 +279,7 @@ static void find_capacity(gathering *g) {
     double read = 0, read_us = 0, gaps = 0, gaps_us = 0;
     for (size_t i = 0; i < g->t->n; i++) {
         const srn_advise_call *c = &g->t->calls[i];
-        if (!is_of(g, c)) continue;
+        if (!is_of(g, c) || c->elsewhere) continue;
         if (c->ttft_us > c->queue_us && c->n_input > c->n_cached) {
             read += (double)(c->n_input - c->n_cached);
             read_us += (double)(c->ttft_us - c->queue_us);

@@ -121,6 +121,7 @@ static int read_object(srn_advise_traffic *t, line *l) {
     if (!code) code = number(l, l->o, "created", 1ull << 33, &created);
     if (code) return code;
     if (!l->c.begun_us) l->c.begun_us = created * 1000000;
+    l->c.elsewhere = json_is_object(json_object_get(l->o, "upstream"));
     const char *name = json_is_string(route) ? json_string_value(route) : "";
     code = srn_advise_traffic_route(t, (srn_str){name, strlen(name)}, &l->c.route, l->err);
     if (code) return code;

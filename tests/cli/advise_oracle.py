@@ -159,6 +159,7 @@ def fleet(machine, costs, needed, target, behind):
 
 
 def needed_machines(m, v, machine, volume=1.0):
+    """Machines that must run; answers at once; machines that are busy at the peak."""
     fresh, out = m["input"] - m["cached"], m["output"]
     per_s = m["calls_per_month"] * volume / MONTH_S
     seconds = fresh / v["prefill"] + out * v["parallel"] / v["decode"]
@@ -170,12 +171,12 @@ def needed_machines(m, v, machine, volume=1.0):
         x = per_s * seconds
         slots = max(1, x + 1.645 * math.sqrt(x))
     load = per_s * (fresh / v["prefill"] + out / v["decode"]) * m["burst"]
-    return max(1, math.ceil(slots / v["parallel"] - 1e-9), math.ceil(load / v["utilisation"] - 1e-9))
+    return max(1, math.ceil(slots / v["parallel"] - 1e-9), math.ceil(load / v["utilisation"] - 1e-9)), slots, load
 
 
 def local_cost(m, machine, costs, v, target, behind=None, cloud=0.0, volume=1.0):
     """behind: availability of the cloud that answers while machines are down, cloud: what it costs for all calls."""
-    needed = needed_machines(m, v, machine, volume)
+    needed, _, _ = needed_machines(m, v, machine, volume)
     spares, _ = fleet(machine, costs, needed, target, behind)
     n, calls = needed + spares, m["calls_per_month"] * volume
     kwh = (n * v["watts"] * MONTH_S + calls * (m["input"] - m["cached"]) * v["prefill_j"] +

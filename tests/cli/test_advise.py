@@ -178,6 +178,13 @@ def test_what_calls_export_writes_is_read_back_the_same(ledger, tmp_path):
     assert a["total"] == b["total"]
 
 
+def test_calls_that_another_server_answered_measure_no_machine(prompts):
+    call = {"begun_us": 10**15, "tokens": {"input": 9, "cached": 0, "output": 9}, "us": {"queue": 1, "ttft": 9000, "itl": 900, "total": 20000}}
+    here, there = (advise_json(*prompts(json.dumps({**call, "upstream": u})))["total"]["traffic"] for u in (None, {"model": "x"}))
+    assert here.pop("measured")["source"] == "measured" and there.pop("measured") is None
+    assert here == there
+
+
 def test_guessed_tokens_are_an_uncertainty(prompts):
     out = advise_json(*prompts(LINE + "\n"), "--cloud", "openai")
     assert out["total"]["traffic"]["tokens"]["estimated_share"] == 1

@@ -138,7 +138,8 @@ def check_local(option, m, machine, costs, target, offer, batch):
         return oracle.local_cost(m, machine, costs, v, target, behind, oracle.cloud_cost(m, tiers, v) if offer else 0)
     same(option["cost"]["mid"], cost(oracle.middle(r)), "local")
     same(option["cost"]["range"], oracle.ends(r, cost), "range of local")
-    needed = oracle.needed_machines(m, oracle.middle(r), machine)
+    needed, slots, load = oracle.needed_machines(m, oracle.middle(r), machine)
+    same([option["parts"]["slots"], option["parts"]["load"]], [slots, load], "answers at once and work")
     spares, low = oracle.fleet(machine, costs, needed, target, behind)
     assert (option["parts"]["machines"], option["parts"]["spares"]) == (needed, spares)
     if low:
@@ -182,6 +183,31 @@ def check_break_even(route, m, r, at):
     for k in range(1, 60):
         below = top * 0.999 * (k / 60) ** 2 / now
         assert at(v, below) >= -1e-6 * scale, (k, even)
+
+
+def check_split(out, calls, costs, target, per_day):
+    """It costs what its parts do, and no more than all of one kind."""
+    split, everything = out["split"], oracle.facts(calls, calls, per_day)
+    routes = {r["route"]: r for r in out["routes"]}
+    assert sorted([*split["local"], *split["cloud"]]) == sorted(routes)
+    clouds = {name: r["options"][r["cloud"]] for name, r in routes.items()}
+    cost = sum(clouds[name]["cost"]["mid"] for name in split["cloud"])
+    if split["local"]:
+        m = oracle.facts([c for c in calls if c["route"] in split["local"]], calls, per_day)
+        m["measured"] = everything["measured"] and {**(m["measured"] or everything["measured"]),
+                                                    "parallel": everything["measured"]["parallel"]}
+        fleets = []
+        for machine in costs["machines"]:
+            v = oracle.middle(oracle.local_ranges(machine, costs, m))
+            _, low = oracle.fleet(machine, costs, oracle.needed_machines(m, v, machine)[0], target, None)
+            fleets.append((bool(target) and low < target, oracle.local_cost(m, machine, costs, v, target), machine["name"]))
+        assert split["machine"] == min(fleets)[2]
+        cost += min(fleets)[1]
+    same(split["cost"], cost, "split")
+    assert split["cost"] <= split["all_local"] * (1 + 1e-12)
+    if split["all_cloud"] is not None:
+        same(split["all_cloud"], sum(c["cost"]["mid"] for c in clouds.values()), "all in the cloud")
+        assert split["cost"] <= split["all_cloud"] * (1 + 1e-12)
 
 
 @pytest.mark.parametrize("case", range(16))
@@ -234,3 +260,6 @@ def test_every_figure_is_that_of_a_second_computation(case, tmp_path):
         ranges, at = difference(m, by_name[local["machine"]], costs, target, local, offer, is_batch)
         check_swings(route, m, ranges, at)
         check_break_even(route, m, ranges, at)
+    assert (out["split"] is None) == (len(names) == 1)
+    if out["split"]:
+        check_split(out, calls, costs, target, per_day)

@@ -319,6 +319,29 @@ static void test_facts_of_calls_with_times(void **state) {
     expect(m.measured.decode_tok_per_s.high, 200);
     assert_int_equal(m.pace, SRN_MIX_PACE_UNKNOWN); /* 11 seconds show nothing */
     srn_mix_done(&m);
+    for (size_t i = 0; i < s.t.n; i++) s.t.calls[i].elsewhere = true;
+    assert_int_equal(srn_mix_of(&s.t, NULL, &m, &s.err), SRN_OK);
+    assert_int_equal(m.measured.source, SRN_FACT_NONE); /* another machine's times */
+    srn_mix_done(&m);
+    end(&s);
+}
+
+static void test_a_route_whose_calls_have_no_times_has_a_volume(void **state) {
+    (void)state;
+    setup s;
+    begin(&s, 0);
+    for (uint64_t i = 0; i < 40; i++) { /* over ten days; of route b nobody noted when */
+        srn_advise_call c = {.begun_us = i % 4 ? (i + 1) * 21600 * 1000000 : 0, .n_input = 10};
+        assert_int_equal(
+            srn_advise_traffic_route(&s.t, i % 4 ? SRN_STR("a") : SRN_STR("b"), &c.route, &s.err), SRN_OK);
+        assert_int_equal(srn_advise_traffic_add(&s.t, &c, &s.err), SRN_OK);
+    }
+    srn_mix m;
+    assert_string_equal(s.t.routes[0].name, "b");
+    assert_int_equal(srn_mix_of(&s.t, (const bool[]){true, false}, &m, &s.err), SRN_OK);
+    expect(m.calls_per_month, 10 / m.span_days * SRN_MONTH_DAYS);
+    expect(m.volume.high, 1 + 1.96 / sqrt(10));
+    srn_mix_done(&m);
     end(&s);
 }
 
@@ -496,6 +519,7 @@ int main(void) {
         cmocka_unit_test(test_there_is_no_break_even_where_a_token_costs_more_than_the_cloud_takes),
         cmocka_unit_test(test_the_largest_uncertainty_is_the_one_that_moves_most),
         cmocka_unit_test(test_facts_of_calls_with_times),
+        cmocka_unit_test(test_a_route_whose_calls_have_no_times_has_a_volume),
         cmocka_unit_test(test_bursts_are_told_from_a_steady_stream),
         cmocka_unit_test(test_prices_that_say_too_little_are_refused_with_their_line),
         cmocka_unit_test(test_costs_that_say_too_little_are_refused_with_their_line),
