@@ -184,7 +184,11 @@ static void draw_box(svg *s, uint32_t i) {
     bool bad = srn__draw_marks(&s->text.b, s->m, s->a, i);
     snprintf(marks, sizeof marks, "%s", bad ? srn__draw_text(&s->text) : "");
     srn__draw_forget(&s->text);
-    if (srn_hw_has_link(s->m, i)) draw_link(s, i, bad);
+    if (srn_hw_has_link(s->m, i))
+        draw_link(s, i, bad);
+    else if (s->m->pci[i].parent != SRN_HW_NONE) /* inside a chip */
+        srn_buf_addf(s->out, "<path d=\"M%.1f %.1fV%.1f\" class=\"link\"/>\n", p->x + p->w / 2, p->y - LINK_H,
+                     p->y);
     put_box(s, p->x, p->y, p->w, BOX_H, box_class(s, i, bad));
     srn__draw_kind(&s->text.b, s->m, i);
     srn_buf_addf(&s->text.b, "  %s", s->m->pci[i].address);
@@ -281,6 +285,7 @@ static void draw_pairs(svg *s) {
 }
 
 static void draw_advice(svg *s) {
+    if (!s->m->n_gpus && !s->a->n) return;
     s->bottom += LINE_H;
     srn_buf_addz(&s->text.b, s->a->n ? "Advice" : "Advice: no bottleneck was found");
     line(s, "head");

@@ -144,6 +144,13 @@ def test_the_picture_in_the_docs_is_what_is_drawn():
     assert topo("--from", fixture("four-v100"), "--svg", "-").stdout == picture.read_text()
 
 
+def test_what_hangs_on_a_host_without_a_link_is_drawn_below_it(tmp_path):
+    (tmp_path / "m.json").write_text(json.dumps({"serin_machine": 1, "pci": [
+        {"address": "0000:00", "kind": "host"}, {"address": "0000:00:03.0", "kind": "device", "parent": "0000:00", "class": "020000"}]}))
+    svg = topo("--from", tmp_path / "m.json", "--svg", "-").stdout.split("</style>")[1]
+    assert svg.count("<path") == 1 and "Advice" not in svg and "network" in svg
+
+
 def test_texts_of_a_fixture_cannot_leave_their_place(tmp_path):
     m = json.loads(fixture("one-gpu").read_text())
     m["gpus"][0]["name"] = m["name"] = "</text><script>alert(1)</script>&\"\x1b[31m\n" + "w" * 300
