@@ -127,6 +127,43 @@ static void verdict_words(const srn__advise *c, const srn_route_advice *r, srn_b
 
 /* ---- what it rests on ---- */
 
+typedef struct part {
+    const char *name;
+    double money;
+} part;
+
+static part greatest(const part *p, size_t n) {
+    part best = p[0];
+    for (size_t i = 1; i < n; i++)
+        if (p[i].money > best.money) best = p[i];
+    return best;
+}
+
+/* Where most of the money goes on both sides, which is what the mix of tokens decides. */
+static void why_words(const srn_route_advice *r, srn_buf *b) {
+    const srn_cloud_cost *k = &r->cloud->cloud;
+    const part cloud[] = {{"input", k->money[SRN_PRICE_INPUT]},
+                          {"reads of its cache", k->money[SRN_PRICE_CACHED_READ]},
+                          {"writes to its cache", k->money[SRN_PRICE_CACHED_WRITE]},
+                          {"output", k->money[SRN_PRICE_OUTPUT]}};
+    part most = greatest(cloud, SRN_LEN(cloud));
+    double before_batch = k->total + k->batch;
+    srn_buf_addf(b, "why\tof the cloud's cost %.0f %% is %s",
+                 before_batch > 0 ? 100 * most.money / before_batch : 0, most.name);
+    if (r->local) {
+        const srn_local_cost *l = &r->local->local;
+        const part local[] = {{"the machines", l->capital + l->hosting},
+                              {"energy", l->energy},
+                              {"staff", l->staff},
+                              {"what the cloud answers meanwhile", l->fallback}};
+        most = greatest(local, SRN_LEN(local));
+        srn_buf_addf(b,
+                     ", of the local one %.0f %% is %s; machines that must run compute %.2g %% of their time",
+                     l->total > 0 ? 100 * most.money / l->total : 0, most.name, 100 * l->busy);
+    }
+    srn_buf_addc(b, '\n');
+}
+
 static void swing_words(const srn__advise *c, const srn_route_advice *r, uint32_t i, srn_buf *b) {
     const srn_swing *s = &r->swings[i];
     srn_buf_addf(b, "%s\t%s, %.4g to %.4g%s%s: ", i ? "also" : "largest uncertainty",
@@ -254,6 +291,7 @@ static void explain_local(const srn__advise *c, const srn_route_advice *route, s
 void srn__advise_words(const srn__advise *c, const srn_route_advice *r, bool explain, srn_buf *b) {
     verdict_words(c, r, b);
     traffic_words(&r->mix, b);
+    why_words(r, b);
     uncertainty_words(c, r, b);
     availability_words(c, r->cloud, b);
     availability_words(c, r->local, b);

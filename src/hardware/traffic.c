@@ -180,8 +180,8 @@ static void find_span(gathering *g) {
     g->until_us = t->until_us ? t->until_us : last;
 }
 
-/* Counts of the windows from the first to the last one, most of which may be empty: a[i] is how many calls a
- * window with some has. Returns how many have. */
+/* Counts of the windows from the first to the last one, most of which may be empty: counts[i] is how many
+ * calls a window with some has. Returns how many have. */
 static size_t count_windows(const gathering *g, double window_us, uint64_t *counts) {
     size_t windows = 0;
     uint64_t last = UINT64_MAX;

@@ -114,6 +114,8 @@ def test_explain_shows_sums_that_add_up(ledger):
     parts = {m[1]: float(m[2]) for m in re.finditer(r"^  (local, \w+|cloud, [\w ]+?) .*?(-?[\d.e+-]+) USD", total, re.M)}
     local = sum(v for k, v in parts.items() if k in ("local, capital", "local, energy", "local, staff", "local, hosting"))
     assert parts["local, in"] == pytest.approx(local, abs=2)
+    share, what = re.search(r"of the local one (\d+) % is ([\w ]+);", total).groups()
+    assert what == "staff" and int(share) == pytest.approx(100 * parts["local, staff"] / local, abs=1)
 
 
 def test_the_report_is_one_file_that_loads_nothing_and_escapes_what_is_not_ours(ledger, tmp_path):
