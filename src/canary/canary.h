@@ -22,6 +22,8 @@ typedef enum srn_metric {
     SRN_METRIC_CUT,         /* 1: finish "length" */
     SRN_METRIC_TTFT,        /* microseconds of engine time until the first token; log, clipped */
     SRN_METRIC_ITL,         /* microseconds of engine time a token; log, clipped */
+    SRN_METRIC_TTFT_SLOW,   /* 1: slower than 95 % of the control's calls of late are; follows from ttft; 0 */
+    SRN_METRIC_ITL_SLOW,    /* the same of itl */
     SRN_METRIC_LENGTH,      /* output tokens; log, clipped */
     SRN_METRIC_REPETITION,  /* share of the answer's 4-grams of tokens that stood in it before */
     SRN_METRIC_UNCERTAINTY, /* mean of -log p of the drawn tokens, nats */

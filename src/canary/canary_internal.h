@@ -17,6 +17,8 @@ srn__kind srn__metric_kind(srn_metric m);
 bool srn__metric_is_latency(srn_metric m); /* only the control slice is compared with */
 /* Whether it takes a client: copies, which run behind everything else and which nobody reads, have none. */
 bool srn__metric_is_lived(srn_metric m);
+/* Of one that says how often another is slow, that other one; of the others SRN_METRIC_END. */
+srn_metric srn__metric_of_tail(srn_metric m);
 /* Its part of alpha, next to the others' parts. */
 double srn__metric_part(srn_metric m);
 

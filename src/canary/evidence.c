@@ -14,7 +14,9 @@
 
 #define LN2         0.69314718055994530942
 #define SPLIT_PRIOR 20.0 /* subjects' worth of belief in the declared split */
-enum { RUNNING = 128, WARM = 32, PAUSE_US = 600 * 1000000 };
+#define SLOW        0.05 /* part of the control's calls that count as slow */
+#define NORMAL_95   1.6448536
+enum { RUNNING = 128, WARM = 32, TAIL = 256, PAUSE_US = 600 * 1000000 };
 
 typedef struct cell { /* a subject in the newest step */
     uint64_t subject, block;
@@ -46,6 +48,8 @@ typedef struct map { /* open addressing; values are index + 1, 0 is free */
 typedef struct running { /* mean and spread of scores of all arms, of late */
     double mean, var;
     uint32_t n;
+    double slow; /* of latencies: beyond it are 5 % of the control's residuals, in spreads */
+    uint32_t n_slow;
 } running;
 
 struct srn_evidence {
@@ -278,6 +282,39 @@ static double centred(running *v, double score, bool clip) {
     return d;
 }
 
+static void hit(srn__sums *t, cell *c, unsigned m) {
+    if (!(c->hit >> m & 1)) c->hit |= (uint16_t)(1u << m), t->n_hit++;
+}
+
+static void add_known(srn_evidence *e, cell *c, unsigned m, unsigned side, double value, double score) {
+    srn__sums *t = &e->strata[e->step].sums[side][m];
+    part(e, t, c, m, -1);
+    if (!c->n[m]) t->n_subjects++;
+    if (value > 0) hit(t, c, m);
+    c->n[m]++;
+    c->sum[m] += score;
+    part(e, t, c, m, 1);
+    t->n_calls++;
+    t->missing_run = 0;
+}
+
+/* Whether a latency is among the slow ones, residual d, is decided before it moves the threshold: so of two
+ * arms that are the same both have as many, whatever the threshold is. It follows the control's quantile by
+ * steps (Robbins and Monro 1951) that shrink to those of a memory of about 256 calls. */
+static void add_tail(srn_evidence *e, cell *c, unsigned m, unsigned side, double d, double spread) {
+    running *v = &e->now[m];
+    double at = spread > 0 ? d / spread : 0;
+    if (v->n <= WARM || !(spread > 0)) return;
+    if (!v->n_slow) v->slow = NORMAL_95;
+    for (unsigned k = 0; k < SRN_METRIC_END; k++) {
+        double slow = at > v->slow;
+        if (srn__metric_of_tail((srn_metric)k) == (srn_metric)m) add_known(e, c, k, side, slow, slow);
+    }
+    if (side) return;
+    v->n_slow++;
+    v->slow += 10.0 / SRN_MIN(v->n_slow + 20, (uint32_t)TAIL) * ((at > v->slow) - SLOW);
+}
+
 static void bet(srn_evidence *e, double x) {
     srn__stratum *s = &e->strata[e->step];
     double all = 0;
@@ -294,10 +331,6 @@ static void add_missing(srn__sums *t, cell *c, unsigned m) {
         t->n_missing++, t->missing_run++;
     else if (!c->n[m] && !c->silent)
         t->n_missing++, c->silent = true;
-}
-
-static void hit(srn__sums *t, cell *c, unsigned m) {
-    if (!(c->hit >> m & 1)) c->hit |= (uint16_t)(1u << m), t->n_hit++;
 }
 
 static void bet_on_faults(srn_evidence *e, const cell *c, unsigned side) {
@@ -322,18 +355,13 @@ static void add_value(srn_evidence *e, cell *c, unsigned m, unsigned side, doubl
     if (m == SRN_METRIC_DIVERGENCE) {
         if (!c->n[m]) bet(e, value);
     } else {
+        double spread = sqrt(e->now[m].var);
         if (c->history >= 0) score -= (double)e->pasts[c->history].shift[m];
         if (kind != SRN__KIND_SHARE) score = centred(&e->now[m], score, kind == SRN__KIND_LOG);
+        if (srn__metric_is_latency((srn_metric)m)) add_tail(e, c, m, side, score, spread);
     }
-    part(e, t, c, m, -1);
-    if (!c->n[m]) t->n_subjects++;
-    if (value > 0) hit(t, c, m);
-    c->n[m]++;
-    c->sum[m] += score;
+    add_known(e, c, m, side, value, score);
     if (m == SRN_METRIC_ERROR) bet_on_faults(e, c, side);
-    part(e, t, c, m, 1);
-    t->n_calls++;
-    t->missing_run = 0;
 }
 
 /* ---- one call ---- */
@@ -366,9 +394,10 @@ static uint64_t key_of(const srn_observation *o) {
     return o->shadow ? o->subject | SRN__COPY : o->subject & ~SRN__COPY;
 }
 
-/* Whether such a call is compared by it. real: neither it nor what it is compared with is a copy. */
+/* Whether such a call is compared by it, of itself. real: neither it nor what it is compared with is a copy.
+ */
 static bool has_metric(const srn_observation *o, bool real, srn_metric m) {
-    if (!real && srn__metric_is_lived(m)) return false;
+    if (srn__metric_of_tail(m) < SRN_METRIC_END || (!real && srn__metric_is_lived(m))) return false;
     return o->arm != SRN_ARM_BASELINE || !srn__metric_is_latency(m);
 }
 

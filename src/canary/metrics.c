@@ -17,6 +17,8 @@ static const struct {
     [SRN_METRIC_CUT] = {"cut", SRN__KIND_SHARE, 0.5},
     [SRN_METRIC_TTFT] = {"ttft", SRN__KIND_LOG, 2},
     [SRN_METRIC_ITL] = {"itl", SRN__KIND_LOG, 8},
+    [SRN_METRIC_TTFT_SLOW] = {"ttft_slow", SRN__KIND_SHARE, 0.5},
+    [SRN_METRIC_ITL_SLOW] = {"itl_slow", SRN__KIND_SHARE, 0.5},
     [SRN_METRIC_LENGTH] = {"length", SRN__KIND_LOG, 0.5},
     [SRN_METRIC_REPETITION] = {"repetition", SRN__KIND_NATS, 0.5},
     [SRN_METRIC_UNCERTAINTY] = {"uncertainty", SRN__KIND_NATS, 0.5},
@@ -46,7 +48,12 @@ srn__kind srn__metric_kind(srn_metric m) {
 }
 
 bool srn__metric_is_latency(srn_metric m) {
-    return m == SRN_METRIC_TTFT || m == SRN_METRIC_ITL;
+    return m == SRN_METRIC_TTFT || m == SRN_METRIC_ITL || srn__metric_of_tail(m) < SRN_METRIC_END;
+}
+
+srn_metric srn__metric_of_tail(srn_metric m) {
+    if (m == SRN_METRIC_TTFT_SLOW) return SRN_METRIC_TTFT;
+    return m == SRN_METRIC_ITL_SLOW ? SRN_METRIC_ITL : SRN_METRIC_END;
 }
 
 bool srn__metric_is_lived(srn_metric m) {

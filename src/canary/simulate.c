@@ -10,7 +10,8 @@
 
 #include "base/num.h"
 
-#define TAU 6.283185307179586
+#define TAU    6.283185307179586
+#define SLOWER 4.0 /* what makes a call a slow one */
 
 /* ---- draws ---- */
 
@@ -126,6 +127,11 @@ static bool is_draw(const srn_traffic *t, unsigned m) { /* 0 or 1 a call */
     return srn__metric_kind((srn_metric)m) == SRN__KIND_SHARE && !(t->sd[m] > 0);
 }
 
+/* What follows from another metric is not drawn. */
+static bool follows(unsigned m) {
+    return srn__metric_of_tail((srn_metric)m) < SRN_METRIC_END;
+}
+
 static void make_subject(world *w, uint32_t i) {
     const srn_traffic *t = w->t;
     subject *s = &w->subjects[i];
@@ -137,6 +143,7 @@ static void make_subject(world *w, uint32_t i) {
     for (unsigned m = 0; m < SRN_METRIC_END; m++) {
         double k = newcomer ? 0 : t->history_calls * share * t->known[m], before;
         s->fault[m] = 0;
+        if (follows(m)) continue;
         if (is_draw(t, m)) {
             s->level[m] = before = share_of(&w->d, t->rate[m], t->icc);
             if (uniform(&w->d) > t->stale) s->level[m] = share_of(&w->d, t->rate[m], t->icc);
@@ -220,12 +227,17 @@ static void make_call(world *w, uint32_t i, uint64_t at_us, srn_observation *o) 
     o->at_us = at_us;
     for (unsigned m = 0; m < SRN_METRIC_END; m++) {
         double s = 0, c = 0;
-        bool known = !failed && (m != SRN_METRIC_DIVERGENCE || canary);
+        bool known = !failed && !follows(m) && (m != SRN_METRIC_DIVERGENCE || canary);
         o->values[m] = NAN;
         if (!known || (w->t->known[m] < 1 && uniform(&w->d) >= w->t->known[m])) continue;
         if (w->t->drift > 0) srn_sincos(TAU * day + w->phase[m], &s, &c);
         o->values[m] = value_of(w, &w->subjects[i], m, canary, s);
         if (m == SRN_METRIC_ERROR) failed = o->values[m] > 0;
+    }
+    for (unsigned m = 0; m < SRN_METRIC_END && canary; m++) {
+        double fault = w->subjects[i].fault[m];
+        if (follows(m) && fault > 0 && uniform(&w->d) < fault)
+            o->values[srn__metric_of_tail((srn_metric)m)] *= SLOWER;
     }
 }
 

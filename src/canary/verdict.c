@@ -389,6 +389,7 @@ static bool is_missing(srn_look *l, unsigned m) {
     double q[2], n[2];
     if (m == SRN_METRIC_DIVERGENCE) return false; /* a budget decides which calls are judged */
     if (m == SRN_METRIC_FEEDBACK) return is_silent(l);
+    if (srn__metric_of_tail((srn_metric)m) < SRN_METRIC_END) return false; /* follows from another one */
     for (unsigned i = 0; i < 2; i++) {
         double all = (double)(f->n_calls[i] + f->n_missing[i]);
         n[i] = SRN_MAX(1.0, (double)f->n_subjects[i]);

@@ -19,7 +19,8 @@ enum { SEED = 4711, SHAPES = 10 };
 
 static const char all_guarded[] =
     "{'name':'trial','kind':'equivalent','baseline':'small','canary':'small-q8','guardrails':{"
-    "'error':'0.5%','constraint':'1%','checks':'2%','cut':'5%','ttft':'10%','itl':'5%','length':'20%',"
+    "'error':'0.5%','constraint':'1%','checks':'2%','cut':'5%','ttft':'10%','itl':'5%','ttft_slow':'5%','itl_"
+    "slow':'5%','length':'20%',"
     "'repetition':'2%','uncertainty':0.2,'feedback':'5%','divergence':0.02}}";
 
 typedef struct shape {
@@ -103,7 +104,8 @@ static void five_steps_do_not_roll_back_what_is_as_good(void **state) {
     static const char few_asked[] =
         "{'name':'trial','kind':'equivalent','baseline':'small','canary':'small-q8',"
         "'evidence':{'subjects':3,'calls':50},'guardrails':{"
-        "'error':'0.5%','constraint':'1%','checks':'2%','cut':'5%','ttft':'10%','itl':'5%','length':'20%',"
+        "'error':'0.5%','constraint':'1%','checks':'2%','cut':'5%','ttft':'10%','itl':'5%','ttft_slow':'5%','"
+        "itl_slow':'5%','length':'20%',"
         "'repetition':'2%','uncertainty':0.2,'feedback':'5%','divergence':0.02}}";
     static const shape
         s = {"the same, five steps, 40,000 calls", 0, 40000, 100, 1000, 1, 0, 0.2, 14000, NULL, false, 0},
@@ -162,6 +164,42 @@ static void slower_tokens_are_caught(void **state) {
     assert_int_equal(f.promoted, 0);
 }
 
+/* One call in six takes four times as long. */
+static void slow_calls_are_caught_by_their_share(void **state) {
+    (void)state;
+    static const char tails[] = "{'name':'t','kind':'different','baseline':'a','canary':'b','guardrails':{"
+                                "'error':'off','ttft':'off','itl':'off','itl_slow':'5%'}}";
+    static const shape s = {"one call in six slow, 50 %, 2,000 calls",
+                            0.5,
+                            2000,
+                            100,
+                            1000,
+                            1,
+                            0,
+                            0.2,
+                            14000,
+                            "itl_slow=+16%",
+                            false,
+                            0},
+                       none = {"none slower, the share of slow calls alone",
+                               0.5,
+                               2000,
+                               100,
+                               1000,
+                               1,
+                               0,
+                               0.2,
+                               14000,
+                               NULL,
+                               false,
+                               0};
+    figures f = simulate(&s, tails, runs_of(200), SEED + 700);
+    assert_true(share_of(f.back, &f) >= (SLOWER > 1 ? 0.5 : 0.9));
+    assert_int_equal(f.promoted, 0);
+    f = simulate(&none, tails, runs_of(200), SEED + 800);
+    assert_true(share_of(f.back, &f) <= 0.01);
+}
+
 static void faults_are_caught(void **state) {
     (void)state;
     static const shape s = {
@@ -211,7 +249,9 @@ static void at_its_margin_alpha_holds(void **state) {
     static const char slow[] = "{'name':'t','kind':'different','baseline':'a','canary':'b','alpha':'10%',"
                                "'guardrails':{'error':'off','ttft':'off','itl':'5%'}}",
                       faulty[] = "{'name':'t','kind':'different','baseline':'a','canary':'b','alpha':'10%',"
-                                 "'guardrails':{'error':'0.5%','ttft':'off','itl':'off'}}";
+                                 "'guardrails':{'error':'0.5%','ttft':'off','itl':'off'}}",
+                      tails[] = "{'name':'t','kind':'different','baseline':'a','canary':'b','alpha':'10%',"
+                                "'guardrails':{'error':'off','ttft':'off','itl':'off','itl_slow':'5%'}}";
     static const shape a = {"ITL at its margin, alpha 10 %, correlation 0.4",
                             0.5,
                             2000,
@@ -235,11 +275,26 @@ static void at_its_margin_alpha_holds(void **state) {
                             0,
                             "error=+0.5%",
                             false,
+                            0},
+                       c = {"slow calls at their margin, alpha 10 %, correlation 0.4",
+                            0.5,
+                            2000,
+                            100,
+                            1000,
+                            1.3,
+                            0.4,
+                            0.4,
+                            0,
+                            "itl_slow=+5.26%",
+                            false,
                             0};
     figures f = simulate(&a, slow, runs_of(400), SEED + 500);
     assert_true(share_of(f.back, &f) <= 0.1);
     assert_true(share_of(f.promoted, &f) <= 0.05 + (SLOWER > 1));
     f = simulate(&b, faulty, runs_of(400), SEED + 600);
+    assert_true(share_of(f.back, &f) <= 0.1);
+    assert_true(share_of(f.promoted, &f) <= 0.05 + (SLOWER > 1));
+    f = simulate(&c, tails, runs_of(400), SEED + 900);
     assert_true(share_of(f.back, &f) <= 0.1);
     assert_true(share_of(f.promoted, &f) <= 0.05 + (SLOWER > 1));
 }
@@ -286,6 +341,7 @@ int main(void) {
         cmocka_unit_test(five_steps_do_not_roll_back_what_is_as_good),
         cmocka_unit_test(calls_in_flight_roll_nothing_back),
         cmocka_unit_test(slower_tokens_are_caught),
+        cmocka_unit_test(slow_calls_are_caught_by_their_share),
         cmocka_unit_test(faults_are_caught),
         cmocka_unit_test(faults_of_a_tenth_are_caught),
         cmocka_unit_test(at_its_margin_alpha_holds),
