@@ -1,5 +1,6 @@
-/* serin bench: how fast this machine runs a model, and how fast it could. The options, and which of the three
- * measurements they ask for: the tests of a model, the machine alone, or many requests at once. Main thread.
+/* serin bench: how fast this machine runs a model, and how fast it could. The options, and which of the
+ * measurements they ask for: the tests of a model, the machine alone, many requests at once, or one's own
+ * prompts, which have options of their own (bench_load.c). Main thread.
  * A model may be made for the call (--shape). Refuses tests of nothing, lists that are none, and options that
  * belong to another measurement.
  */
@@ -7,6 +8,7 @@
 
 #include <stdlib.h>
 
+#include "cli/bench_load.h"
 #include "cli/cli.h"
 #include "cli/synth.h"
 #include "format/format.h"
@@ -42,8 +44,8 @@ static int read_format(const asked *a, srn_bench_format *ret, srn_err *err) {
     return srn_fail(err, SRN_EUSAGE, "--format is table, md or json, not '%s'", a->format);
 }
 
-static int read_list(const char *option, const char *text, uint32_t min, uint32_t max, srn_bench_list *ret,
-                     srn_err *err) {
+int srn__bench_read_list(const char *option, const char *text, uint32_t min, uint32_t max,
+                         srn_bench_list *ret, srn_err *err) {
     srn_bench_list l = {.n = 0};
     const char *p = text;
     for (;;) {
@@ -90,8 +92,9 @@ static int check_tests(asked *a, srn_err *err) {
     if (a->reps == NOT_GIVEN) a->reps = 3;
     if (!code && a->pp == 0 && a->tg == 0)
         return srn_fail(err, SRN_EUSAGE, "--pp and --tg are both 0, so there is nothing to measure");
-    if (!code) code = read_list("batch", a->batch ? a->batch : "1", 1, 512, &a->batches, err);
-    return code ? code : read_list("depth", a->depth ? a->depth : "0", 0, 1 << 24, &a->depths, err);
+    if (!code) code = srn__bench_read_list("batch", a->batch ? a->batch : "1", 1, 512, &a->batches, err);
+    return code ? code
+                : srn__bench_read_list("depth", a->depth ? a->depth : "0", 0, 1 << 24, &a->depths, err);
 }
 
 static int check_parallel(asked *a, srn_bench_format format, srn_err *err) {
@@ -217,7 +220,17 @@ static int run(asked *a, const char *model, srn_err *err) {
     return a->synth.shape ? run_made(a, format, err) : run_all(a, model, format, err);
 }
 
+/* Whether one's own prompts are asked: a measurement with options of its own. */
+static bool has_prompts(int argc, char **argv) {
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+        if (strcmp(argv[i], "--prompts") == 0 || strncmp(argv[i], "--prompts=", 10) == 0 ||
+            strcmp(argv[i], "--calls") == 0 || strncmp(argv[i], "--calls=", 8) == 0)
+            return true;
+    return false;
+}
+
 int srn__cmd_bench(int argc, char **argv) {
+    if (has_prompts(argc, argv)) return srn__cmd_bench_load(argc, argv);
     asked a = {.pp = NOT_GIVEN,
                .tg = NOT_GIVEN,
                .reps = NOT_GIVEN,
@@ -249,17 +262,20 @@ int srn__cmd_bench(int argc, char **argv) {
         {"speculate", 0, SRN_OPT_INT, &p->speculate, 0, 16, "N", "most draft tokens a step (0)"},
     };
     const srn_cli_spec spec = {
-        .usage = "serin bench MODEL [--pp N] [--tg N] [--batch N,N] [--depth N,N] [--reps R] [--json]\n"
-                 "       serin bench --shape NAME [--quant TYPE] ...\n"
-                 "       serin bench --machine [--json]\n"
-                 "       serin bench MODEL --parallel N [--prompt N] [--output N] [--long-prompt N] [--json]",
+        .usage =
+            "serin bench MODEL [--pp N] [--tg N] [--batch N,N] [--depth N,N] [--reps R] [--json]\n"
+            "       serin bench --shape NAME [--quant TYPE] ...\n"
+            "       serin bench --machine [--json]\n"
+            "       serin bench MODEL --parallel N [--prompt N] [--output N] [--long-prompt N] [--json]\n"
+            "       serin bench --prompts FILE|--calls FILTER ... (`serin bench --prompts FILE --help`)",
         .about =
             "Measures prefill (a prompt read at once), decode (one token after the other) and decode of\n"
             "several sequences together, in tokens per second of all of them, each after one run that warms\n"
             "up. Between the runs it measures the machine, and says which share of its limit each figure\n"
             "is: of the bytes that memory gives, or of the multiply-adds that the processor does.\n"
             "With --parallel: N requests at once through the scheduler: tokens per second, the time to\n"
-            "their first token and the gaps between tokens, without a server's overhead.",
+            "their first token and the gaps between tokens, without a server's overhead.\n"
+            "With --prompts or --calls: your own prompts, on several models and servers.",
         .examples = "  serin bench smollm2\n"
                     "  serin bench model.gguf --pp 4096 --tg 0 --threads 8\n"
                     "  serin bench smollm2 --batch 1,4,16 --depth 0,4096 -o md\n"
@@ -267,7 +283,8 @@ int srn__cmd_bench(int argc, char **argv) {
                     "  serin bench --shape llama-3.1-8b --quant Q4_K_M\n"
                     "  serin bench --machine\n"
                     "  serin bench smollm2 --parallel 16 --prompt 130 --output 64\n"
-                    "  serin bench smollm2 --parallel 8 --output 2000 --long-prompt 6000\n",
+                    "  serin bench smollm2 --parallel 8 --output 2000 --long-prompt 6000\n"
+                    "  serin bench --prompts prompts.jsonl --models small.Q8_0.gguf small.Q4_K_M.gguf\n",
         .opts = opts,
         .n_opts = SRN_LEN(opts),
         .min_operands = 0,

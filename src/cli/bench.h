@@ -19,6 +19,9 @@ typedef struct srn_bench_list {
     uint32_t v[SRN_BENCH_MAX_LIST];
     size_t n;
 } srn_bench_list;
+/* "1,4,16", each from min to max; option: its name, for errors. */
+int srn__bench_read_list(const char *option, const char *text, uint32_t min, uint32_t max,
+                         srn_bench_list *ret, srn_err *err);
 uint32_t srn__bench_most(const srn_bench_list *l); /* the greatest; 0 of none */
 
 /* Of several measurements, which are left in ascending order. */

@@ -23,8 +23,11 @@ typedef struct srn__regress {
 /* ---- regress_file.c ---- */
 /* The items of the file, and the checks for all. */
 int srn__regress_read_files(srn__regress *c, srn_err *err);
+/* A file with a JSON list of checks. */
+int srn__regress_checks_of(const char *file, srn_checks **ret, srn_err *err);
 
 /* ---- regress_check.c ---- */
+enum { SRN__REGRESS_NO_VERDICT = 255 };
 /* What a program says of an answer that it gets on standard input: its exit status, 128 + signal, or 255
  * where it cannot be started or takes more than 10 s. */
 int srn__regress_ask_program(const char *const *argv, srn_str answer);

@@ -15,7 +15,7 @@
 
 #include "cli/regress.h"
 
-enum { PROGRAM_MS = 10000, PEEK_MS = 500, NOT_RUN = 255 };
+enum { PROGRAM_MS = 10000, PEEK_MS = 500, NOT_RUN = SRN__REGRESS_NO_VERDICT };
 
 extern char **environ;
 

@@ -38,23 +38,22 @@ static int read_requests(srn__regress *c, srn_err *err) {
     return code;
 }
 
-static int read_checks(srn__regress *c, srn_err *err) {
+int srn__regress_checks_of(const char *file, srn_checks **ret, srn_err *err) {
     char *text;
     size_t len;
     json_error_t je;
-    int code = srn_read_file(c->checks_file, MAX_CHECKS_FILE, &text, &len, err);
+    int code = srn_read_file(file, MAX_CHECKS_FILE, &text, &len, err);
     if (code) return code;
     json_t *list = json_loadb(text, len, JSON_REJECT_DUPLICATES, &je);
     free(text);
     if (!list)
-        return srn_fail(err, SRN_EFORMAT, "%s: line %d, column %d: %s", c->checks_file, je.line, je.column,
-                        je.text);
-    code = srn_regress_common(&c->g, list, c->checks_file, err);
+        return srn_fail(err, SRN_EFORMAT, "%s: line %d, column %d: %s", file, je.line, je.column, je.text);
+    code = srn_checks_new(list, file, ret, err);
     json_decref(list);
     return code;
 }
 
 int srn__regress_read_files(srn__regress *c, srn_err *err) {
-    int code = c->checks_file ? read_checks(c, err) : SRN_OK;
+    int code = c->checks_file ? srn__regress_checks_of(c->checks_file, &c->g.common, err) : SRN_OK;
     return !code && c->file ? read_requests(c, err) : code;
 }

@@ -64,6 +64,7 @@ typedef struct srn__relay_text {
     bool streamed, hides_usage;
     const char *model, *id; /* as the client sees them: the id is the call's, without what comes before it */
     uint32_t n_choices;
+    srn_buf *piece_us; /* gets when each piece came, as uint64_t; NULL: nobody asks */
     /* what it finds */
     bool begun;  /* there is something of the answer itself */
     bool ended;  /* its end was seen */

@@ -78,6 +78,7 @@ static void note_piece(srn__relay_text *t, uint64_t at_us) {
         t->gap_max_us = SRN_MAX(t->gap_max_us, at_us - t->last_us);
     t->last_us = at_us;
     t->n_pieces++;
+    if (t->piece_us) srn_buf_add(t->piece_us, &at_us, sizeof at_us);
 }
 
 static srn__relay_choice *choice_at(srn__relay_text *t, const json_t *index) {
