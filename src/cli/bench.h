@@ -8,6 +8,7 @@
 #include "cli/info.h"
 #include "cpu/probe.h"
 #include "engine/engine.h"
+#include "hardware/figures.h"
 #include "model/cost.h"
 
 enum { SRN_BENCH_MAX_REPS = 1000, SRN_BENCH_MAX_LIST = 16 };
@@ -57,6 +58,8 @@ typedef struct srn_bench_machine {
     srn_bench_limits limits;
 } srn_bench_machine;
 
+/* As a table for people. */
+void srn__bench_limits_print(const srn_hw_limits *l, bool markdown);
 /* serin bench --machine */
 int srn__bench_machine(uint32_t threads, size_t reps, srn_bench_format format, srn_err *err);
 /* The processor's name as the system gives it. */

@@ -122,6 +122,10 @@ uint32_t srn_probe_threads(const srn_probe *p) {
     return srn__pool_threads(p->pool);
 }
 
+srn_pool *srn__probe_pool(const srn_probe *p) {
+    return p->pool;
+}
+
 uint64_t srn_probe_bytes(const srn_probe *p) {
     return p->bytes;
 }

@@ -48,6 +48,19 @@ double srn_probe_f32(srn_probe *p, size_t level, uint32_t n_threads, uint64_t us
 /* Microseconds from the last thread's coming to a barrier until all have left it, mean of n_rounds. */
 double srn_probe_barrier_us(srn_probe *p, uint32_t n_rounds);
 
+/* ---- products, as the engine makes them (probe_product.c) ---- */
+
+/* A matrix of one type, packed as a device packs it, as large as the probe's bytes, so that it is beyond
+ * every cache; its rows repeat a few. The probe must outlive it. */
+typedef struct srn_probe_matrix srn_probe_matrix;
+/* cols: a multiple of 256. Errors: SRN_ENOMEM; SRN_EUNSUP for a type that is no weight or has no encoder. */
+int srn_probe_matrix_new(srn_probe *p, uint32_t type, uint32_t cols, srn_probe_matrix **ret, srn_err *err);
+void srn_probe_matrix_free(srn_probe_matrix *m);
+/* Weights per second that all threads together multiply with n columns each, of 1 or 2 planes of codes
+ * (docs/numerics.md), in a turn of about `us` microseconds, on from where the last one ended. n is at most
+ * 512. */
+double srn_probe_product(srn_probe_matrix *m, uint32_t n, uint32_t planes, uint64_t us);
+
 /* Bytes of a core's second-level cache and of the third-level cache; 0 where the system does not say. */
 uint64_t srn_probe_l2_bytes(void);
 uint64_t srn_probe_l3_bytes(void);

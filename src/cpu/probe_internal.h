@@ -23,4 +23,9 @@ void srn__probe_neon(srn_probe_loops *l);
 void srn__probe_dotprod(srn_probe_loops *l);
 void srn__probe_i8mm(srn_probe_loops *l);
 
+/* What probe_product.c needs of a probe: its threads and its highest level. */
+struct srn_pool;
+struct srn_probe;
+struct srn_pool *srn__probe_pool(const struct srn_probe *p);
+
 #endif
