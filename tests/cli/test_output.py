@@ -1,32 +1,17 @@
 """What a file, a message or an argument says cannot steer the terminal that a command prints to."""
 import json
 import os
-import pty
 import subprocess
 from pathlib import Path
 
 import pytest
+from on_terminal import on_terminal
 
 SERIN = os.environ.get("SERIN", str(Path(__file__).parents[2] / "build/release/serin"))
 MODELS = Path(os.environ.get("SERIN_MODELS", Path.home() / ".cache/serin/models"))
 SMOL = MODELS / "SmolLM2-135M-Instruct.Q4_1.gguf"
 EVIL = "\x1b]0;x\x07\x9b2J\r\u202e\u200bend\nserin template: done"
 SHOWN = r"\x1b]0;x\x07\xc2\x9b2J\x0d\xe2\x80\xae\xe2\x80\x8bend\nserin template: done"
-
-
-def on_terminal(*args) -> str:
-    terminal, ours = pty.openpty()
-    with subprocess.Popen([SERIN, *map(str, args)], stdin=subprocess.DEVNULL, stdout=ours, stderr=ours) as p:
-        os.close(ours)
-        out = b""
-        try:
-            while chunk := os.read(terminal, 65536):
-                out += chunk
-        except OSError:
-            pass
-    os.close(terminal)
-    assert p.returncode == 0, out
-    return out.decode()
 
 
 def piped(*args, **kw):

@@ -3,7 +3,6 @@ named with line or field. Discovery below roots made here, from a whole server t
 stand-in for NVIDIA's library."""
 import json
 import os
-import pty
 import random
 import re
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 import topo_oracle
 from machine_root import END, Root, config_space, four_v100, module, slot, structure
+from on_terminal import on_terminal
 
 SERIN = os.environ["SERIN"]
 TOOLS = Path(os.environ.get("SERIN_TOOLS", Path(SERIN).parent / "tests"))
@@ -162,20 +162,8 @@ def test_texts_of_a_fixture_cannot_leave_their_place(tmp_path):
 
 
 def test_colours_are_for_terminals_only():
-    def on_terminal(**env):
-        terminal, ours = pty.openpty()
-        with subprocess.Popen([SERIN, "topo", "--from", fixture("four-v100")], stdout=ours, env={**os.environ, "TERM": "xterm", **env}) as p:
-            os.close(ours)
-            out = b""
-            try:
-                while chunk := os.read(terminal, 65536):
-                    out += chunk
-            except OSError:
-                pass
-        os.close(terminal)
-        assert p.returncode == 0
-        return out
-    assert b"\x1b[31;1m" in on_terminal() and b"\x1b" not in on_terminal(NO_COLOR="1")
+    args = ["topo", "--from", fixture("four-v100")]
+    assert "\x1b[31;1m" in on_terminal(*args) and "\x1b" not in on_terminal(*args, NO_COLOR="1")
 
 
 @pytest.mark.parametrize("text, says", [
