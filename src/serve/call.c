@@ -177,6 +177,7 @@ bool srn__call_reruns(srn__call *c) {
 void srn__call_fix(srn__call *c) {
     pthread_mutex_lock(&c->lock);
     c->fixed = true;
+    c->rerun = false; /* it came too late */
     pthread_mutex_unlock(&c->lock);
 }
 
@@ -234,13 +235,11 @@ void srn__call_may_wait(srn__call *c, bool may) {
 
 void srn__call_again(srn__call *c) {
     pthread_mutex_lock(&c->lock);
-    bool waits = c->wait == SRN__WAIT_NOW && !c->ended;
+    bool waits = c->wait == SRN__WAIT_NOW && !c->ended && !c->gone;
     if (c->wait == SRN__WAIT_MAY) c->wait = SRN__WAIT_DUE;
     if (waits) c->wait = SRN__WAIT_NOT;
-    bool full =
-        waits && !srn__workers_push(c->http->workers, c, false); /* which are there while it has not ended */
+    if (waits) srn__workers_push(c->http->workers, c, true); /* they are there while it has not ended */
     pthread_mutex_unlock(&c->lock);
-    if (full) srn__call_fail(c, 503, NULL, NULL, "overloaded", "too many requests wait already");
 }
 
 void srn__call_finish(srn__call *c) {

@@ -397,9 +397,9 @@ int srn__record_begin(srn__call *c, const srn__record_work *w, uint32_t *ret_par
 void srn__record_again(srn__call *c) {
     srn__record *r = c->record;
     if (!r) return;
-    srn_buf *const bufs[] = {&r->head, &r->content, &r->choices, &r->in_ids, &r->out_ids};
+    srn_buf *const bufs[] = {&r->head, &r->content, &r->choices, &r->in_ids, &r->out_ids, &r->answer};
     for (size_t i = 0; i < SRN_LEN(bufs); i++) srn_buf_clear(bufs[i]);
-    r->begun = false;
+    r->begun = r->checks = false;
     r->n_parts = r->n_ended = r->n_gaps = 0;
     r->gap_us = r->gap_max_us = r->first_us = 0;
     r->sum = (srn__record_part){0};

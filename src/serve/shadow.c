@@ -198,6 +198,7 @@ void srn__copies_cancel(srn__copies *x, const char *hash) {
         if (k->runs) {
             pthread_mutex_lock(&k->call->lock);
             k->call->cancelled = true;
+            if (x->ending) k->call->gone = true; /* what it waits for may come when the workers have left */
             if (k->call->ops) k->call->ops->cancel(k->call->source);
             pthread_mutex_unlock(&k->call->lock);
             continue;

@@ -623,7 +623,7 @@ static void what_a_handler_still_writes_is_not_read(void **state) {
     site_stop(&s);
 }
 
-static void a_full_queue_says_when_to_come_again(void **state) {
+static void a_full_queue_says_when_to_come_again_and_has_room_for_who_was_there(void **state) {
     (void)state;
     site s;
     char v[256];
@@ -631,7 +631,9 @@ static void a_full_queue_says_when_to_come_again(void **state) {
     s.opts.n_workers = 1;
     s.opts.queue = 1;
     site_start(&s);
-    int blocker = dial(s.port), waiting = dial(s.port);
+    int blocker = dial(s.port), waiting = dial(s.port), before = dial(s.port);
+    assert_true(say(before, "GET /wait HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    wait_for(&s.feed, &s.feed.n_waiting, 1);
     assert_true(say(blocker, "GET /block HTTP/1.1\r\nHost: localhost\r\n\r\n"));
     wait_for(&s.feed, &s.feed.blocked, 1);
     assert_true(say(waiting, "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n"));
@@ -645,9 +647,13 @@ static void a_full_queue_says_when_to_come_again(void **state) {
     check(r, 503, "overloaded");
     pthread_mutex_lock(&s.feed.lock);
     s.feed.release = true;
+    srn__call_again(s.feed.waiting[0]);
+    srn__call_drop(s.feed.waiting[0]);
     pthread_cond_broadcast(&s.feed.changed);
     pthread_mutex_unlock(&s.feed.lock);
     check(hear(p[0].revents ? third : waiting, false), 200, NULL);
+    check(hear(before, false), 200, "came");
+    close(before);
     close(blocker);
     close(waiting);
     close(third);
@@ -927,7 +933,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(a_client_that_leaves_a_stream_cancels_it),
         cmocka_unit_test(a_client_that_leaves_the_queue_is_not_served),
         cmocka_unit_test(what_a_handler_still_writes_is_not_read),
-        cmocka_unit_test(a_full_queue_says_when_to_come_again),
+        cmocka_unit_test(a_full_queue_says_when_to_come_again_and_has_room_for_who_was_there),
         cmocka_unit_test(who_drips_bytes_is_cut_off_at_the_deadline),
         cmocka_unit_test(an_idle_connection_is_closed_after_its_time),
         cmocka_unit_test(clients_of_every_kind_do_no_harm),

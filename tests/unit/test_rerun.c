@@ -145,6 +145,33 @@ static void the_reply_of_a_handler_at_work_goes_nowhere(void **state) {
     site_stop(&s);
 }
 
+/* Then whoever asks is told so: a source that cannot go on must say it, for no other run does. */
+static void a_rerun_that_comes_too_late_is_none(void **state) {
+    (void)state;
+    site s;
+    begin(&s);
+    int fd = dial(s.port);
+    assert_true(say(fd, "GET /block HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    wait_for(&s.feed, &s.feed.blocked, 1);
+    srn__call *c = NULL;
+    srn__http_each_live(s.http, find_live, &c);
+    assert_true(srn__call_rerun(c, "a test"));
+    assert_true(srn__call_reruns(c));
+    srn__call_fix(c);
+    assert_false(srn__call_reruns(c));
+    assert_false(srn__call_rerun(c, "a test"));
+    pthread_mutex_lock(&s.feed.lock);
+    s.feed.release = true;
+    pthread_cond_broadcast(&s.feed.changed);
+    pthread_mutex_unlock(&s.feed.lock);
+    check(hear(fd, false), 200, "free");
+    assert_int_equal(s.feed.blocked, 1);
+    assert_int_equal(renewed, 0);
+    srn__call_drop(c);
+    close(fd);
+    site_stop(&s);
+}
+
 static void who_left_or_is_cancelled_is_not_served_again(void **state) {
     (void)state;
     site s;
@@ -248,6 +275,7 @@ int main(void) {
         cmocka_unit_test(a_stream_that_has_begun_goes_on),
         cmocka_unit_test(a_handler_that_waits_runs_again_at_once),
         cmocka_unit_test(the_reply_of_a_handler_at_work_goes_nowhere),
+        cmocka_unit_test(a_rerun_that_comes_too_late_is_none),
         cmocka_unit_test(who_left_or_is_cancelled_is_not_served_again),
         cmocka_unit_test(many_calls_that_run_again_are_answered_once_each),
     };
