@@ -17,7 +17,7 @@
 #include "serve/rollout.h"
 #include "serve/upstream_internal.h"
 
-enum { UNREAD_BYTES = 256 << 10, KEY_BYTES = 4096, PULL_BYTES = 64 << 10 };
+enum { UNREAD_BYTES = 256 << 10, KEY_BYTES = 4096 };
 
 /* Why there is no answer, and what a client is told. */
 typedef struct failure {
@@ -168,9 +168,16 @@ static uint32_t least(uint32_t a, uint32_t b) { /* 0: no limit */
     return !a || (b && b < a) ? b : a;
 }
 
+/* What is left of the call's time, ms, at least one: of all attempts together. 0: no limit. */
+static uint32_t time_left(srn__call *c, const srn_config_route *route) {
+    uint32_t most = least(route ? route->timeout_ms : 0, srn__call_config(c)->limits.request_timeout_ms);
+    uint64_t until_us = srn__call_deadline(c, most), now = srn_now_us();
+    if (!until_us) return 0;
+    return until_us > now ? (uint32_t)SRN_MIN((until_us - now + 999) / 1000, (uint64_t)UINT32_MAX) : 1;
+}
+
 static int send_body(srn__relay *r, const srn_config_route *route, const char *endpoint, srn_str body,
                      srn_err *err) {
-    const srn_config_limits *limits = &srn__call_config(r->call)->limits;
     char key[KEY_BYTES], api_key[KEY_BYTES + 16];
     const char *headers[2];
     size_t n = 0;
@@ -189,7 +196,7 @@ static int send_body(srn__relay *r, const srn_config_route *route, const char *e
                         .n_headers = n,
                         .max_unread = UNREAD_BYTES,
                         .timeout_ms = r->to->timeout_ms ? r->to->timeout_ms : SRN_UPSTREAM_TIMEOUT_MS,
-                        .limit_ms = least(route ? route->timeout_ms : 0, limits->request_timeout_ms),
+                        .limit_ms = time_left(r->call, route),
                         .connections = r->to->connections ? r->to->connections : SRN_UPSTREAM_CONNECTIONS,
                         .notify = on_news,
                         .ctx = r};
@@ -296,10 +303,27 @@ static void fail_with(failure *f, const srn__relay *r, int status, const char *c
     va_end(ap);
 }
 
+/* Whether what it refuses with quotes the key that it was asked with, or may: nobody is shown that. */
+static bool quotes_key(const srn__relay *r) {
+    char key[KEY_BYTES];
+    json_t *o = NULL;
+    srn_err err = {0};
+    if (!r->raw.len || !(r->to->key_file || r->to->key_env)) return false;
+    bool read =
+        !read_key(r->to, key, &err) && !srn__json_parse((srn_str){r->raw.data, r->raw.len}, 64, &o, &err);
+    char *text = read ? json_dumps(o, JSON_COMPACT) : NULL;
+    bool quotes = !text || strstr(text, key);
+    explicit_bzero(key, sizeof key);
+    free(text);
+    json_decref(o);
+    return quotes;
+}
+
 /* A status that is no answer. */
-static void refused(const srn__relay *r, failure *f) {
+static void refused(srn__relay *r, failure *f) {
     char said[300];
     int status = r->is.status;
+    if (quotes_key(r)) srn_buf_clear(&r->raw);
     srn__relay_error_text((srn_str){r->raw.data ? r->raw.data : "", r->raw.len}, said, sizeof said);
     bool ours =
         status == 401 || status == 403 || status == 404 || status == 405 || status == 407 || status == 408;
@@ -580,12 +604,16 @@ static void reply_failure(srn__call *c, const failure *f) {
     const srn__relay *r = c->relay;
     char seconds[24];
     json_t *o = NULL;
-    srn_err err = {0};
+    srn_err err = {.code = SRN_EINVAL};
     if (f->retry_after_s && (f->status == 429 || f->status == 503)) {
         snprintf(seconds, sizeof seconds, "%u", f->retry_after_s);
         srn__call_set_header(c, "Retry-After", seconds);
     }
     srn__job_arm_header(c);
+    if (c->fallen.model && f->status < 500) { /* for the model that it was for the request was good */
+        snprintf(err.text, sizeof err.text, "%s", f->text);
+        return srn__call_fail_err(c, NULL, &err);
+    }
     bool own = f->passes && r &&
                !srn__json_parse((srn_str){r->raw.data ? r->raw.data : "", r->raw.len}, 64, &o, &err);
     if (!own || !json_is_object(o) || !json_object_get(o, "error")) {

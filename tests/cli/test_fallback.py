@@ -220,6 +220,26 @@ def test_what_another_server_finds_wrong_with_a_request_is_the_clients(tmp_path,
     assert status == 400 and "no such thing" in text and not headers["x-serin-fallback"]
 
 
+@pytest.mark.parametrize("stream", (False, True))
+def test_no_other_model_is_asked_once_the_calls_time_is_over(tmp_path, serve, away, stream):
+    routes = "  - {name: chat, timeout: 300ms, fallback: small}\n"
+    s = serve("--config", with_next(config(tmp_path, routes=routes), away.url))
+    never, hello = threading.Event(), away.answer
+    away.answer = lambda body: (200, hello(body)[1], [never])
+    status, headers, text = post(s, "/v1/chat/completions", to("next", **CHAT, stream=stream))
+    assert status == 504 and json.loads(text)["error"]["code"] == "upstream_timeout" and not headers["x-serin-fallback"]
+    never.set()
+
+
+def test_a_request_that_only_a_fallback_elsewhere_refuses_is_not_called_the_clients_mistake(tmp_path, serve, away):
+    away.answer = lambda body: (400, {}, b'{"error": {"message": "no such thing"}}')
+    s = serve("--config", with_next(config(tmp_path, routes="  - {name: chat, fallback: next}\n", broken=True), away.url))
+    status, headers, text = post(s, "/v1/chat/completions", to("other", **CHAT))
+    error = json.loads(text)["error"]
+    assert status == 503 and error["code"] == "model_unavailable" and headers["x-serin-fallback"] == "other; why=failed"
+    assert "and 'next', its fallback, refuses" in error["message"] and "no such thing" in error["message"]
+
+
 def test_a_route_that_is_local_only_has_no_fallback_elsewhere(tmp_path):
     file = with_next(config(tmp_path, routes="  - {name: chat, local_only: true, fallback: next}\n"), "http://192.0.2.1:1")
     with pytest.raises(RuntimeError) as e:

@@ -202,6 +202,21 @@ def test_each_failure_has_a_status_of_its_own(other, relay, tmp_path, answer, st
     assert r["status"] == status and r["model"] == "next" and r["upstream"]["address"] == other.url
 
 
+@pytest.mark.parametrize("status", (400, 401, 503))
+def test_a_key_that_a_refusal_quotes_is_shown_to_nobody(other, relay, tmp_path, status):
+    (tmp_path / "key").write_text(KEY + "\n")
+    escaped = KEY.replace("s", "\\u0073")
+    s = relay(other.url, more={"key_file": str(tmp_path / "key")})
+    for named in (KEY, escaped):
+        other.answer = status_of(status, body=b'{"error": {"message": "wrong key: %s", "type": "%s"}}' % ((named.encode(),) * 2))
+        got, headers, text = post(s, "/v1/chat/completions", chat())
+        assert got == (502 if status == 401 else status) and KEY not in text + str(headers) and "'next'" in text, text
+    other.answer = status_of(status)
+    assert "because" in post(s, "/v1/chat/completions", chat())[2]  # what quotes none is told
+    s.stop()
+    assert KEY not in "".join(s.lines) and KEY.encode() not in (tmp_path / "l/ledger.db").read_bytes()
+
+
 def test_a_server_that_is_away_or_not_trusted(relay, tmp_path):
     s = relay("http://127.0.0.1:9")
     status, _, text = post(s, "/v1/chat/completions", chat(stream=True))
