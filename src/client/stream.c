@@ -371,7 +371,9 @@ static void look_after(srn_stream *t, uint64_t now) {
     if (resume) {
         t->due_us = now + t->timeout_us;
         curl_easy_pause(t->curl, CURLPAUSE_CONT);
-    } else if (!paused && now >= t->due_us) {
+    } else if (paused) {
+        t->due_us = UINT64_MAX; /* until its reader has caught up */
+    } else if (now >= t->due_us) {
         char text[96];
         snprintf(text, sizeof text, "silent for %llu ms", (unsigned long long)(t->timeout_us / 1000));
         end_stream(t, CURLE_OK, SRN_ETIMEOUT, text);

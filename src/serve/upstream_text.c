@@ -18,7 +18,8 @@ int srn__relay_text_init(srn__relay_text *t, srn_err *err) {
     srn_buf_init(&t->event, 256);
     t->choices = srn_calloc(t->n_choices, sizeof *t->choices);
     if (!t->choices) return srn_fail_nomem(err, t->n_choices * sizeof *t->choices);
-    for (uint32_t i = 0; i < t->n_choices; i++) srn_buf_init(&t->choices[i].text, SRN__RELAY_BYTES);
+    for (uint32_t i = 0; i < t->n_choices; i++)
+        srn_buf_init(&t->choices[i].text, SRN__RELAY_BYTES + MAX_EVENT);
     return SRN_OK;
 }
 
@@ -256,6 +257,13 @@ static bool is_shown(const srn__relay_text *t, json_t *o) {
     return !alone;
 }
 
+/* What is kept of the answers. */
+static size_t text_bytes(const srn__relay_text *t) {
+    size_t n = 0;
+    for (uint32_t i = 0; i < t->n_choices; i++) n += t->choices[i].text.len;
+    return n;
+}
+
 static uint32_t n_ended(const srn__relay_text *t) {
     uint32_t n = 0;
     for (uint32_t i = 0; i < t->n_choices; i++) n += t->choices[i].finish[0] != 0;
@@ -311,6 +319,8 @@ static int take_event(srn__relay_text *t, uint64_t at_us, srn_buf *now, srn_buf 
     bool waits = t->ended || t->failed || n_ended(t) > ended || n_ended(t) == t->n_choices;
     if (is_shown(t, o)) code = put(o, waits ? held : now, before, "\n\n", err);
     json_decref(o);
+    if (!code && text_bytes(t) > SRN__RELAY_BYTES)
+        code = srn_fail(err, SRN_ELIMIT, "its answer has more than %d bytes", SRN__RELAY_BYTES);
     return code;
 }
 

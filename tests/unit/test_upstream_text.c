@@ -221,6 +221,35 @@ static json_t *asked(srn__relay_api api, const char *body, uint32_t most, bool o
     return out;
 }
 
+/* In large pieces, of two choices in turn: what is kept of both is what counts. */
+static void a_stream_without_an_end_is_cut_off(void **state) {
+    (void)state;
+    enum { BIG = 8 << 20 };
+    srn__relay_text t = begin(SRN__RELAY_CHAT, false, 2);
+    srn_buf event, now, held;
+    srn_err err = {0};
+    size_t taken = 0;
+    int code = 0;
+    srn_buf_init(&now, 1 << 25);
+    srn_buf_init(&held, 1 << 25);
+    for (int i = 0; i < 16 && !code; i++, taken += BIG) {
+        srn_buf_init(&event, 1 << 25);
+        srn_buf_addf(&event, "data: {\"choices\":[{\"index\":%d,\"delta\":{\"content\":\"", i % 2);
+        for (int k = 0; k < BIG / 16; k++) srn_buf_addz(&event, "0123456789abcdef");
+        srn_buf_addz(&event, "\"}}]}\n\n");
+        assert_false(event.failed);
+        code = srn__relay_text_add(&t, (srn_str){event.data, event.len}, &(srn_stream_mark){event.len, 1}, 1,
+                                   &now, &held, &err);
+        srn_buf_clear(&now);
+        srn_buf_done(&event);
+    }
+    assert_int_equal(code, SRN_ELIMIT);
+    assert_int_equal(taken, SRN__RELAY_BYTES + BIG);
+    srn_buf_done(&now);
+    srn_buf_done(&held);
+    srn__relay_text_done(&t);
+}
+
 static void check_body(srn__relay_api api, const char *body, uint32_t most, bool own, const char *want) {
     bool left_out;
     json_t *out = asked(api, body, most, own, &left_out), *wanted = json_loads(want, 0, NULL);
@@ -280,6 +309,7 @@ int main(void) {
         cmocka_unit_test(an_end_without_its_mark_gets_one),
         cmocka_unit_test(messages_and_responses_are_read),
         cmocka_unit_test(what_is_no_answer_is_refused),
+        cmocka_unit_test(a_stream_without_an_end_is_cut_off),
         cmocka_unit_test(texts_may_have_any_character),
         cmocka_unit_test(bodies_are_changed_where_they_must),
         cmocka_unit_test(addresses_of_this_machine_are_known),
