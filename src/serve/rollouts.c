@@ -196,7 +196,8 @@ static int fold(srn__rollouts *x, const json_t *body, uint64_t seq, srn_err *err
         const char *name = json_string_value(json_object_get(body, "rollout"));
         const entry *runs = name ? find_running(x, name) : NULL;
         if (runs && hash && strcmp(runs->r->declared->hash, hash) != 0) return SRN_OK; /* it came first */
-        int code = add_entry(x, json_object_get(body, "declaration"), hash, &e, err);
+        int code = add_entry(x, json_object_get(body, "declaration"), hash, &e, &late);
+        if (code == SRN_ENOMEM) *err = late;
         if (code) return code == SRN_ENOMEM ? code : SRN_OK;
     }
     if (!e) e = find_hash(x, hash);

@@ -161,10 +161,35 @@ static void promotions_are_followed_in_their_order_and_each_once(void **state) {
     world_done(&w);
 }
 
+/* As a newer Serin may write it. */
+static void a_declaration_that_is_not_understood_keeps_no_server_from_starting(void **state) {
+    (void)state;
+    world w = {0};
+    srn_err err = {0};
+    uint32_t n = 0;
+    srn_rollout *known = rollout("known", "a", "b"), *other = rollout("other", "a", "b");
+    json_t *strange = srn_rollout_json(other);
+    json_object_set_new(strange, "phase_of_the_moon", json_string("new"));
+    world_init(&w);
+    begin_of(&w, known);
+    tell(&w, "rollout_started", "other", json_pack("{s:s, s:O}", "hash", other->hash, "declaration", strange),
+         true);
+    world_open(&w);
+    srn__rollouts_each(w.x, count, &n);
+    assert_int_equal(n, 1);
+    tell(&w, "rollout_started", "more", json_pack("{s:s, s:o}", "hash", other->hash, "declaration", strange),
+         true);
+    if (srn__rollouts_catch_up(w.x, &err)) fail_msg("%s", err.text);
+    srn_rollout_free(known);
+    srn_rollout_free(other);
+    world_done(&w);
+}
+
 int main(void) {
     const struct CMUnitTest all[] = {
         cmocka_unit_test(those_that_ended_make_room_and_none_of_them_is_revived),
         cmocka_unit_test(promotions_are_followed_in_their_order_and_each_once),
+        cmocka_unit_test(a_declaration_that_is_not_understood_keeps_no_server_from_starting),
     };
     return cmocka_run_group_tests(all, NULL, NULL);
 }
