@@ -96,6 +96,10 @@ int srn_prompts_push(srn_prompts *p, const char *name, const srn_prompt *draft, 
  * false). Waits for the commit. */
 int srn_prompts_label(srn_prompts *p, const char *name, const char *label, uint32_t version, const char *by,
                       bool *ret_moved, srn_err *err);
+/* The same for a label that points at `from` and was not moved since then, however many try; any other one
+ * stays as it is. */
+int srn_prompts_relabel(srn_prompts *p, const char *name, const char *label, uint32_t from, uint64_t since_us,
+                        uint32_t version, const char *by, bool *ret_moved, srn_err *err);
 /* Takes in what an event of the ledger says (prompt_pushed, label_moved; others say nothing), where another
  * server that shares it did that. SRN_EBUSY: this one is changing something; again later. */
 int srn_prompts_follow(srn_prompts *p, srn_reader *r, const json_t *event, srn_err *err);

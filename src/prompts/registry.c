@@ -572,15 +572,29 @@ static int move(srn_prompts *p, srn__entry *e, const char *label, uint32_t from,
     return code;
 }
 
-static int move_label(srn_prompts *p, const srn__entry *old, const char *label, uint32_t version,
-                      const char *by, bool *ret_moved, srn_err *err) {
+typedef struct only { /* a label that is moved no more than once */
+    uint32_t from;
+    uint64_t since_us;
+} only;
+
+/* Whether it is as its mover knows it; o NULL: that does not matter. */
+static bool is_as_known(const srn__entry *e, const char *label, const only *o) {
+    if (!o) return true;
+    for (size_t i = e->n_moves; i-- > 0;)
+        if (strcmp(e->moves[i].label, label) == 0)
+            return e->moves[i].to == o->from && e->moves[i].at_us < o->since_us;
+    return false;
+}
+
+static int move_label(srn_prompts *p, const srn__entry *old, const char *label, const only *o,
+                      uint32_t version, const char *by, bool *ret_moved, srn_err *err) {
     uint32_t from = srn__entry_label(old, label);
     if (version > old->n_versions)
         return srn_fail(err, SRN_ENOENT, "'%s' has no version %u; its versions are 1 to %u", old->name,
                         version, old->n_versions);
     if (!version && !from) return srn_fail(err, SRN_ENOENT, "'%s' has no label '%s'", old->name, label);
-    *ret_moved = from != version;
-    if (from == version) return SRN_OK;
+    *ret_moved = from != version && is_as_known(old, label, o);
+    if (!*ret_moved) return SRN_OK;
     srn__entry *e = entry_new(old->name, old);
     srn__snapshot *next = e ? with_entry(p->now, e) : NULL;
     int code = next ? move(p, e, label, from, version, by, err) : srn_fail_nomem(err, sizeof *e);
@@ -591,8 +605,8 @@ static int move_label(srn_prompts *p, const srn__entry *old, const char *label, 
     return code;
 }
 
-int srn_prompts_label(srn_prompts *p, const char *name, const char *label, uint32_t version, const char *by,
-                      bool *ret_moved, srn_err *err) {
+static int label_if(srn_prompts *p, const char *name, const char *label, const only *o, uint32_t version,
+                    const char *by, bool *ret_moved, srn_err *err) {
     int code = check_writable(p, by, err);
     if (!code) code = srn_prompt_check_label(srn_str_of(label), err);
     if (code) return code;
@@ -601,8 +615,18 @@ int srn_prompts_label(srn_prompts *p, const char *name, const char *label, uint3
     for (int i = 0; code == SRN_EEXIST && i < TRIES; i++) {
         code = look_again(p, i, name, label, err);
         const srn__entry *old = code ? NULL : srn__prompts_find(p->now, name, err);
-        if (!code) code = old ? move_label(p, old, label, version, by, ret_moved, err) : SRN_ENOENT;
+        if (!code) code = old ? move_label(p, old, label, o, version, by, ret_moved, err) : SRN_ENOENT;
     }
     pthread_mutex_unlock(&p->writing);
     return code;
+}
+
+int srn_prompts_label(srn_prompts *p, const char *name, const char *label, uint32_t version, const char *by,
+                      bool *ret_moved, srn_err *err) {
+    return label_if(p, name, label, NULL, version, by, ret_moved, err);
+}
+
+int srn_prompts_relabel(srn_prompts *p, const char *name, const char *label, uint32_t from, uint64_t since_us,
+                        uint32_t version, const char *by, bool *ret_moved, srn_err *err) {
+    return label_if(p, name, label, &(only){from, since_us}, version, by, ret_moved, err);
 }

@@ -27,7 +27,6 @@ struct srn__rollouts {
     srn_err why;                   /* of an event that could not be folded for lack of memory */
     json_t *heard;                 /* events about prompts that the registry has not taken in yet */
     char self[SRN_ULID_CHARS + 1]; /* this server, in its events */
-    bool starting;                 /* what is folded now was there before this server */
 
     pthread_mutex_t lock; /* guards everything below */
     entry *entries;       /* oldest first */
@@ -207,7 +206,7 @@ static int fold(srn__rollouts *x, const json_t *body, uint64_t seq, srn_err *err
     const char *by = json_string_value(json_object_get(body, "by"));
     if (starts) e->r->began_seq = seq, e->r->of_file = by && strcmp(by, SRN__BY_FILE) == 0;
     if (starts) e->labels_due_us = 0;
-    if (x->starting && strcmp(event, "rollout_promoted") == 0) e->labels_due_us = at_us;
+    if (strcmp(event, "rollout_promoted") == 0) e->labels_due_us = at_us; /* its server may have died */
     if (e->state.phase == SRN_PHASE_PROMOTED) e->r->promoted_seq = seq;
     const char *server = json_string_value(json_object_get(body, "server"));
     if (server && strcmp(server, x->self) == 0) e->own_us = at_us;
@@ -281,9 +280,7 @@ int srn__rollouts_new(const srn__rollouts_opts *o, srn__rollouts **ret, srn_err 
     srn_ulid_new(x->self);
     x->heard = json_array();
     int code = x->heard ? srn_reader_open_beside(l, &x->reader, err) : srn_fail_nomem(err, sizeof *x);
-    x->starting = true;
     if (!code) code = srn__rollouts_catch_up(x, err);
-    x->starting = false;
     if (code)
         srn__rollouts_free(x);
     else
@@ -508,14 +505,6 @@ static int check_growth(const srn__rollouts *x, const entry *e, const char *even
     return SRN_OK;
 }
 
-/* The promotion was committed; an event that another one overtook changed nothing. */
-static void owe_labels(srn__rollouts *x, const srn__rollout *r, const json_t *body) {
-    pthread_mutex_lock(&x->lock);
-    entry *e = find_hash(x, r->declared->hash);
-    if (e) e->labels_due_us = (uint64_t)json_integer_value(json_object_get(body, "at_us"));
-    pthread_mutex_unlock(&x->lock);
-}
-
 /* Labels that are due since a promotion; while roll-outs are frozen none moves. No lock is held. */
 static int move_labels(srn__rollouts *x, const srn__rollout *r, srn_err *err) {
     pthread_mutex_lock(&x->lock);
@@ -566,10 +555,7 @@ int srn__rollouts_act(srn__rollouts *x, const char *by, const char *name, const 
     else
         code = commit_first(x, r->declared->hash, json_incref(body), err);
     if (code && code != SRN_EEXIST && r && ends_share(event)) owe(x, r->declared->hash, json_incref(body));
-    if (!code && strcmp(event, "rollout_promoted") == 0) {
-        owe_labels(x, r, body);
-        code = move_labels(x, r, err);
-    }
+    if (!code && strcmp(event, "rollout_promoted") == 0) code = move_labels(x, r, err);
     json_decref(body);
     srn__rollout_put(r);
     return code;

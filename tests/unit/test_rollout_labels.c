@@ -136,6 +136,42 @@ static void a_start_moves_the_labels_that_a_promotion_has_left_behind_once(void 
     remove_house(&h);
 }
 
+/* The promotion is another server's, which has died right behind it. */
+static void a_server_that_runs_moves_the_labels_that_another_left_behind(void **state) {
+    (void)state;
+    house h = crashed_house();
+    srn_err err = {0};
+    if (srn__rollouts_catch_up(h.rollouts, &err)) fail_msg("%s", err.text);
+    settle(&h);
+    assert_int_equal(labelled(&h, "production"), 2);
+    assert_int_equal(labelled(&h, "staging"), 2);
+    size_t n = n_moves(&h);
+    settle(&h);
+    assert_int_equal(n_moves(&h), n);
+    remove_house(&h);
+}
+
+/* However late who moves it has looked. */
+static void a_label_is_moved_only_from_where_it_was_known_to_be(void **state) {
+    (void)state;
+    house h = crashed_house();
+    srn_err err = {0};
+    bool moved = true;
+    uint64_t before_us = srn_unix_us() + 1000000;
+    label(&h, "staging", 2);
+    assert_int_equal(
+        srn_prompts_relabel(h.prompts, "p", "staging", 1, before_us, 1, "roll-out", &moved, &err), SRN_OK);
+    assert_false(moved);
+    assert_int_equal(srn_prompts_relabel(h.prompts, "p", "staging", 2, 1, 1, "roll-out", &moved, &err),
+                     SRN_OK);
+    assert_false(moved);
+    assert_int_equal(
+        srn_prompts_relabel(h.prompts, "p", "staging", 2, before_us, 1, "roll-out", &moved, &err), SRN_OK);
+    assert_true(moved);
+    assert_int_equal(labelled(&h, "staging"), 1);
+    remove_house(&h);
+}
+
 static void a_label_that_somebody_has_moved_since_stays(void **state) {
     (void)state;
     house h = crashed_house();
@@ -169,6 +205,8 @@ static void frozen_no_label_moves_until_the_thaw(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_start_moves_the_labels_that_a_promotion_has_left_behind_once),
+        cmocka_unit_test(a_server_that_runs_moves_the_labels_that_another_left_behind),
+        cmocka_unit_test(a_label_is_moved_only_from_where_it_was_known_to_be),
         cmocka_unit_test(a_label_that_somebody_has_moved_since_stays),
         cmocka_unit_test(frozen_no_label_moves_until_the_thaw),
     };
