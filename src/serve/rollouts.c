@@ -531,11 +531,22 @@ static void halt(entry *e, json_t *event) {
     json_object_set_new(event, "running", json_integer(running));
 }
 
+/* Before the ledger is asked what others have done, for it may be long in answering, or not answer at all. */
+static bool halt_at_once(srn__rollouts *x, const char *name, const char *event, json_t *fields) {
+    pthread_mutex_lock(&x->lock);
+    entry *e = find_meant(x, name, event);
+    bool runs = e && !srn_rollout_is_over(&e->state);
+    if (runs) halt(e, fields);
+    pthread_mutex_unlock(&x->lock);
+    return runs;
+}
+
 int srn__rollouts_act(srn__rollouts *x, const char *by, const char *name, const char *event, json_t *fields,
                       srn_err *err) {
     json_t *all = fields ? fields : json_object();
     srn_err late = {0};
-    srn__rollouts_catch_up(x, &late); /* a ledger that cannot be read keeps nobody from a roll-back */
+    bool ends = ends_share(event), halted = ends && halt_at_once(x, name, event, all);
+    srn__rollouts_catch_up(x, &late);
     pthread_mutex_lock(&x->lock);
     entry *e = find_meant(x, name, event);
     int code = !all ? srn_fail_nomem(err, 64) : !e ? unknown(x, name, err) : SRN_OK;
@@ -545,7 +556,7 @@ int srn__rollouts_act(srn__rollouts *x, const char *by, const char *name, const 
         code = srn_fail_nomem(err, 64);
     srn_rollout_state s = code ? (srn_rollout_state){0} : e->state;
     if (!code) code = srn_rollout_apply(e->r->declared, &s, event, all, srn_unix_us(), err);
-    if (!code && ends_share(event)) halt(e, all);
+    if (!code && ends && !(halted && e->halted)) halt(e, all);
     srn__rollout *r = code ? NULL : e->r;
     if (r) atomic_fetch_add(&r->refs, 1);
     pthread_mutex_unlock(&x->lock);
@@ -554,7 +565,7 @@ int srn__rollouts_act(srn__rollouts *x, const char *by, const char *name, const 
         json_decref(all);
     else
         code = commit_first(x, r->declared->hash, json_incref(body), err);
-    if (code && code != SRN_EEXIST && r && ends_share(event)) owe(x, r->declared->hash, json_incref(body));
+    if (code && code != SRN_EEXIST && r && ends) owe(x, r->declared->hash, json_incref(body));
     if (!code && strcmp(event, "rollout_promoted") == 0) code = move_labels(x, r, err);
     json_decref(body);
     srn__rollout_put(r);
@@ -575,7 +586,7 @@ static bool debt_of(srn__rollouts *x, uint32_t i, srn__rollout **ret, json_t **r
 int srn__rollouts_settle(srn__rollouts *x, srn_err *err) {
     srn__rollout *r;
     json_t *body;
-    int code = SRN_OK;
+    int code = srn__rollouts_catch_up(x, err); /* what is owed may be there already */
     for (uint32_t i = 0; !code && debt_of(x, i, &r, &body); i++) {
         if (body) code = commit(x, body, err);
         if (!code) code = move_labels(x, r, err);

@@ -1,4 +1,5 @@
 /* The roll-outs that a ledger knows: many of them, and what was promoted in place of what. */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -185,11 +186,104 @@ static void a_declaration_that_is_not_understood_keeps_no_server_from_starting(v
     world_done(&w);
 }
 
+typedef struct stuck { /* somebody who reads the ledger, and has not ended */
+    world w;
+    pthread_mutex_t lock;
+    pthread_cond_t news;
+    bool reads, ends;
+} stuck;
+
+static void read_until_told(void *ctx, const char *event, const char *detail) {
+    stuck *s = ctx;
+    (void)detail;
+    assert_string_equal(event, "prompts_damaged");
+    pthread_mutex_lock(&s->lock);
+    s->reads = true;
+    pthread_cond_broadcast(&s->news);
+    while (!s->ends) pthread_cond_wait(&s->news, &s->lock);
+    pthread_mutex_unlock(&s->lock);
+}
+
+static void *catch_up(void *p) {
+    srn_err err = {0};
+    stuck *s = p;
+    if (srn__rollouts_catch_up(s->w.x, &err)) fail_msg("%s", err.text);
+    return NULL;
+}
+
+static void *roll_back(void *p) {
+    srn_err err = {0};
+    stuck *s = p;
+    if (srn__rollouts_act(s->w.x, "test", "trial", "rollout_rolled_back", NULL, &err))
+        fail_msg("%s", err.text);
+    return NULL;
+}
+
+static srn_rollout_state state_of(world *w, const char *name) {
+    srn_err err = {0};
+    srn_rollout_state s;
+    srn__rollout *r;
+    if (srn__rollouts_get(w->x, name, &r, &s, &err)) fail_msg("%s", err.text);
+    srn__rollout_put(r);
+    return s;
+}
+
+/* An event about a prompt that is not as it should be: the log is told while the ledger is read. */
+static void damage_a_label(world *w) {
+    srn_err err = {0};
+    srn_ledger_doc d = {"label", "p@production", 1, srn_str_of("{}")};
+    srn_entry e = {.kind = SRN_RECORD_EVENT,
+                   .body = srn_str_of("{\"v\":1,\"event\":\"label_moved\",\"at_us\":1,\"by\":\"test\","
+                                      "\"name\":\"p\",\"label\":\"production\"}"),
+                   .doc = &d,
+                   .durable = true};
+    if (srn_ledger_commit(srn__recorder_ledger(w->recorder), &e, &err)) fail_msg("%s", err.text);
+}
+
+static void a_roll_back_takes_the_share_however_long_the_ledger_is_read(void **state) {
+    (void)state;
+    stuck s = {.lock = PTHREAD_MUTEX_INITIALIZER, .news = PTHREAD_COND_INITIALIZER};
+    srn_err err = {0};
+    srn_prompts *prompts;
+    pthread_t reads, acts;
+    srn_rollout *d = rollout("trial", "a", "b");
+    world_init(&s.w);
+    if (srn_prompts_open(srn__recorder_ledger(s.w.recorder), &prompts, &err)) fail_msg("%s", err.text);
+    begin_of(&s.w, d);
+    srn__rollouts_opts o = {
+        .prompts = prompts, .recorder = s.w.recorder, .log = read_until_told, .log_ctx = &s};
+    tell(&s.w, "rollout_paused", "trial", json_pack("{s:s}", "hash", "of another one"), true);
+    if (srn__rollouts_new(&o, &s.w.x, &err)) fail_msg("%s", err.text);
+    assert_true(state_of(&s.w, "trial").share > 0);
+    damage_a_label(&s.w);
+    assert_int_equal(pthread_create(&reads, NULL, catch_up, &s), 0);
+    pthread_mutex_lock(&s.lock);
+    while (!s.reads) pthread_cond_wait(&s.news, &s.lock);
+    pthread_mutex_unlock(&s.lock);
+    assert_int_equal(pthread_create(&acts, NULL, roll_back, &s), 0);
+    uint64_t until_us = srn_now_us() + 60 * 1000000;
+    while (state_of(&s.w, "trial").share > 0)
+        if (srn_now_us() > until_us) fail_msg("the canary keeps its share");
+    pthread_mutex_lock(&s.lock);
+    s.ends = true;
+    pthread_cond_broadcast(&s.news);
+    pthread_mutex_unlock(&s.lock);
+    pthread_join(reads, NULL);
+    pthread_join(acts, NULL);
+    assert_int_equal(state_of(&s.w, "trial").phase, SRN_PHASE_ROLLED_BACK);
+    srn_rollout_free(d);
+    srn__rollouts_free(s.w.x);
+    s.w.x = NULL;
+    srn_prompts_close(prompts);
+    world_done(&s.w);
+}
+
 int main(void) {
     const struct CMUnitTest all[] = {
         cmocka_unit_test(those_that_ended_make_room_and_none_of_them_is_revived),
         cmocka_unit_test(promotions_are_followed_in_their_order_and_each_once),
         cmocka_unit_test(a_declaration_that_is_not_understood_keeps_no_server_from_starting),
+        cmocka_unit_test(a_roll_back_takes_the_share_however_long_the_ledger_is_read),
     };
     return cmocka_run_group_tests(all, NULL, NULL);
 }
