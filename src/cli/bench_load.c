@@ -188,6 +188,7 @@ static int bench(srn__bench_load *b, srn_err *err) {
     if (!code) code = srn__bench_targets_find(b, err);
     if (!code) code = run_all(b, err);
     srn__bench_cpu(b->cpu, sizeof b->cpu);
+    if (!code && b->report) code = srn__bench_load_html(b, err);
     return code;
 }
 
@@ -267,6 +268,7 @@ int srn__cmd_bench_load(int argc, char **argv) {
         {"threads", 't', SRN_OPT_INT, &b.threads, 1, 1024, "N", "of models of this machine (all CPUs)"},
         {"ctx", 0, SRN_OPT_INT, &b.ctx, 1, 1 << 30, "N", "their context in tokens (as `serin serve`)"},
         {"kv", 0, SRN_OPT_STR, &b.kv, 0, 0, "TYPE", "type of their KV cache: f16 (default), q8_0 or f32"},
+        {"report", 0, SRN_OPT_STR, &b.report, 0, 0, "FILE", "also write a report with plots (HTML)"},
         {"json", 0, SRN_OPT_FLAG, &b.json, 0, 0, NULL, "one JSON object"},
         {"ledger", 0, SRN_OPT_STR, &b.ledger, 0, 0, "DIR|URL", "the ledger of --calls (the default folder)"},
         SRN__LEDGER_FOLDER(&b.folder),

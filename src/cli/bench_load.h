@@ -79,6 +79,13 @@ typedef struct srn__bench_traffic {
 srn__bench_traffic srn__bench_traffic_of(const srn__bench_load *b);
 void srn__bench_load_name(const srn__bench_cell *c, char *ret, size_t cap); /* "4", "2.5/s" */
 bool srn__bench_has_slo(const srn__bench_load *b);
+typedef struct srn__bench_counts { /* of all loads of a target */
+    size_t n_cells, n_checked, n_passed, n_compared, n_agreed;
+    uint64_t n_output;
+    double joules; /* NAN: not known */
+} srn__bench_counts;
+srn__bench_counts srn__bench_counts_of(const srn__bench_load *b, const srn__bench_target *t);
+int srn__bench_load_html(const srn__bench_load *b, srn_err *err);
 void srn__bench_load_print(const srn__bench_load *b);
 json_t *srn__bench_load_json(const srn__bench_load *b);
 

@@ -67,27 +67,33 @@ static void print_cell(const srn__bench_load *b, const srn__bench_cell *c, int w
     putchar('\n');
 }
 
+srn__bench_counts srn__bench_counts_of(const srn__bench_load *b, const srn__bench_target *t) {
+    srn__bench_counts n = {0};
+    for (size_t i = 0; i < b->n_cells; i++) {
+        const srn__bench_cell *c = &b->cells[i];
+        if (c->target != t) continue;
+        n.n_cells++;
+        n.n_compared += c->n_compared;
+        n.n_agreed += c->n_agreed;
+        n.n_checked += c->n_checked;
+        n.n_passed += c->n_passed;
+        n.n_output += c->sum.n_output;
+        n.joules += c->joules;
+    }
+    return n;
+}
+
 /* What is not a time: a line a target. */
 static void print_target(const srn__bench_load *b, const srn__bench_target *t) {
-    const srn__bench_cell *c = NULL;
-    size_t compared = 0, agreed = 0, checked = 0, passed = 0;
-    for (size_t i = 0; i < b->n_cells; i++) {
-        if (b->cells[i].target != t) continue;
-        c = &b->cells[i];
-        compared += c->n_compared;
-        agreed += c->n_agreed;
-        checked += c->n_checked;
-        passed += c->n_passed;
-    }
+    srn__bench_counts n = srn__bench_counts_of(b, t);
     printf("%s:", t->name);
     if (t->local) printf(" %s, %.0f MB of weights", t->quantisation, (double)t->weights_bytes / 1e6);
     if (t->memory_bytes) printf(", %.0f MB of memory at most", (double)t->memory_bytes / 1e6);
-    if (t->local && c) printf(", ready in %.1f s", t->start_seconds);
-    if (c && !isnan(c->joules) && c->sum.n_output)
-        printf(", %.2f J a token", c->joules / (double)c->sum.n_output);
-    if (checked) printf("%s %zu of %zu checked answers pass", t->local ? ";" : "", passed, checked);
-    if (compared && t != b->cells[0].target)
-        printf("; %zu of %zu answers are the reference's", agreed, compared);
+    if (t->local && n.n_cells) printf(", ready in %.1f s", t->start_seconds);
+    if (!isnan(n.joules) && n.n_output) printf(", %.2f J a token", n.joules / (double)n.n_output);
+    if (n.n_checked)
+        printf("%s %zu of %zu checked answers pass", t->local ? ";" : "", n.n_passed, n.n_checked);
+    if (n.n_compared) printf("; %zu of %zu answers are the reference's", n.n_agreed, n.n_compared);
     if (t->why.code) printf("; not measured: %s", t->why.text);
     putchar('\n');
 }

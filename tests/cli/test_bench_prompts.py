@@ -2,10 +2,12 @@
 models with their checks and their agreement."""
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
 import time
+import xml.etree.ElementTree
 
 import jsonschema
 import pytest
@@ -180,6 +182,30 @@ def test_a_key_goes_to_its_own_server_alone(other):
     assert {h.get("Authorization") for h in a.headers} == {None}
     assert {h.get("Authorization") for h in b.headers} == {"Bearer secret-of-b"}
     assert "has no THE_OTHER" in bench("--url", a.url + "#m", "--key-env", "THE_OTHER", code=2)
+
+
+# ---- the report ----
+
+def test_the_report_is_one_file_that_runs_and_loads_nothing(other, tmp_path):
+    evil = "</pre><script>alert(1)</script><img src=x>"
+    answer = lambda body: streamed(events(chunk(evil), chunk(finish="stop")))  # noqa: E731
+    a, b, file = other(answer), other(answer), tmp_path / "r.html"
+    bench("--url", a.url + "#m", "--url", b.url + "#<b>", "-c", "1,2", "-n", 8, "--slo", "ttft=10s,itl=1s", "--report", file,
+          text=json.dumps(evil) + '\n"Hello"\n')
+    text = file.read_text()
+    assert "<script" not in text and "<img" not in text and "&lt;script&gt;alert(1)" in text and "#<b>" not in text
+    assert "default-src 'none'" in text and "http-equiv" in text and not re.search(r"<[^>]*(src|href)=", text)
+    pictures = re.findall(r"<svg.*?</svg>", text, re.S)
+    assert len(pictures) == 5 + 2  # bars with the target's share, and a curve a load
+    for picture in pictures:
+        xml.etree.ElementTree.fromstring(picture)
+    bars = [re.findall(r'<rect class="c(\d)"', p) for p in pictures[:5]]
+    assert bars[0] == bars[1] == bars[4] == ["0", "0", "1", "1"]
+    assert "100 %" in text and text.count("<details>") == 2
+
+
+def test_a_report_that_cannot_be_written_is_an_error(other):
+    assert "/nowhere/r.html" in bench("--url", other().url + "#m", "-c", "1", "-n", 1, "--report", "/nowhere/r.html", code=1)
 
 
 # ---- failures ----
