@@ -55,6 +55,7 @@ static int write_note(srn__pg *g, srn_err *err) {
 
 typedef struct holder {
     int64_t pid;
+    bool shares; /* it is one of those who write the ledger together */
     char from[128];
 } holder;
 
@@ -62,20 +63,29 @@ static bool take_holder(void *ctx, const srn__cell *c) {
     holder *h = ctx;
     h->pid = c[0].number;
     snprintf(h->from, sizeof h->from, "%s", c[1].text.ptr);
+    h->shares = c[2].number != 0;
     return false;
 }
 
 /* Who has had the chain for longer than a commit takes. */
 static int tell_holder(srn__pg *g, srn_err *err) {
     static const char sql[] =
-        "SELECT l.pid, coalesce(a.application_name, '') || coalesce(' at ' || host(a.client_addr), '')"
-        " FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid WHERE l.locktype = 'advisory'"
+        "SELECT l.pid, coalesce(a.application_name, '') || coalesce(' at ' || host(a.client_addr), ''),"
+        " EXISTS (SELECT 1 FROM pg_locks s WHERE s.pid = l.pid AND s.locktype = 'advisory' AND s.granted"
+        " AND s.classid::bigint = $2) FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid WHERE "
+        "l.locktype = 'advisory'"
         " AND l.granted AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
         " AND l.classid::bigint = $1 AND l.objid::bigint = 1";
-    const int64_t class = SRN__PG_LOCK_CLASS;
+    const int64_t classes[] = {SRN__PG_LOCK_CLASS, SRN__PG_ALIVE_CLASS};
     holder h = {0};
-    int code = srn__pg_ask_text(g, sql, &class, 1, take_holder, &h, err);
+    int code = srn__pg_ask_text(g, sql, classes, 2, take_holder, &h, err);
     if (code) return code;
+    if (h.shares)
+        return srn_fail(
+            err, SRN_EBUSY,
+            "%s: another server of this ledger stands still in the midst of a commit (%.100s, server "
+            "process %" PRId64 "); the database ends that within 60 s: start again then",
+            g->at->name, h.from, h.pid);
     return srn_fail(
         err, SRN_EBUSY,
         "%s: another process writes this ledger and does not share it (%.100s, server process %" PRId64

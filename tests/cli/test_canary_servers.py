@@ -208,7 +208,7 @@ class Open:
             self.answer.readline()
             self.id = self.answer.headers["x-serin-call"]
             self.server.process.send_signal(signal.SIGSTOP)
-            if self.is_open():
+            if self.is_open() and not self.commits():
                 return
             self.server.process.send_signal(signal.SIGCONT)
             self.answer.read()
@@ -216,6 +216,10 @@ class Open:
     def is_open(self):
         return self.fleet.sql("SELECT r.body FROM serin.open o JOIN serin.records r ON r.seq = o.seq"
                               f" WHERE r.body LIKE '%{self.id}%'") != []
+
+    def commits(self):
+        """Whether somebody has the chain: the call has just ended, and others would wait for who stands still."""
+        return self.fleet.sql("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND classid = 1397902924 AND objid = 1") != []
 
     def finish(self):
         rows = self.fleet.sql("SELECT body FROM serin.records r JOIN serin.calls c USING (seq)"

@@ -199,18 +199,28 @@ static void who_has_other_keys_is_told_to_copy_them(void **state) {
     pair_done(&x);
 }
 
-static void an_older_serin_that_shares_with_nobody_is_named(void **state) {
+/* What a start is told that finds somebody who has the chain, with these locks. */
+static void start_beside(void **state, const char *locks, const char *told) {
     pair x = pair_new(state);
     srn_err err = {0};
     srn_ledger *l = NULL;
-    PGconn *old = PQconnectdb(x.p.url);
-    PQclear(PQexec(old, "SET application_name = 'serin'; SELECT pg_advisory_lock(1397902924, 1)"));
+    PGconn *holder = PQconnectdb(x.p.url);
+    PQclear(PQexec(holder, "SET application_name = 'serin'"));
+    PQclear(PQexec(holder, locks));
     const srn_ledger_opts o = {.where = x.p.url, .folder = x.p.f.path, .patience_us = 600000};
     assert_int_equal(srn_ledger_open(&o, &l, &err), SRN_EBUSY);
-    if (!strstr(err.text, "another process writes this ledger") || !strstr(err.text, "(serin at 127.0.0.1"))
-        fail_msg("%s", err.text);
-    PQfinish(old);
+    if (!strstr(err.text, told) || !strstr(err.text, "(serin at 127.0.0.1")) fail_msg("%s", err.text);
+    PQfinish(holder);
     pair_done(&x);
+}
+
+static void an_older_serin_that_shares_with_nobody_is_named(void **state) {
+    start_beside(state, "SELECT pg_advisory_lock(1397902924, 1)", "another process writes this ledger");
+}
+
+static void who_stands_still_in_a_commit_is_named(void **state) {
+    start_beside(state, "SELECT pg_advisory_lock(1397902924, 1), pg_advisory_lock(1397902935, 77)",
+                 "stands still in the midst of a commit");
 }
 
 static void a_ledger_of_one_writer_is_brought_up_to_date(void **state) {
@@ -478,6 +488,7 @@ int main(void) {
         cmocka_unit_test(two_that_find_an_empty_database_make_one_ledger),
         cmocka_unit_test(who_has_other_keys_is_told_to_copy_them),
         cmocka_unit_test(an_older_serin_that_shares_with_nobody_is_named),
+        cmocka_unit_test(who_stands_still_in_a_commit_is_named),
         cmocka_unit_test(a_ledger_of_one_writer_is_brought_up_to_date),
         cmocka_unit_test(nothing_is_restored_under_those_who_write),
         cmocka_unit_test(the_open_calls_of_the_dead_are_closed_and_those_of_the_living_stay),
