@@ -586,13 +586,17 @@ static bool debt_of(srn__rollouts *x, uint32_t i, srn__rollout **ret, json_t **r
 int srn__rollouts_settle(srn__rollouts *x, srn_err *err) {
     srn__rollout *r;
     json_t *body;
-    int code = srn__rollouts_catch_up(x, err); /* what is owed may be there already */
+    srn_err why = {0};
+    int left = SRN_OK, code = srn__rollouts_catch_up(x, err); /* what is owed may be there already */
     for (uint32_t i = 0; !code && debt_of(x, i, &r, &body); i++) {
         if (body) code = commit(x, body, err);
-        if (!code) code = move_labels(x, r, err);
+        srn_err one = {0};
+        int moved = code ? SRN_OK : move_labels(x, r, &one); /* where one cannot be moved the others can */
+        if (moved && !left) left = moved, why = one;
         srn__rollout_put(r);
     }
-    return code;
+    if (!code && left) *err = why;
+    return code ? code : left;
 }
 
 int srn__rollouts_freeze(srn__rollouts *x, const char *by, bool on, const char *why, srn_err *err) {

@@ -90,11 +90,25 @@ static void settle(house *h) {
     if (srn__rollouts_settle(h->rollouts, &err)) fail_msg("%s", err.text);
 }
 
+/* The events of a roll-out of that prompt's version 2. */
+static void promote(house *h, const char *name, const char *prompt) {
+    srn_rollout *d = NULL;
+    srn_err err = {0};
+    json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:[s], s:{s:s, s:i, s:i}}", "name", name, "kind", "different",
+                          "baseline", "small", "canary", "small", "steps", "50%", "prompt", "id", prompt,
+                          "baseline", 1, "canary", 2);
+    if (srn_rollout_parse(o, "test", &d, &err)) fail_msg("%s", err.text);
+    event(h, json_pack("{s:s, s:s, s:s, s:s, s:o}", "event", "rollout_started", "by", "ann", "rollout", name,
+                       "hash", d->hash, "declaration", srn_rollout_json(d)));
+    event(h, json_pack("{s:s, s:s, s:s, s:s}", "event", "rollout_promoted", "by", "ann", "rollout", name,
+                       "hash", d->hash));
+    json_decref(o);
+    srn_rollout_free(d);
+}
+
 /* Two versions, labels at the first, and a ledger that a crash has left right behind the promotion. */
 static house crashed_house(void) {
     house h = {.f = folder_new()};
-    srn_rollout *d = NULL;
-    srn_err err = {0};
     srn_config_init(&h.config);
     open_house(&h);
     push(&h, "messages: [{role: system, content: Be brief.}]");
@@ -102,16 +116,7 @@ static house crashed_house(void) {
     label(&h, "production", 1);
     label(&h, "staging", 1);
     label(&h, "older", 2);
-    json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:[s], s:{s:s, s:i, s:i}}", "name", "trial", "kind",
-                          "different", "baseline", "small", "canary", "small", "steps", "50%", "prompt", "id",
-                          "p", "baseline", 1, "canary", 2);
-    if (srn_rollout_parse(o, "test", &d, &err)) fail_msg("%s", err.text);
-    event(&h, json_pack("{s:s, s:s, s:s, s:s, s:o}", "event", "rollout_started", "by", "ann", "rollout",
-                        "trial", "hash", d->hash, "declaration", srn_rollout_json(d)));
-    event(&h, json_pack("{s:s, s:s, s:s, s:s}", "event", "rollout_promoted", "by", "ann", "rollout", "trial",
-                        "hash", d->hash));
-    json_decref(o);
-    srn_rollout_free(d);
+    promote(&h, "trial", "p");
     return h;
 }
 
@@ -148,6 +153,23 @@ static void a_server_that_runs_moves_the_labels_that_another_left_behind(void **
     size_t n = n_moves(&h);
     settle(&h);
     assert_int_equal(n_moves(&h), n);
+    remove_house(&h);
+}
+
+static void a_prompt_that_cannot_be_had_keeps_no_other_from_its_labels(void **state) {
+    (void)state;
+    house h = {.f = folder_new()};
+    srn_err err = {0};
+    srn_config_init(&h.config);
+    open_house(&h);
+    push(&h, "messages: [{role: system, content: Be brief.}]");
+    push(&h, "messages: [{role: system, content: Be very brief.}]");
+    label(&h, "production", 1);
+    promote(&h, "of-nothing", "q");
+    promote(&h, "trial", "p");
+    assert_int_equal(srn__rollouts_settle(h.rollouts, &err), SRN_EIO);
+    assert_non_null(strstr(err.text, "of-nothing is promoted, but for a label"));
+    assert_int_equal(labelled(&h, "production"), 2);
     remove_house(&h);
 }
 
@@ -206,6 +228,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_start_moves_the_labels_that_a_promotion_has_left_behind_once),
         cmocka_unit_test(a_server_that_runs_moves_the_labels_that_another_left_behind),
+        cmocka_unit_test(a_prompt_that_cannot_be_had_keeps_no_other_from_its_labels),
         cmocka_unit_test(a_label_is_moved_only_from_where_it_was_known_to_be),
         cmocka_unit_test(a_label_that_somebody_has_moved_since_stays),
         cmocka_unit_test(frozen_no_label_moves_until_the_thaw),
