@@ -11,12 +11,12 @@ static const struct {
     srn__kind kind;
     double part;
 } metrics[SRN_METRIC_END] = {
-    [SRN_METRIC_ERROR] = {"error", SRN__KIND_SHARE, 10},
+    [SRN_METRIC_ERROR] = {"error", SRN__KIND_SHARE, 16},
     [SRN_METRIC_CONSTRAINT] = {"constraint", SRN__KIND_SHARE, 1},
     [SRN_METRIC_CHECKS] = {"checks", SRN__KIND_SHARE, 1},
     [SRN_METRIC_CUT] = {"cut", SRN__KIND_SHARE, 0.5},
     [SRN_METRIC_TTFT] = {"ttft", SRN__KIND_LOG, 2},
-    [SRN_METRIC_ITL] = {"itl", SRN__KIND_LOG, 8},
+    [SRN_METRIC_ITL] = {"itl", SRN__KIND_LOG, 6},
     [SRN_METRIC_TTFT_SLOW] = {"ttft_slow", SRN__KIND_SHARE, 0.5},
     [SRN_METRIC_ITL_SLOW] = {"itl_slow", SRN__KIND_SHARE, 0.5},
     [SRN_METRIC_LENGTH] = {"length", SRN__KIND_LOG, 0.5},

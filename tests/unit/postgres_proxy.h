@@ -136,6 +136,9 @@ static inline void pg_proxy_new(pg_proxy *x, const pg_server *s) {
     x->to_port = s->port;
     for (int i = 0; i < PG_PAIRS; i++) x->pairs[i] = (pg_pair){.client = -1, .server = -1};
     x->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    /* What is sent to it and not yet passed on is little, or a slow line would seem a silent one at the end.
+     */
+    setsockopt(x->listener, SOL_SOCKET, SO_RCVBUF, &(int){65536}, sizeof(int));
     if (bind(x->listener, (struct sockaddr *)&a, n) || getsockname(x->listener, (struct sockaddr *)&a, &n) ||
         listen(x->listener, 16) || pthread_create(&x->thread, NULL, pg_proxy_main, x))
         fail_msg("no proxy");

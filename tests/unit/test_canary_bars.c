@@ -113,7 +113,7 @@ static void five_steps_do_not_roll_back_what_is_as_good(void **state) {
     static const shape s = {"the same, five steps, 40,000 calls", 0, 40000, USUAL},
                        t = {"the same, five steps of 3 subjects and 50 calls, 40,000 calls", 0, 40000, USUAL,
                             .calls_per_day = 20000};
-    uint32_t runs = SRN_MIN(runs_of(30), 20);
+    uint32_t runs = SRN_MIN(runs_of(20), 20);
     figures f = simulate(&s, all_guarded, runs, SEED + 50);
     assert_true(share_of(f.back, &f) <= 0.01);
     f = simulate(&t, few_asked, runs, SEED + 70);
@@ -143,7 +143,7 @@ static void calls_in_flight_roll_nothing_back(void **state) {
 static void slower_tokens_are_caught(void **state) {
     (void)state;
     static const shape s = {"ITL +15 %, 50 %, 2,000 calls", 0.5, 2000, USUAL, .effect = "itl=+15%"};
-    figures f = simulate(&s, all_guarded, runs_of(400), SEED + 100);
+    figures f = simulate(&s, all_guarded, runs_of(200), SEED + 100);
     assert_true(share_of(f.back, &f) >= (SLOWER > 1 ? 0.5 : 0.95));
     assert_int_equal(f.promoted, 0);
 }
@@ -166,7 +166,7 @@ static void slow_calls_are_caught_by_their_share(void **state) {
 static void faults_are_caught(void **state) {
     (void)state;
     static const shape s = {"errors 1 to 6 %, 50 %, 2,000 calls", 0.5, 2000, USUAL, .effect = "error=+5%"};
-    figures f = simulate(&s, all_guarded, runs_of(400), SEED + 200);
+    figures f = simulate(&s, all_guarded, runs_of(200), SEED + 200);
     assert_true(share_of(f.back, &f) >= (SLOWER > 1 ? 0.5 : 0.95));
     assert_int_equal(f.promoted, 0);
 }
@@ -209,13 +209,13 @@ static void at_its_margin_alpha_holds(void **state) {
                             .effect = "error=+0.5%"},
                        c = {"slow calls at their margin, alpha 10 %, correlation 0.4", 0.5, 2000, ALIKE,
                             .effect = "itl_slow=+5.26%"};
-    figures f = simulate(&a, slow, runs_of(400), SEED + 500);
+    figures f = simulate(&a, slow, runs_of(200), SEED + 500);
     assert_true(share_of(f.back, &f) <= 0.1);
     assert_true(share_of(f.promoted, &f) <= 0.05 + (SLOWER > 1));
-    f = simulate(&b, faulty, runs_of(400), SEED + 600);
+    f = simulate(&b, faulty, runs_of(200), SEED + 600);
     assert_true(share_of(f.back, &f) <= 0.1);
     assert_true(share_of(f.promoted, &f) <= 0.05 + (SLOWER > 1));
-    f = simulate(&c, tails, runs_of(400), SEED + 900);
+    f = simulate(&c, tails, runs_of(200), SEED + 900);
     assert_true(share_of(f.back, &f) <= 0.1);
     assert_true(share_of(f.promoted, &f) <= 0.05 + (SLOWER > 1));
 }
