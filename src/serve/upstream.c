@@ -394,12 +394,14 @@ static failure outcome(srn__relay *r) {
 }
 
 static void note(const srn__relay *r, const failure *f) {
-    bool reached = r->is.status != 0;
+    const srn__call *c = r->call;
+    bool reached = r->is.status != 0, late = c->deadline_us && srn_now_us() >= c->deadline_us;
     if (f->status && strcmp(f->code, "cancelled") == 0) return;
-    srn__upstream_note(srn__call_upstreams(r->call), r->to,
+    srn__upstream_note(srn__call_upstreams(c), r->to,
                        &(srn__upstream_news){.reachable = reached,
                                              .answered = reached,
                                              .serin = r->serin,
+                                             .cut_short = late && !reached,
                                              .why = f->status && !f->passes ? f->text : NULL});
 }
 

@@ -16,6 +16,7 @@ typedef struct srn__upstream_news {
     bool reachable;  /* it answered, if only that it will not */
     bool answered;   /* and with headers of its own, which say whether it is */
     bool serin;      /* a Serin */
+    bool cut_short;  /* the call's own time was over before anything was known of it */
     const char *why; /* NULL: the call was answered */
 } srn__upstream_news;
 void srn__upstream_note(srn__upstreams *u, const srn_config_model *m, const srn__upstream_news *news);

@@ -107,10 +107,11 @@ void srn__upstream_note(srn__upstreams *u, const srn_config_model *m, const srn_
     pthread_mutex_lock(&u->lock);
     known *k = find_or_add(u, m);
     if (k) {
-        lost = !news->reachable && (!k->is.known || k->is.reachable);
-        back = news->reachable && k->is.known && !k->is.reachable;
-        k->is.known = true;
-        k->is.reachable = news->reachable;
+        bool told = !news->cut_short;
+        lost = told && !news->reachable && (!k->is.known || k->is.reachable);
+        back = told && news->reachable && k->is.known && !k->is.reachable;
+        k->is.known = k->is.known || told;
+        if (told) k->is.reachable = news->reachable;
         if (news->answered) k->is.serin = news->serin;
         k->is.n_calls++;
         k->is.n_failed += news->why != NULL;

@@ -178,6 +178,12 @@ def status_of(n, headers=None, body=b'{"error": {"message": "because", "code": "
     return lambda _: (n, {"Content-Type": "application/json", **(headers or {})}, body)
 
 
+def found_of(s):
+    """What is known of the upstream of `next`."""
+    (found,) = [m["upstream"] for m in json.load(urllib.request.urlopen(s.base_url + "/models"))["data"] if m["id"] == "next"]
+    return found
+
+
 @pytest.mark.parametrize("answer, status, code", [
     (status_of(500), 502, "upstream_error"), (status_of(529), 502, "upstream_error"), (status_of(504), 504, "upstream_error"),
     (status_of(503), 503, "upstream_overloaded"), (status_of(429, {"Retry-After": "17"}), 429, "upstream_overloaded"),
@@ -221,7 +227,7 @@ def test_a_server_that_is_away_or_not_trusted(relay, tmp_path):
     s = relay("http://127.0.0.1:9")
     status, _, text = post(s, "/v1/chat/completions", chat(stream=True))
     assert status == 502 and json.loads(text)["error"]["code"] == "upstream_unreachable"
-    (found,) = [m["upstream"] for m in json.load(urllib.request.urlopen(s.base_url + "/models"))["data"] if m["id"] == "next"]
+    found = found_of(s)
     assert found["reachable"] is False and "127.0.0.1" in found["why"]
     assert s.wait_log(event="upstream_lost")
     metrics = scrape(s)
@@ -241,6 +247,17 @@ def test_a_certificate_that_nobody_signed_is_refused(relay, serve, tmp_path):
     s.stop()
     s = relay(theirs.url, more={"ca": str(tmp_path / "cert.pem")})
     assert post(s, "/v1/chat/completions", chat())[0] == 200
+
+
+def test_a_call_whose_own_time_is_over_says_nothing_of_the_other_server(other, relay):
+    never, routes = threading.Event(), [{"name": "quick", "match": {"header": {"X-Quick": "yes"}}, "timeout": "200ms"}]
+    hello, other.answer = other.answer, lambda body: (never.wait(60), other.hello(body))[1]
+    s = relay(other.url, routes)
+    assert post(s, "/v1/chat/completions", chat(), **{"X-Quick": "yes"})[0] == 504
+    assert found_of(s)["reachable"] is None and not any("upstream_lost" in line for line in s.lines)
+    never.set()
+    other.answer = hello
+    assert post(s, "/v1/chat/completions", chat())[0] == 200 and found_of(s)["reachable"] is True
 
 
 def test_one_that_is_silent_is_given_up(other, relay):
