@@ -187,6 +187,7 @@ static int bench(srn__bench_load *b, srn_err *err) {
     if (!code) code = read_asks(b, err);
     if (!code) code = srn__bench_targets_find(b, err);
     if (!code) code = run_all(b, err);
+    if (!code) srn__bench_diverge(b);
     srn__bench_cpu(b->cpu, sizeof b->cpu);
     if (!code && b->report) code = srn__bench_load_html(b, err);
     return code;
@@ -235,7 +236,8 @@ static bool add_models(srn__bench_load *b, const char *const *operands, int n) {
 }
 
 int srn__cmd_bench_load(int argc, char **argv) {
-    srn__bench_load b = {.limit = 1000, .warm_up = 2, .max_tokens = 256, .timeout_s = 600, .seed = 1};
+    srn__bench_load b = {
+        .limit = 1000, .warm_up = 2, .max_tokens = 256, .timeout_s = 600, .seed = 1, .divergence = 8};
     const srn_opt opts[] = {
         {"prompts", 0, SRN_OPT_STR, &b.prompts, 0, 0, "FILE",
          "a prompt a line (JSONL; - for standard input)"},
@@ -261,6 +263,8 @@ int srn__cmd_bench_load(int argc, char **argv) {
          "of answers whose request does not say (256)"},
         {"raw", 0, SRN_OPT_FLAG, &b.raw, 0, 0, NULL, "prompts by themselves are completions, not chats"},
         {"checks", 0, SRN_OPT_STR, &b.checks_file, 0, 0, "FILE", "a JSON list of checks for all answers"},
+        {"divergence", 0, SRN_OPT_INT, &b.divergence, 0, 1000000, "N",
+         "prompts over which models are held against the first one, token by token (8)"},
         {"limit", 0, SRN_OPT_INT, &b.limit, 1, 1000000, "N", "at most so many prompts (1000)"},
         {"seed", 0, SRN_OPT_INT, &b.seed, 0, 1e15, "N", "of --poisson (1)"},
         {"timeout", 0, SRN_OPT_INT, &b.timeout_s, 1, 86400, "SECONDS",

@@ -1,6 +1,6 @@
 /* serin bench --prompts, inside: options and the order of things (bench_load.c), who answers
- * (bench_load_target.c), what is printed (bench_load_print.c, bench_load_html.c). How it is measured is the
- * library's (serve/load.h). Main thread.
+ * (bench_load_target.c), how far models are apart (bench_load_diverge.c), what is printed
+ * (bench_load_print.c, bench_load_html.c). How it is measured is the library's (serve/load.h). Main thread.
  */
 #ifndef SRN_CLI_BENCH_LOAD_H
 #define SRN_CLI_BENCH_LOAD_H
@@ -9,6 +9,13 @@
 #include "cli/cli.h"
 #include "serve/load.h"
 #include "serve/serve.h"
+
+typedef struct srn__bench_divergence { /* from the reference, on its answers */
+    uint64_t items, tokens;
+    double mean, max; /* nats a token */
+    double likeliest; /* share of the tokens at which both expect the same one most */
+    srn_err why;      /* code set: it is not known */
+} srn__bench_divergence;
 
 /* Who answers: a model of this machine, served on loopback while it is its turn, or a server elsewhere. */
 typedef struct srn__bench_target {
@@ -29,6 +36,7 @@ typedef struct srn__bench_target {
     double start_seconds;
     uint64_t memory_bytes; /* the most that the process had beyond what it had before; 0: not known */
     srn_err why;           /* it could not be measured */
+    srn__bench_divergence divergence;
 } srn__bench_target;
 
 typedef struct srn__bench_cell { /* one target under one load */
@@ -46,7 +54,7 @@ typedef struct srn__bench_load {
     const char *prompts, *calls, *slo_text, *report, *kv, *concurrency_text;
     const char *ledger, *folder, *keys, *checks_file, *ca;
     srn_str_list models, urls, key_envs;
-    int64_t requests, warm_up, limit, max_tokens, timeout_s, threads, ctx, seed;
+    int64_t requests, warm_up, limit, max_tokens, timeout_s, threads, ctx, seed, divergence;
     double rate;
     bool poisson, keep_cache, raw, json;
     /* made of these */
@@ -70,6 +78,10 @@ typedef struct srn__bench_load {
 int srn__bench_targets_find(srn__bench_load *b, srn_err *err);
 int srn__bench_target_start(srn__bench_load *b, srn__bench_target *t, srn_err *err);
 void srn__bench_target_stop(srn__bench_target *t);
+
+/* ---- bench_load_diverge.c ---- */
+/* How far each model is from the reference, over the first prompts, as many as --divergence says. */
+void srn__bench_diverge(srn__bench_load *b);
 
 /* ---- bench_load_print.c, bench_load_html.c ---- */
 typedef struct srn__bench_traffic {

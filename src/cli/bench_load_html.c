@@ -333,9 +333,11 @@ static void put_share(srn_buf *b, size_t of, size_t n) {
 }
 
 static void put_targets(srn_buf *b, const srn__bench_load *l) {
-    srn_buf_addz(b, "<h2>Who answered</h2>\n<table class=\"n\"><tr><th>target</th><th>quantisation</th>"
-                    "<th>weights, MB</th><th>memory at most, MB</th><th>ready in, s</th><th>J a token</th>"
-                    "<th>checks passed</th><th>the reference's answers</th></tr>\n");
+    srn_buf_addz(
+        b, "<h2>Who answered</h2>\n<table class=\"n\"><tr><th>target</th><th>quantisation</th>"
+           "<th>weights, MB</th><th>memory at most, MB</th><th>ready in, s</th><th>J a token</th>"
+           "<th>checks passed</th><th>the reference's answers</th><th>nats a token from it</th><th>same "
+           "likeliest token</th></tr>\n");
     for (size_t i = 0; i < l->n_targets; i++) {
         const srn__bench_target *t = &l->targets[i];
         srn__bench_counts n = srn__bench_counts_of(l, t);
@@ -353,9 +355,14 @@ static void put_targets(srn_buf *b, const srn__bench_load *l) {
             put_share(b, n.n_agreed, n.n_compared);
         else
             srn_buf_addz(b, "<td>is the reference</td>");
+        if (t->divergence.tokens)
+            srn_buf_addf(b, "<td>%.3g</td><td>%.1f %%</td>", t->divergence.mean,
+                         100 * t->divergence.likeliest);
+        else
+            srn_buf_addz(b, "<td>–</td><td>–</td>");
         srn_buf_addz(b, "</tr>\n");
         if (!t->why.code) continue;
-        srn_buf_addz(b, "<tr><td class=\"bad\" colspan=\"8\">not measured: ");
+        srn_buf_addz(b, "<tr><td class=\"bad\" colspan=\"10\">not measured: ");
         put_z(b, t->why.text);
         srn_buf_addz(b, "</td></tr>\n");
     }

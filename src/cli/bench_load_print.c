@@ -94,6 +94,9 @@ static void print_target(const srn__bench_load *b, const srn__bench_target *t) {
     if (n.n_checked)
         printf("%s %zu of %zu checked answers pass", t->local ? ";" : "", n.n_passed, n.n_checked);
     if (n.n_compared) printf("; %zu of %zu answers are the reference's", n.n_agreed, n.n_compared);
+    if (t->divergence.tokens)
+        printf("; %.3g nats a token from the reference, the same likeliest token at %.1f %%",
+               t->divergence.mean, 100 * t->divergence.likeliest);
     if (t->why.code) printf("; not measured: %s", t->why.text);
     putchar('\n');
 }
@@ -148,13 +151,21 @@ static json_t *count_or_null(uint64_t v) {
     return v ? json_integer((json_int_t)v) : json_null();
 }
 
+static json_t *divergence_json(const srn__bench_divergence *d) {
+    if (!d->tokens && !d->why.code) return json_null();
+    if (d->why.code) return json_pack("{s:s}", "unknown", d->why.text);
+    return json_pack("{s:I, s:I, s:f, s:f, s:f}", "prompts", (json_int_t)d->items, "tokens",
+                     (json_int_t)d->tokens, "mean_nats", d->mean, "max_nats", d->max, "same_likeliest",
+                     d->likeliest);
+}
+
 static json_t *target_json(const srn__bench_target *t) {
-    return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "name", t->name, "kind",
-                     t->local ? "local" : "url", "model", t->model, "url",
-                     t->local ? json_null() : json_string(t->base), "path", text_or_null(t->path),
-                     "quantisation", text_or_null(t->quantisation), "weights_bytes",
-                     count_or_null(t->weights_bytes), "memory_bytes", count_or_null(t->memory_bytes), "error",
-                     text_or_null(t->why.code ? t->why.text : ""));
+    return json_pack(
+        "{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "name", t->name, "kind",
+        t->local ? "local" : "url", "model", t->model, "url", t->local ? json_null() : json_string(t->base),
+        "path", text_or_null(t->path), "quantisation", text_or_null(t->quantisation), "weights_bytes",
+        count_or_null(t->weights_bytes), "memory_bytes", count_or_null(t->memory_bytes), "error",
+        text_or_null(t->why.code ? t->why.text : ""), "divergence", divergence_json(&t->divergence));
 }
 
 static double ms_since(uint64_t due, uint64_t at) {

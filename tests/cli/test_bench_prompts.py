@@ -14,7 +14,7 @@ import pytest
 from upstream_help import USAGE, Other, chunk, events
 
 from ledger_help import Served, ask, chat
-from server import smol_like
+from server import TINY, smol_like, tiny_as
 
 FIRST, GAP = 0.06, 0.02  # seconds that the scripted server takes
 NUMBER = {"type": ["number", "null"]}
@@ -31,7 +31,8 @@ SCHEMA = {
         "slo": TEXT, "energy_unknown": TEXT, "cut": {"type": "boolean"},
         "targets": {"type": "array", "items": {
             "type": "object",
-            "required": ["name", "kind", "model", "url", "path", "quantisation", "weights_bytes", "memory_bytes", "error"],
+            "required": ["name", "kind", "model", "url", "path", "quantisation", "weights_bytes", "memory_bytes", "error",
+                         "divergence"],
             "properties": {"memory_bytes": COUNT, "weights_bytes": COUNT, "error": TEXT, "kind": {"enum": ["local", "url"]}}}},
         "results": {"type": "array", "items": {
             "type": "object",
@@ -291,10 +292,21 @@ def test_a_model_agrees_with_itself_and_its_checks_are_counted(tmp_path):
     assert third["agreement"] == fourth["agreement"] == {"answers": 4, "same": 4}
     assert first["checks"] == {"answers": 4, "passed": 2}
     assert first["tokens"]["output"] == sum(a["output_tokens"] for a in first["answers"])
+    itself = out["targets"][1]["divergence"]  # answers may end before their first token, where weights are random
+    assert "unknown" in itself or (itself["mean_nats"], itself["max_nats"], itself["same_likeliest"]) == (0, 0, 1)
+    assert TINY or itself["prompts"] == 2 and itself["tokens"] >= 2
+    assert out["targets"][0]["divergence"] is None
     assert all(t["kind"] == "local" and t["weights_bytes"] and not t["error"] for t in out["targets"])
     p = start("--prompts", "-", "-m", smol_like(), "-c", "1", "-n", 2, "--max-tokens", 4, "--ctx", 512)
     table, err = p.communicate(text, timeout=120)
     assert p.returncode == 0 and "2 prompts" in table and "TTFT p50" in table, err
+
+
+def test_models_of_other_tokenizers_are_not_held_against_each_other():
+    if TINY:
+        pytest.skip("one tokenizer alone is there")
+    out = bench("-m", smol_like(), tiny_as("other.gguf"), "-c", "1", "-n", 1, "--max-tokens", 3, "--ctx", 512, "--raw")
+    assert "tokenizers" in out["targets"][1]["divergence"]["unknown"]
 
 
 def test_recorded_calls_are_asked_again_where_their_content_was_kept(tmp_path, keys_file):
