@@ -28,3 +28,10 @@ int srn_json_lines(srn_str text, const char *file, srn_json_line_fn *fn, void *c
     if (ret_lines) *ret_lines = number;
     return code;
 }
+
+const char *srn_json_line_name(const char *place) {
+    const char *name = strstr(place, ": line ");
+    for (const char *next = name; next; next = strstr(next + 1, ": line "))
+        name = next; /* the file's name may have it */
+    return name ? name + 2 : place;
+}

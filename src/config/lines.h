@@ -14,5 +14,7 @@ typedef int srn_json_line_fn(void *ctx, json_t *value, const char *place, srn_er
  * included. SRN_EFORMAT names line and column: no JSON, a name twice in an object, more than 8 MiB. */
 int srn_json_lines(srn_str text, const char *file, srn_json_line_fn *fn, void *ctx, size_t *ret_lines,
                    srn_err *err);
+/* "line N" of such a place: a name for who has none. */
+const char *srn_json_line_name(const char *place);
 
 #endif

@@ -5,14 +5,14 @@
 #include <jansson.h>
 #include <math.h>
 
+#include "config/lines.h"
 #include "hardware/advise.h"
 
-enum { MAX_LINE = 8 << 20, BYTES_A_TOKEN = 4 };
+enum { BYTES_A_TOKEN = 4 };
 #define MOST_TOKENS 100000000
 
 typedef struct line {
-    const char *file;
-    size_t number;
+    const char *place;
     const json_t *o;
     srn_advise_call c;
     srn_err *err;
@@ -24,7 +24,7 @@ static int fail_line(const line *l, const char *fmt, ...) {
     va_start(ap, fmt);
     int code = srn_vfail(l->err, SRN_EFORMAT, fmt, ap);
     va_end(ap);
-    return srn_fail_prefix(l->err, code, "%.200s: line %zu", l->file, l->number);
+    return srn_fail_prefix(l->err, code, "%s", l->place);
 }
 
 /* A whole number of o, where it is there; names the key. */
@@ -129,28 +129,14 @@ static int read_object(srn_advise_traffic *t, line *l) {
     return srn_advise_traffic_add(t, &l->c, l->err);
 }
 
-static int read_line(srn_advise_traffic *t, line *l, srn_str text) {
-    json_error_t je;
-    if (text.len > MAX_LINE) return fail_line(l, "it is longer than 8 MiB");
-    json_t *o = json_loadb(text.ptr, text.len, JSON_REJECT_DUPLICATES, &je);
-    if (!o) return fail_line(l, "column %d: %s", je.column, je.text);
-    l->o = o;
-    int code = json_is_object(o) ? read_object(t, l) : fail_line(l, "it is no JSON object");
-    json_decref(o);
-    return code;
+static int take_line(void *ctx, json_t *value, const char *place, srn_err *err) {
+    line l = {.place = place, .o = value, .err = err};
+    return json_is_object(value) ? read_object(ctx, &l) : fail_line(&l, "it is no JSON object");
 }
 
 int srn_advise_traffic_lines(srn_advise_traffic *t, srn_str text, const char *file, srn_err *err) {
     size_t before = t->n, count = 0;
-    int code = SRN_OK;
-    for (size_t at = 0; !code && at < text.len;) {
-        const char *p = text.ptr + at, *end = memchr(p, '\n', text.len - at);
-        size_t n = end ? (size_t)(end - p) : text.len - at, blank = 0;
-        line l = {.file = file, .number = ++count, .err = err};
-        at += n + 1;
-        while (blank < n && memchr(" \t\r", p[blank], 3)) blank++;
-        if (blank < n) code = read_line(t, &l, (srn_str){p, n});
-    }
+    int code = srn_json_lines(text, file, take_line, t, &count, err);
     if (!code && t->n == before)
         code = srn_fail(
             err, SRN_EFORMAT,

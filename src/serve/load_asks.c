@@ -99,7 +99,6 @@ static int add(srn_load_asks *a, const char *id, const srn_load_ask *from, const
 static int add_request(srn_load_asks *a, const json_t *line, const json_t *request, const char *place,
                        srn_err *err) {
     const json_t *id = json_object_get(line, "id"), *checks = json_object_get(line, "checks");
-    const char *name = strstr(place, ": line ");
     char where[SRN_JSON_PLACE_MAX + 16];
     srn_load_ask ask = {0};
     if (id && (!json_is_string(id) || json_string_length(id) > MAX_ID))
@@ -108,7 +107,7 @@ static int add_request(srn_load_asks *a, const json_t *line, const json_t *reque
     note_counts(&ask, line);
     int code = set_body(&ask, request, a->raw, place, err);
     if (!code && checks) code = srn_checks_new(checks, where, &ask.checks, err);
-    if (!code) code = add(a, id ? json_string_value(id) : name ? name + 2 : place, &ask, place, err);
+    if (!code) code = add(a, id ? json_string_value(id) : srn_json_line_name(place), &ask, place, err);
     if (!code) return SRN_OK;
     json_decref(ask.body);
     srn_checks_free(ask.checks);

@@ -197,7 +197,7 @@ def test_guessed_tokens_are_an_uncertainty(prompts):
 
 @pytest.mark.parametrize("text, says", [
     ("", "p.jsonl: line 1: there is no call in it"),
-    ((LINE + "\n") * 730 + "{oops\n" + LINE, "p.jsonl: line 731: column"),
+    ((LINE + "\n") * 730 + "{oops\n" + LINE, "p.jsonl: line 731, column"),
     ('{"prompt": "a"}', "p.jsonl: line 1: nothing says how long its answer is"),
 ])
 def test_a_bad_file_is_refused_with_its_line(prompts, text, says):

@@ -484,7 +484,7 @@ static void test_lines_that_say_no_length_are_refused_with_their_number(void **s
     } cases[] = {
         {"", "calls.jsonl: line 1: there is no call in it"},
         {"\n \n", "calls.jsonl: line 3: there is no call in it"},
-        {"{\"prompt\": \"a\", \"max_tokens\": 1}\nnonsense\n", "calls.jsonl: line 2: column"},
+        {"{\"prompt\": \"a\", \"max_tokens\": 1}\nnonsense\n", "calls.jsonl: line 2, column"},
         {"[1]", "line 1: it is no JSON object"},
         {"{\"prompt\": \"a\"}", "nothing says how long its answer is"},
         {"{\"prompt\": \"\", \"max_tokens\": 1}", "its prompt is empty"},
