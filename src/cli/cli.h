@@ -36,6 +36,7 @@ int srn__cmd_ledger(int argc, char **argv);
 int srn__cmd_canary(int argc, char **argv);
 int srn__cmd_topo(int argc, char **argv);
 int srn__cmd_probe(int argc, char **argv);
+int srn__cmd_plan(int argc, char **argv);
 int srn__cmd_advise(int argc, char **argv);
 
 /* Options as a table; parses --name VALUE, --name=VALUE, flags, -x shorts, "--" and leaves operands in order.

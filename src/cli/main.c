@@ -25,6 +25,7 @@ static const srn_command commands[] = {
     {"score", srn__cmd_score, "log-probabilities of tokens, perplexity of a text"},
     {"bench", srn__cmd_bench, "how fast this machine runs a model"},
     {"topo", srn__cmd_topo, "how GPUs, links and memory of this machine hang together, and what to mend"},
+    {"plan", srn__cmd_plan, "whether a model fits a machine, and how fast it would be"},
     {"probe", srn__cmd_probe, "measure what this machine can do, for `serin plan`"},
     {"replay", srn__cmd_replay, "run recorded calls again and compare them to the bit"},
     {"regress", srn__cmd_regress, "two models, or two prompts, over the same requests"},

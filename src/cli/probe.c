@@ -70,7 +70,7 @@ static void print_rest(const srn_hw_figures *f) {
     printf("\nattention, ps for a query head and a position\n");
     for (uint32_t i = 0; i < f->n_attention; i++) {
         const srn_hw_attention *a = &f->attention[i];
-        printf("%-5s heads of %-4u %-8s %8.0f\n", srn_kv_type_name(a->kv), a->d,
+        printf("%-5s heads of %-4u %u share %-8s %8.0f\n", srn_kv_type_name(a->kv), a->d, a->group,
                a->queries > 1 ? "prefill" : "decode", a->ps);
     }
     printf("\nwhat else a layer takes: us, and ps for an element\n");

@@ -80,19 +80,23 @@ int srn_out_open(const char *path, bool force, uint64_t bytes, srn_out **ret, sr
 
 int srn_out_memory(uint64_t bytes, srn_out **ret, srn_err *err) {
     uint64_t have = srn_memory_available();
-    if (bytes > have || bytes > INT64_MAX)
+    if (bytes > have)
         return srn_fail(
             err, SRN_ENOMEM,
             "%.1f GB of memory are needed, and %.1f GB are available; choose a smaller model or quantisation",
             (double)bytes / 1e9, (double)have / 1e9);
+    return srn_out_sparse(bytes, ret, err);
+}
+
+int srn_out_sparse(uint64_t bytes, srn_out **ret, srn_err *err) {
     srn_out *o = srn_calloc(1, sizeof *o);
     if (!o) return srn_fail_nomem(err, sizeof *o);
     *o = (srn_out){.is_memory = true, .bytes = bytes, .path = srn_calloc(32, 1)};
     o->fd = memfd_create("serin", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     int code = o->path ? SRN_OK : srn_fail_nomem(err, 32);
     if (o->path) snprintf(o->path, 32, "/proc/self/fd/%d", o->fd);
-    if (!code &&
-        (o->fd < 0 || ftruncate(o->fd, (off_t)bytes) || fcntl(o->fd, F_ADD_SEALS, SRN__MEMORY_SEALS)))
+    if (!code && (o->fd < 0 || bytes > INT64_MAX || ftruncate(o->fd, (off_t)bytes) ||
+                  fcntl(o->fd, F_ADD_SEALS, SRN__MEMORY_SEALS)))
         code = srn_fail(err, SRN_ENOMEM, "%.1f GB of memory cannot be had: %s", (double)bytes / 1e9,
                         strerror(errno));
     if (code) {

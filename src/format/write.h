@@ -48,6 +48,8 @@ int srn_out_open(const char *path, bool force, uint64_t bytes, srn_out **ret, sr
 /* The same in memory, without a name: srn_out_path gives one that this process may open, until srn_out_free.
  * Pages are taken as they are written, so more than there is now is refused here: SRN_ENOMEM. */
 int srn_out_memory(uint64_t bytes, srn_out **ret, srn_err *err);
+/* The same where only a beginning will be written: what is not takes no memory, so no size is refused. */
+int srn_out_sparse(uint64_t bytes, srn_out **ret, srn_err *err);
 const char *srn_out_path(const srn_out *o);
 /* Any thread. SRN_EIO names the file, and a full disk as such. */
 int srn_out_write(srn_out *o, uint64_t offset, const void *p, size_t n, srn_err *err);

@@ -64,6 +64,7 @@ typedef struct srn_hw_attention {
     srn_kv_type kv;
     uint32_t d;       /* of a head's keys, and of its values */
     uint32_t queries; /* of a sequence in the step: 1 in decode, 512 in prefill */
+    uint32_t group;   /* query heads that share keys and values, which are read once for all */
     double ps;
 } srn_hw_attention;
 

@@ -234,13 +234,14 @@ static int get_attention(reader *r, json_t *o, srn_hw_figures *f) {
     static const field fields[] = {{"kv", OTHER, 0, 0},
                                    F(srn_hw_attention, d, U32),
                                    F(srn_hw_attention, queries, U32),
+                                   F(srn_hw_attention, group, U32),
                                    F(srn_hw_attention, ps, REAL)};
     srn_hw_attention a = {0};
     const char *kv = json_string_value(json_object_get(o, "kv"));
     int code = get_fields(r, o, fields, SRN_LEN(fields), &a);
     if (code) return code;
     if (!kv || !srn_kv_type_by_name(kv, &a.kv)) return wrong(r, "kv", "must be f16, f32 or q8_0");
-    if (!a.d) return wrong(r, "d", "must be above 0");
+    if (!a.d || !a.group) return wrong(r, a.d ? "group" : "d", "must be above 0");
     f->attention[f->n_attention++] = a;
     return SRN_OK;
 }
@@ -327,10 +328,11 @@ json_t *srn_hw_figures_json(const srn_hw_figures *f) {
                                                       ps_json(f->products[t].ps[0]), "ps_two",
                                                       ps_json(f->products[t].ps[1])));
     for (uint32_t i = 0; i < f->n_attention; i++)
-        json_array_append_new(attention,
-                              json_pack("{s:s, s:I, s:I, s:f}", "kv", srn_kv_type_name(f->attention[i].kv),
-                                        "d", (json_int_t)f->attention[i].d, "queries",
-                                        (json_int_t)f->attention[i].queries, "ps", f->attention[i].ps));
+        json_array_append_new(
+            attention,
+            json_pack("{s:s, s:I, s:I, s:I, s:f}", "kv", srn_kv_type_name(f->attention[i].kv), "d",
+                      (json_int_t)f->attention[i].d, "queries", (json_int_t)f->attention[i].queries, "group",
+                      (json_int_t)f->attention[i].group, "ps", f->attention[i].ps));
     json_t *o = json_pack("{s:i, s:s, s:s, s:I, s:o, s:f, s:o, s:o, s:o, s:o}", "serin_figures", 1, "id",
                           f->id, "name", f->name, "taken_us", (json_int_t)f->taken_us, "limits",
                           srn_hw_limits_json(&f->limits), "disk_read_bytes_per_s", f->disk_read_bytes_per_s,

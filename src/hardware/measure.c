@@ -89,15 +89,16 @@ static void unmake(made *d) {
     srn_out_free(d->out);
 }
 
-/* A dense model of heads of d; four query heads share keys and values. */
-static srn_shape shape_of(uint32_t n_embd, uint32_t n_layer, uint32_t n_head, uint32_t d, uint32_t n_ff) {
+/* A dense model of heads of d, of which `group` share keys and values. */
+static srn_shape shape_of(uint32_t n_embd, uint32_t n_layer, uint32_t n_head, uint32_t group, uint32_t d,
+                          uint32_t n_ff) {
     return (srn_shape){.name = "probe",
                        .arch = "llama",
                        .n_vocab = 512,
                        .n_embd = n_embd,
                        .n_layer = n_layer,
                        .n_head = n_head,
-                       .n_head_kv = n_head / 4,
+                       .n_head_kv = n_head / group,
                        .d_head = d,
                        .n_ff = n_ff,
                        .n_ctx = 1u << 16,
@@ -151,9 +152,13 @@ static int time_step(measuring *m, const made *d, uint32_t n_seqs, uint32_t n_pa
 
 /* Two depths of one model differ by attention alone. Decode reads from memory: the cache is beyond the
  * processor's. */
-static int measure_pair(measuring *m, srn_kv_type kv, uint32_t d, uint32_t queries) {
-    uint32_t n_head = 2048 / d, n_layer = queries == 1 ? 12 : 2, depth = 4096, reps = 2 * m->reps;
-    srn_shape s = shape_of(256, n_layer, n_head, d, 256);
+static int measure_pair(measuring *m, srn_kv_type kv, uint32_t d, uint32_t queries, uint32_t group) {
+    uint32_t n_head = 2048 / d,
+             n_layer = queries > 1 ? 2
+                       : group > 1 ? 12
+                                   : 4,
+             depth = 4096, reps = 2 * m->reps;
+    srn_shape s = shape_of(256, n_layer, n_head, group, d, 256);
     double shallow = 0, deep = 0;
     made model;
     int code = make(m, &s, "Q8_0", kv, 1, depth, &model);
@@ -162,8 +167,11 @@ static int measure_pair(measuring *m, srn_kv_type kv, uint32_t d, uint32_t queri
     if (!code) code = time_step(m, &model, 1, depth - queries, queries, reps, &deep);
     unmake(&model);
     double pairs = (double)(depth - queries) * queries * n_head * n_layer;
-    srn_hw_attention a = {
-        .kv = kv, .d = d, .queries = queries, .ps = SRN_MAX(deep - shallow, 0) * 1e12 / pairs};
+    srn_hw_attention a = {.kv = kv,
+                          .d = d,
+                          .queries = queries,
+                          .group = group,
+                          .ps = SRN_MAX(deep - shallow, 0) * 1e12 / pairs};
     if (!code) m->f->attention[m->f->n_attention++] = a;
     return code;
 }
@@ -175,8 +183,9 @@ static int measure_attention(measuring *m) {
     for (uint32_t t = 0; t < n_types && !code; t++)
         for (size_t i = 0; i < SRN_LEN(sizes) && !code; i++) {
             show(m, "measuring attention", t * SRN_LEN(sizes) + i, n_types * SRN_LEN(sizes));
-            code = measure_pair(m, (srn_kv_type)t, sizes[i], 1);
-            if (!code) code = measure_pair(m, (srn_kv_type)t, sizes[i], 512);
+            code = measure_pair(m, (srn_kv_type)t, sizes[i], 1, 4);
+            if (!code) code = measure_pair(m, (srn_kv_type)t, sizes[i], 1, 1);
+            if (!code) code = measure_pair(m, (srn_kv_type)t, sizes[i], 512, 4);
         }
     if (!code) show(m, "measuring attention", 1, 1);
     return code;
@@ -219,7 +228,7 @@ static int measure_rests(measuring *m, const srn_shape *s, double ret[SRN_HW_N_C
 
 /* A narrow and a wide model of about as many bytes, beyond the caches both, give a line over the elements. */
 static int measure_rest(measuring *m) {
-    srn_shape narrow = shape_of(512, 48, 8, 64, 1536), wide = shape_of(2048, 5, 32, 64, 5632);
+    srn_shape narrow = shape_of(512, 48, 8, 4, 64, 1536), wide = shape_of(2048, 5, 32, 4, 64, 5632);
     double a[SRN_HW_N_COLUMNS], b[SRN_HW_N_COLUMNS], few = 0, many = 0;
     show(m, "measuring layers", 0, 2);
     int code = measure_rests(m, &narrow, a, &few);

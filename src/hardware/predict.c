@@ -42,13 +42,13 @@ static double layer_products(const srn_model *m, const srn_hw_figures *f, const 
 
 /* ---- attention ---- */
 
-/* Picoseconds of a pair where so many queries of a sequence are computed together: on a line over the heads'
- * sizes that were measured. */
-static double pair_ps(const srn_hw_figures *f, srn_kv_type kv, double d, uint32_t queries) {
+/* Picoseconds of a pair where so many queries of a sequence are computed together and so many heads share
+ * keys and values: on a line over the heads' sizes that were measured. 0: no such group was. */
+static double group_ps(const srn_hw_figures *f, srn_kv_type kv, double d, uint32_t queries, uint32_t group) {
     const srn_hw_attention *below = NULL, *above = NULL;
     for (uint32_t i = 0; i < f->n_attention; i++) {
         const srn_hw_attention *a = &f->attention[i];
-        if (a->kv != kv || a->queries != queries) continue;
+        if (a->kv != kv || a->queries != queries || a->group != group) continue;
         if (a->d <= d && (!below || a->d > below->d)) below = a;
         if (a->d >= d && (!above || a->d < above->d)) above = a;
     }
@@ -59,6 +59,15 @@ static double pair_ps(const srn_hw_figures *f, srn_kv_type kv, double d, uint32_
     return below->ps + (above->ps - below->ps) * (d - below->d) / (above->d - below->d);
 }
 
+/* What a head does for itself, and its share of what is done once for a group: between one head and four on a
+ * line over the inverse, which goes on beyond. */
+static double pair_ps(const srn_hw_figures *f, srn_kv_type kv, double d, uint32_t queries, double group) {
+    double four = group_ps(f, kv, d, queries, 4), one = group_ps(f, kv, d, queries, 1);
+    if (one <= 0 || four <= 0) return fmax(one, four);
+    double shared = (one - four) / (1 - 0.25);
+    return fmax(one - shared * (1 - 1 / group), 0);
+}
+
 /* Few queries share what is read less: between one and sixteen on a line over the logarithm. */
 static double attention(const srn_model *m, const srn_hw_figures *f, srn_kv_type kv, const srn_layer *l,
                         const srn_cost_step *s) {
@@ -67,7 +76,8 @@ static double attention(const srn_model *m, const srn_hw_figures *f, srn_kv_type
         double seen = (double)s->n_past + i + 1;
         pairs += l->window ? fmin(seen, l->window) : seen;
     }
-    double one = pair_ps(f, kv, d, 1), many = pair_ps(f, kv, d, STEP);
+    double group = (double)m->hp.n_head / m->hp.n_head_kv;
+    double one = pair_ps(f, kv, d, 1, group), many = pair_ps(f, kv, d, STEP, group);
     double w = fmin(log2(fmax(s->n_tokens, 1)) / 4, 1);
     return pairs * s->n_seqs * m->hp.n_head * (one + (many - one) * w) * 1e-12;
 }
@@ -101,13 +111,15 @@ srn_hw_time srn_hw_predict_step(const srn_model *m, const srn_hw_figures *f, srn
     return t;
 }
 
-double srn_hw_predict_prefill(const srn_model *m, const srn_hw_figures *f, srn_kv_type kv, uint32_t n_past,
-                              uint32_t n_tokens) {
-    double sum = 0;
+srn_hw_time srn_hw_predict_prefill(const srn_model *m, const srn_hw_figures *f, srn_kv_type kv,
+                                   uint32_t n_past, uint32_t n_tokens) {
+    srn_hw_time sum = {0};
     for (uint32_t at = 0; at < n_tokens; at += STEP) {
         uint32_t n = SRN_MIN(n_tokens - at, (uint32_t)STEP);
         srn_cost_step s = {.n_seqs = 1, .n_past = n_past + at, .n_tokens = n, .n_rows = at + n == n_tokens};
-        sum += srn_hw_predict_step(m, f, kv, &s).all;
+        srn_hw_time t = srn_hw_predict_step(m, f, kv, &s);
+        sum = (srn_hw_time){sum.products + t.products, sum.attention + t.attention, sum.rest + t.rest,
+                            sum.head + t.head, sum.all + t.all};
     }
     return sum;
 }

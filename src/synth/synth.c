@@ -177,6 +177,10 @@ static int run(job *j, uint32_t n_threads, srn_err *err) {
     return code;
 }
 
+int srn_synth_head(const srn_synth *s, srn_out *out, srn_err *err) {
+    return srn_out_write(out, 0, s->head_bytes.data, s->head_bytes.len, err);
+}
+
 int srn_synth_fill(const srn_synth *s, srn_out *out, srn_err *err) {
     job j = {.s = s, .out = out};
     for (size_t i = 0; i < s->n_pools; i++) {
@@ -184,7 +188,7 @@ int srn_synth_fill(const srn_synth *s, srn_out *out, srn_err *err) {
         if (code) return code;
         j.n_parts += srn__pool_weights(&s->pools[i]) / SRN__POOL_PART;
     }
-    int code = srn_out_write(out, 0, s->head_bytes.data, s->head_bytes.len, err);
+    int code = srn_synth_head(s, out, err);
     if (!code) code = run(&j, count_threads(s->opts.threads), err);
     if (!code && s->opts.progress)
         s->opts.progress(s->opts.progress_ctx, "making weights", s->head.data_bytes, s->head.data_bytes);

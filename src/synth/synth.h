@@ -72,4 +72,7 @@ uint64_t srn_synth_file_bytes(const srn_synth *s); /* of the whole GGUF file */
  * SRN_ECANCELLED. */
 int srn_synth_fill(const srn_synth *s, srn_out *out, srn_err *err);
 
+/* Writes only what comes before the weights: a model whose tensors can be counted but not read. SRN_EIO. */
+int srn_synth_head(const srn_synth *s, srn_out *out, srn_err *err);
+
 #endif

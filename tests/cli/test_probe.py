@@ -27,8 +27,8 @@ def test_figures_are_measured_and_kept_by_the_machines_id(measured):
     for p in first["products"]:
         assert len(p["ps"]) == len(p["ps_two"]) == len(first["columns"]) == 7
         assert p["ps"][0] < p["ps"][-1], "512 columns take longer than one"
-    assert {(a["kv"], a["d"], a["queries"]) for a in first["attention"]} == {
-        ("f16", d, q) for d in (64, 128, 256) for q in (1, 512)}
+    assert {(a["kv"], a["d"], a["queries"], a["group"]) for a in first["attention"]} == {
+        ("f16", d, *q) for d in (64, 128, 256) for q in ((1, 1), (1, 4), (512, 4))}
     assert first["limits"]["read_bytes_per_s"] == first["limits"]["read_by_threads"][-1]["bytes_per_s"] > 0
     kept = list((cache / "figures").iterdir())
     assert [p.name for p in kept] == [

@@ -45,9 +45,9 @@ static srn_hw_figures some_figures(void) {
         f.products[SRN_F32].ps[1][i] = 2 * (1 + srn_hw_columns(i));
         f.rest[i] = (srn_hw_rest){.us = 3, .ps_per_element = -1.5};
     }
-    f.attention[f.n_attention++] = (srn_hw_attention){SRN_KV_F16, 64, 1, 100};
-    f.attention[f.n_attention++] = (srn_hw_attention){SRN_KV_F16, 64, 512, 20};
-    f.attention[f.n_attention++] = (srn_hw_attention){SRN_KV_F16, 128, 1, 200};
+    f.attention[f.n_attention++] = (srn_hw_attention){SRN_KV_F16, 64, 1, 4, 100};
+    f.attention[f.n_attention++] = (srn_hw_attention){SRN_KV_F16, 64, 512, 4, 20};
+    f.attention[f.n_attention++] = (srn_hw_attention){SRN_KV_F16, 128, 1, 4, 200};
     return f;
 }
 
@@ -154,7 +154,7 @@ static void a_prompt_is_read_in_steps_of_which_only_the_last_has_logits(void **s
             .n_seqs = 1, .n_past = 5 + at, .n_tokens = at < 1024 ? 512 : 76, .n_rows = at == 1024};
         sum += srn_hw_predict_step(o.m, &f, SRN_KV_F16, &s).all;
     }
-    assert_true(near(srn_hw_predict_prefill(o.m, &f, SRN_KV_F16, 5, 1100), sum));
+    assert_true(near(srn_hw_predict_prefill(o.m, &f, SRN_KV_F16, 5, 1100).all, sum));
     assert_int_equal(srn_hw_unmeasured(o.m, &f), SRN_TYPE_END);
     f.products[SRN_F32].ps[1][0] = 0;
     assert_int_equal(srn_hw_unmeasured(o.m, &f), SRN_F32);
