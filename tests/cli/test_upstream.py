@@ -82,8 +82,8 @@ def test_a_serin_answers_through_another_as_directly(serin, relay, tmp_path):
     up = r["upstream"]
     assert up["address"] == serin.base_url and up["asked"] == "theirs" and up["weights"] == direct["x-serin-model"]
     assert up["engine"] == direct["x-serin-engine"] and len(up["call"]) == 26 and up["call"] != r["id"]
-    if r["tokens"]["output"] > 1:
-        assert r["us"]["ttft"] > 0 and r["us"]["itl"] > 0
+    if whole:
+        assert r["us"]["ttft"] > 0  # pieces may come at once: the time between them is test_upstream_text's to check
     replay = subprocess.run([os.environ["SERIN"], "replay", r["id"], "--ledger", tmp_path / "l"], capture_output=True, text=True)
     assert replay.returncode != 0 and up["call"] in replay.stdout + replay.stderr, replay.stdout + replay.stderr
 
