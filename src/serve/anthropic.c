@@ -4,6 +4,7 @@
  * counts, message_stop.
  */
 #include "serve/anthropic.h"
+#include "serve/rollout.h"
 #include "serve/routes.h"
 
 #include <stdlib.h>
@@ -45,8 +46,8 @@ static json_t *usage_json(const answer *a) {
 
 static json_t *message_json(const answer *a, json_t *content, json_t *reason, json_t *stop) {
     return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o}", "id", a->id, "type", "message", "role",
-                     "assistant", "model", a->model->name, "content", content, "stop_reason", reason,
-                     "stop_sequence", stop, "usage", usage_json(a));
+                     "assistant", "model", srn__assigned_shown(a->call, a->model->name), "content", content,
+                     "stop_reason", reason, "stop_sequence", stop, "usage", usage_json(a));
 }
 
 /* With the first event, for only then it is known how much of the prompt the cache held. */

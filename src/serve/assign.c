@@ -4,6 +4,7 @@
  */
 #include <stdlib.h>
 
+#include "serve/fallback.h"
 #include "serve/record_internal.h"
 #include "serve/rollout.h"
 #include "serve/upstream.h"
@@ -282,6 +283,7 @@ const srn__assigned *srn__assign(srn__call *c, const char *asked) {
     if (!srn__models_name(srn__call_models(c), srn__call_config(c),
                           route && route->model ? route->model : asked, name))
         return c->assigned;
+    snprintf(c->assigned->shown, sizeof c->assigned->shown, "%s", name);
     follow(x, &of, name, c->assigned);
     srn__assigned *a = c->assigned;
     if (!(c->route->flags & SRN__ROUTE_ANSWERS) ||
@@ -313,6 +315,11 @@ static bool gets_canary(const srn__assigned *a) {
 const char *srn__assigned_model(const srn__assigned *a, const char *model) {
     if (gets_canary(a)) return a->of->declared->canary;
     return a && a->model[0] ? a->model : model;
+}
+
+const char *srn__assigned_shown(const srn__call *c, const char *model) {
+    const srn__assigned *a = c->assigned;
+    return a && a->shown[0] && !srn__call_fell_back(c) ? a->shown : model;
 }
 
 uint32_t srn__assigned_version(const srn__assigned *a, const char *prompt, uint32_t version) {

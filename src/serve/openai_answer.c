@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "serve/openai_internal.h"
+#include "serve/rollout.h"
 
 enum { MAX_BODY = 512 << 20, CHUNKS_PER_PULL = 64 << 10 };
 
@@ -474,7 +475,7 @@ static void write_head(answer *a) {
         a->r.chat ? a->r.stream ? "chat.completion.chunk" : "chat.completion" : "text_completion";
     srn_buf_addf(&a->head, "{\"id\":\"%s-%s\",\"object\":\"%s\",\"created\":%lld,\"model\":",
                  a->r.chat ? "chatcmpl" : "cmpl", srn__call_id(a->call), object, (long long)time(NULL));
-    srn__put_string(&a->head, srn_str_of(a->r.spec.model->name));
+    srn__put_string(&a->head, srn_str_of(srn__assigned_shown(a->call, a->r.spec.model->name)));
     srn_buf_addz(&a->head, ",\"system_fingerprint\":");
     srn__put_string(&a->head, srn_str_of(fingerprint));
 }

@@ -11,6 +11,7 @@
 #include "serve/openai_internal.h"
 #include "serve/otel.h"
 #include "serve/record.h"
+#include "serve/rollout.h"
 
 enum { MAX_INPUTS = 2048, WINDOW = 16, MAX_BODY = 512 << 20 };
 
@@ -154,7 +155,7 @@ static void put_answer(const embeddings *e, srn_buf *out) {
         tokens += e->inputs[i].ids.n;
     }
     srn_buf_addz(out, "],\"model\":");
-    srn__put_string(out, srn_str_of(e->model->name));
+    srn__put_string(out, srn_str_of(srn__assigned_shown(e->call, e->model->name)));
     srn_buf_addf(out, ",\"usage\":{\"prompt_tokens\":%llu,\"total_tokens\":%llu}}\n",
                  (unsigned long long)tokens, (unsigned long long)tokens);
     srn__call_get_facts(e->call)->prompt_tokens = (uint32_t)tokens;

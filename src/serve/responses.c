@@ -3,6 +3,7 @@
  * sequence, and ends with the whole response. Handler on a worker; the source is pulled by the listener.
  */
 #include "serve/responses.h"
+#include "serve/rollout.h"
 #include "serve/routes.h"
 
 #include <stdlib.h>
@@ -49,11 +50,11 @@ static json_t *usage_json(const answer *a) {
 /* error and incomplete are taken; NULL stands for null. */
 static json_t *response_json(const answer *a, const char *status, json_t *error, json_t *incomplete) {
     bool over = strcmp(status, "in_progress") != 0;
-    json_t *o =
-        json_pack("{s:s, s:s, s:I, s:s, s:o, s:o, s:s, s:O, s:o}", "id", a->id, "object", "response",
-                  "created_at", (json_int_t)a->created, "status", status, "error",
-                  error ? error : json_null(), "incomplete_details", incomplete ? incomplete : json_null(),
-                  "model", a->model->name, "output", a->items, "usage", over ? usage_json(a) : json_null());
+    json_t *o = json_pack(
+        "{s:s, s:s, s:I, s:s, s:o, s:o, s:s, s:O, s:o}", "id", a->id, "object", "response", "created_at",
+        (json_int_t)a->created, "status", status, "error", error ? error : json_null(), "incomplete_details",
+        incomplete ? incomplete : json_null(), "model", srn__assigned_shown(a->call, a->model->name),
+        "output", a->items, "usage", over ? usage_json(a) : json_null());
     if (!o) return NULL;
     static const char *const echoed[] = {"instructions", "max_output_tokens", "user", "top_logprobs",
                                          "prompt"};

@@ -246,6 +246,7 @@ typedef struct srn__assigned {
     bool copied;  /* room for a copy is taken, which is not made yet */
     bool fell_back;
     bool wall;                      /* an arm is another server: both are measured from outside */
+    char shown[128];                /* the model asked for, as configured; "": nobody asked */
     char model[128];                /* what was promoted in place of the model asked for; "": nothing was */
     char who[SRN__WHO_CHARS + 1];   /* keyed, the same for every roll-out, and for a call of none */
     uint64_t subject, conversation; /* keyed */
@@ -262,6 +263,9 @@ const srn__assigned *srn__assign(srn__call *c, const char *asked);
 const srn__assigned *srn__assigned_of(const srn__call *c);
 /* The model that the call gets in place of this one, and the version of a registered prompt. */
 const char *srn__assigned_model(const srn__assigned *a, const char *model);
+/* The name that an answer of `model` gives to the client: where a canary, or what was promoted, answers, that
+ * of the model in whose place it does. What a route falls back to has its own. Lives as long as the call. */
+const char *srn__assigned_shown(const srn__call *c, const char *model);
 uint32_t srn__assigned_version(const srn__assigned *a, const char *prompt, uint32_t version);
 /* The salt of the arm's cache namespace with a request's own in it; without an arm that alone. */
 uint64_t srn__assigned_salt(const srn__assigned *a, uint64_t own);

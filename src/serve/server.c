@@ -267,6 +267,16 @@ void srn_server_stop(srn_server *s, uint32_t grace_ms) {
     if (s) server_free(s, grace_ms);
 }
 
+/* key: "model" or "fallback", which names a model, or NULL: none. */
+static int check_stays(const srn_config *c, const srn_config_route *r, const char *key, const char *name,
+                       srn_err *err) {
+    const srn_config_model *m = name ? srn_config_model_of(c, name) : NULL;
+    if (!m || !m->upstream || srn__upstream_may(r, m)) return SRN_OK;
+    return srn_config_fail(
+        c, name, err, "routes: '%s': %s: the route is local_only, and '%s' is computed on another machine",
+        r->name, key, name);
+}
+
 /* Routes that could never match: a path that does not look at them, a key that nobody has. */
 static int check_routes(const srn_config *c, const srn_keys *keys, srn_err *err) {
     for (uint32_t i = 0; i < c->n_routes; i++) {
@@ -281,12 +291,9 @@ static int check_routes(const srn_config *c, const srn_keys *keys, srn_err *err)
                                    r->endpoint);
         if (r->key && !keys)
             return srn_config_fail(c, r->key, err, "routes: '%s': key: there is no file of keys", r->name);
-        const srn_config_model *fallback = r->fallback ? srn_config_model_of(c, r->fallback) : NULL;
-        if (fallback && fallback->upstream && !srn__upstream_may(r, fallback))
-            return srn_config_fail(c, r->fallback, err,
-                                   "routes: '%s': fallback: the route is local_only, and '%s' is computed on "
-                                   "another machine",
-                                   r->name, r->fallback);
+        int code = check_stays(c, r, "model", r->model, err);
+        if (!code) code = check_stays(c, r, "fallback", r->fallback, err);
+        if (code) return code;
         if (r->key && !srn_keys_has_name(keys, r->key))
             return srn_config_fail(c, r->key, err, "routes: '%s': key: %s has no key '%s'", r->name,
                                    c->keys_file, r->key);

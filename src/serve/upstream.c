@@ -244,7 +244,7 @@ static srn__relay *relay_new(srn__call *c, const srn_config_model *to, srn__rela
                                 .streamed = r->streamed,
                                 .hides_usage = r->streamed && api <= SRN__RELAY_COMPLETIONS &&
                                                !json_is_true(json_object_get(options, "include_usage")),
-                                .model = to->name,
+                                .model = srn__assigned_shown(c, to->name),
                                 .id = srn__call_id(c),
                                 .n_choices = srn__relay_choices(api, body)};
     srn_buf_init(&r->raw, SRN__RELAY_BYTES);

@@ -2,6 +2,7 @@
 fails for it; and calls that may not leave the machine, seen at the sockets of servers that would have got them."""
 import concurrent.futures
 import json
+import re
 import threading
 import time
 
@@ -163,10 +164,9 @@ def away():
     o.stop()
 
 
-@pytest.mark.parametrize("role", ["named", "route", "canary", "promoted", "baseline"])
+@pytest.mark.parametrize("role", ["named", "canary", "promoted", "baseline"])
 def test_a_local_only_call_reaches_no_other_machine(tmp_path, serve, role, away):  # noqa: F811
-    routes = [{**LOCAL, **({"model": "next"} if role == "route" else {})}, {"name": "any", "risk": "low"}]
-    s = serve("--config", config(tmp_path, [{"name": "next", "upstream": away.url}], routes))
+    s = serve("--config", config(tmp_path, [{"name": "next", "upstream": away.url}], [LOCAL, {"name": "any", "risk": "low"}]))
     assert post(s, "/v1/chat/completions", chat(), **BEARER)[0] == 200 and away.connections == 1  # it can be reached
     if role in ("canary", "promoted"):
         assert begin(s)[0] == 200
@@ -201,8 +201,9 @@ def test_a_local_only_call_stays_when_the_local_model_fails(tmp_path, serve, awa
     (tmp_path / "broken.gguf").write_text("no model")
     models = [{"name": "away", "upstream": away.url}, {"name": "near", "upstream": other.url},
               {"name": "broken", "path": str(tmp_path / "broken.gguf"), "lazy": True}]
-    with pytest.raises(RuntimeError, match="local_only"):
-        serve("--config", config(tmp_path, models, [{**LOCAL, "fallback": "away"}]))
+    for key in ("model", "fallback"):
+        with pytest.raises(RuntimeError, match=f"routes: 'home': {key}: the route is local_only"):
+            serve("--config", config(tmp_path, models, [{**LOCAL, key: "away"}]))
     routes = [{**LOCAL, "match": {"header": {"X-Home": "near"}}, "name": "spared", "fallback": "near"}, LOCAL]
     s = serve("--config", config(tmp_path, models, routes))
     for stream in (True, False):
@@ -211,3 +212,36 @@ def test_a_local_only_call_stays_when_the_local_model_fails(tmp_path, serve, awa
         status, _, text = post(s, "/v1/chat/completions", chat("broken", stream=stream), **HOME)
         assert status == 503 and "broken" in text
     assert other.asked and away.connections == 0
+
+
+ASKED = [("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hello."}], "max_tokens": 2}),
+         ("/v1/completions", {"prompt": "Hello.", "max_tokens": 2}),
+         ("/v1/responses", {"input": "Hello.", "max_output_tokens": 2}),
+         ("/v1/messages", {"messages": [{"role": "user", "content": "Hello."}], "max_tokens": 2})]
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_an_answers_model_is_the_name_that_was_asked_for_whoever_answers(tmp_path, serve, elsewhere):  # noqa: F811
+    theirs = serve(tiny_as("next.gguf"), "--ctx", "512", "--ledger", "off") if elsewhere else None
+    twin = {"name": "next", **({"upstream": theirs.url} if theirs else {"path": str(tiny_as("next.gguf")), "ctx": 512})}
+    s = serve("--config", config(tmp_path, [twin]))
+
+    def names(path, body):
+        _, headers, text = post(s, path, {**body, "model": "small"}, **BEARER)
+        return set(re.findall(r'"model": ?"([^"]*)"', text)), (headers["x-serin-arm"] or "").split(";")[0]
+
+    whole_and_streamed = [(path, {**body, "stream": stream}) for path, body in ASKED for stream in (False, True)]
+    assert begin(s)[0] == 200
+    seen = set()
+    for i in range(6):
+        for path, body in whole_and_streamed:
+            user = {"metadata": {"user_id": f"u{i}"}} if path == "/v1/messages" else {"user": f"u{i}"}
+            said, arm = names(path, {**body, **user})
+            assert said == {"small"}
+            seen.add((arm, path, body["stream"]))
+    assert {(path, body["stream"]) for path, body in whole_and_streamed} == {k[1:] for k in seen if k[0] == "canary"}
+    assert call(s, "/v1/rollouts/trial", {"action": "promote"})[1]["phase"] == "promoted"
+    assert [names(path, body) for path, body in whole_and_streamed] == [({"small"}, "")] * 8
+    s.stop()
+    records = bodies(tmp_path / "ledger", CALL)
+    assert all(r["model"] == "next" for r in records[-8:]) and {r["model"] for r in records} == {"small", "next"}
