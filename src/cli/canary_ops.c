@@ -79,11 +79,6 @@ static uint64_t count_of(const json_t *o, const char *key) {
     return (uint64_t)json_integer_value(json_object_get(o, key));
 }
 
-static const char *user(const work *w) {
-    const char *name = getenv("USER");
-    return w->by ? w->by : name && *name ? name : "unknown";
-}
-
 /* ---- what there is ---- */
 
 static void print_list(const json_t *answer) {
@@ -326,7 +321,9 @@ int srn__canary_start(int argc, char **argv) {
     int code = begin(&spec, argc, argv, &w);
     if (code >= 0) return code;
     code = read_declaration(w.operands[0], &declaration, &err);
-    json_t *body = code ? NULL : json_pack("{s:o, s:s}", "declaration", declaration, "by", user(&w));
+    json_t *body = code ? NULL
+                        : json_pack("{s:o, s:s}", "declaration", declaration, "by",
+                                    srn__server_user(w.by, (char[64]){0}));
     if (!code) code = check_body(body, &err);
     if (!code) code = ask(&w, NULL, "", body, &answer, &err);
     if (!code && w.json)
@@ -356,7 +353,8 @@ static int act(int argc, char **argv, const char *action, const char *about) {
     json_t *answer = NULL;
     int code = begin(&spec, argc, argv, &w);
     if (code >= 0) return code;
-    json_t *body = json_pack("{s:s, s:s, s:s?}", "action", action, "by", user(&w), "why", w.why);
+    json_t *body = json_pack("{s:s, s:s, s:s?}", "action", action, "by",
+                             srn__server_user(w.by, (char[64]){0}), "why", w.why);
     char *rest = NULL;
     long n = step ? strtol(w.operands[1], &rest, 10) : 1;
     if (step && (*rest || rest == w.operands[1] || n < 1 || n > 1000))
@@ -425,7 +423,8 @@ static int freeze(int argc, char **argv, bool on, const char *about) {
     json_t *answer = NULL;
     int code = begin(&spec, argc, argv, &w);
     if (code >= 0) return code;
-    json_t *body = json_pack("{s:b, s:s, s:s?}", "on", on, "by", user(&w), "why", w.why);
+    json_t *body =
+        json_pack("{s:b, s:s, s:s?}", "on", on, "by", srn__server_user(w.by, (char[64]){0}), "why", w.why);
     code = check_body(body, &err);
     if (!code) code = srn__server_json(&w.at, "/v1/freeze", body, &answer, &err);
     if (!code && w.json)

@@ -31,7 +31,6 @@ static int find_server(srn__prompts_writer *w, const char *where, const char *fo
 }
 
 int srn__prompts_writer_open(const srn__prompts_opts *o, srn__prompts_writer **ret, srn_err *err) {
-    const char *user = getenv("USER");
     const char *where = o->ledger;
     srn_buf place;
     srn_err own = {0};
@@ -39,7 +38,7 @@ int srn__prompts_writer_open(const srn__prompts_opts *o, srn__prompts_writer **r
     int code = srn__ledger_place(&where, o->folder, &place, err);
     if (!w) code = srn_fail_nomem(err, sizeof *w);
     if (!code) {
-        snprintf(w->by, sizeof w->by, "%.60s", o->by ? o->by : user && *user ? user : "unknown");
+        srn__server_user(o->by, w->by);
         code = open_own(w, where, o->folder, &own);
         if (code == SRN_EBUSY) code = find_server(w, where, o->folder, &own);
         if (code && err) *err = own;

@@ -3,7 +3,9 @@
  */
 #include "cli/server_client.h"
 
+#include <pwd.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "client/client.h"
 
@@ -117,4 +119,16 @@ void srn__server_escape(srn_buf *b, const char *text) {
         else
             srn_buf_addf(b, "%%%02X", c);
     }
+}
+
+const char *srn__server_user(const char *said, char ret[64]) {
+    char text[4096];
+    struct passwd of, *found = NULL;
+    const char *name = said ? said : getenv("USER");
+    if (!name || !*name) {
+        getpwuid_r(geteuid(), &of, text, sizeof text, &found);
+        name = found && *found->pw_name ? found->pw_name : "unknown";
+    }
+    snprintf(ret, 64, "%.60s", name);
+    return ret;
 }

@@ -36,6 +36,8 @@ void srn__server_done(srn__server *s);
  * answer that is an error becomes its sentence: SRN_ENOENT (404), SRN_EINVAL (400), SRN_EUSAGE (401, 403: the
  * key), SRN_EBUSY (409, 429, 503), SRN_EIO. */
 int srn__server_json(const srn__server *s, const char *path, json_t *body, json_t **ret, srn_err *err);
+/* Who does it, for the record: what was said, $USER, or the name of the user whose rights the process has. */
+const char *srn__server_user(const char *said, char ret[64]);
 /* Appends text as part of a query: what is not a letter, digit, - . _ or ~ as %XX. */
 void srn__server_escape(srn_buf *b, const char *text);
 

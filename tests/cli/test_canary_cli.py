@@ -1,6 +1,7 @@
 """serin canary: the words of an operator, against a server of this machine that is found by its ledger."""
 import json
 import os
+import pwd
 import subprocess
 
 import pytest
@@ -32,6 +33,12 @@ DECLARED = """canary:
     max_share: 100%
     guardrails: {itl: 10%, ttft: off}
 """
+
+
+def test_who_does_it_is_the_user_of_the_process_where_the_environment_names_none(cli, monkeypatch):
+    monkeypatch.delenv("USER", raising=False)
+    cli("start", "-", text=DECLARED)
+    assert json.loads(cli("status", "trial", "--json"))["by"].startswith(pwd.getpwuid(os.geteuid()).pw_name)
 
 
 def test_a_roll_out_from_its_start_to_its_end(cli):
