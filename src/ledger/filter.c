@@ -19,6 +19,7 @@ static const srn__field fields[] = {
     {"experiment", "experiment", SRN__FIELD_TEXT, true, false},
     {"arm", "arm", SRN__FIELD_TEXT, true, false},
     {"why", "why", SRN__FIELD_WORD, false, false},
+    {"fallback", "fallback", SRN__FIELD_FROM, false, false},
     {"endpoint", "endpoint", SRN__FIELD_TEXT, true, false},
     {"route", "route", SRN__FIELD_TEXT, true, false},
     {"key", "key", SRN__FIELD_TEXT, false, false},
@@ -73,6 +74,7 @@ static bool takes(const srn__field *f, op o) {
     case SRN__FIELD_FLAG:
     case SRN__FIELD_MEMBER:
     case SRN__FIELD_WORD:
+    case SRN__FIELD_FROM:
         return o == EQ || o == NE;
     default:
         return o != CONTAINS && o != LACKS;
@@ -205,6 +207,17 @@ static int read_plain(parser *p, const srn__place *w, srn__value *ret) {
     return SRN_OK;
 }
 
+/* As JSON has it: what would be written otherwise there is in no name. */
+static int read_model(parser *p, const srn__place *w, srn__value *ret) {
+    for (size_t i = 0; i < w->text.len; i++) {
+        char c = w->text.ptr[i];
+        if (c == '"' || c == '\\' || (c >= 0 && c < ' '))
+            return wrong_value(p, w, "it needs the name of a model");
+    }
+    ret->text = w->text;
+    return SRN_OK;
+}
+
 static int read_prompt(parser *p, const srn__place *w, srn__value *ret) {
     const char *at = w->text.len ? memchr(w->text.ptr, '@', w->text.len) : NULL;
     ret->text = w->text;
@@ -293,6 +306,8 @@ static int read_value(parser *p, const srn__field *f, op o, const srn__place *w,
         return read_digest(p, w, ret);
     case SRN__FIELD_WORD:
         return read_plain(p, w, ret);
+    case SRN__FIELD_FROM:
+        return read_model(p, w, ret);
     case SRN__FIELD_FLAG:
         ret->least = ret->most = srn_str_eqz(w->text, "true");
         if (ret->least || srn_str_eqz(w->text, "false")) return SRN_OK;
@@ -359,7 +374,7 @@ static int read_term(parser *p) {
     if (!takes(f, o)) return wrong_operator(p, f, p->at - 1);
     skip_spaces(p);
     bool text = f->kind == SRN__FIELD_TEXT || f->kind == SRN__FIELD_DIGEST || f->kind == SRN__FIELD_MEMBER ||
-                f->kind == SRN__FIELD_WORD || f->kind == SRN__FIELD_PROMPT;
+                f->kind == SRN__FIELD_WORD || f->kind == SRN__FIELD_FROM || f->kind == SRN__FIELD_PROMPT;
     if (p->at == p->text.len && !text)
         return srn_fail(p->err, SRN_EINVAL, "filter, column %zu: '%s' needs a value", p->at + 1, f->name);
     if (f->kind == SRN__FIELD_SINCE || f->kind == SRN__FIELD_UNTIL) return read_time(p, f);

@@ -97,13 +97,15 @@ static void add_text(srn__sql *q, const srn__term *t, const srn__value *v) {
  * finds the member alone. */
 static void add_member(srn__sql *q, const srn__term *t, const srn__value *v) {
     const char *name = t->field->column;
-    size_t cap = strlen(name) + v->text.len + 16;
+    bool from = t->field->kind == SRN__FIELD_FROM;
+    size_t cap = strlen(name) + v->text.len + 32;
     char *to = srn_arena_alloc(&q->arena, cap);
     if (!to) {
         q->text.failed = true;
         return;
     }
-    int n = v->text.len ? snprintf(to, cap, "%%,\"%s\":\"%.*s%%", name, (int)v->text.len, v->text.ptr)
+    int n = v->text.len ? snprintf(to, cap, "%%,\"%s\":%s\"%.*s%s%%", name, from ? "{\"from\":" : "",
+                                   (int)v->text.len, v->text.ptr, from ? "\"" : "")
                         : snprintf(to, cap, "%%,\"%s\":null,%%", name);
     srn_buf_addz(&q->text, "EXISTS (SELECT 1 FROM records b WHERE b.seq = calls.seq AND b.body LIKE ");
     srn__sql_text(q, (srn_str){to, (size_t)n});
@@ -136,6 +138,7 @@ static void add_term(srn__sql *q, const srn__term *t) {
             break;
         case SRN__FIELD_MEMBER:
         case SRN__FIELD_WORD:
+        case SRN__FIELD_FROM:
             add_member(q, t, &t->values[i]);
             break;
         default:

@@ -14,6 +14,7 @@ typedef enum srn__field_kind {
     SRN__FIELD_DIGEST, /* hex, of which a beginning will do */
     SRN__FIELD_MEMBER, /* the same, of a member of the record's body that is no column */
     SRN__FIELD_WORD,   /* a word that such a member is */
+    SRN__FIELD_FROM,   /* the model that is the member `from` of such a member */
     SRN__FIELD_PROMPT, /* NAME or NAME@VERSION */
     SRN__FIELD_COUNT,
     SRN__FIELD_STATUS, /* a count that may be 5xx */

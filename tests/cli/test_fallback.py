@@ -2,6 +2,8 @@
 full, its arithmetic fails), as long as nothing was sent. One level, never for the client's own mistakes, and every answer, record
 and metric says so."""
 import json
+import os
+import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -57,6 +59,10 @@ def test_a_model_that_is_not_there_is_answered_for(tmp_path, serve):
     status, headers, text = post(s, *ASKED[0][:1], to("other", **CHAT))  # one level only
     assert status == 503 and "'small' is not loaded" in text
     s.stop()
+    for name, n in (("other", len(ASKED) + 1), ("othe", 0), ("", 2)):  # by the model that it was to be
+        listed = subprocess.run([os.environ["SERIN"], "calls", "list", f"fallback={name}", "--json", "--ledger",
+                                 tmp_path / "ledger"], capture_output=True, text=True, check=True, timeout=120)
+        assert len(json.loads(listed.stdout)["data"]) == n
     records = bodies(tmp_path / "ledger", CALL)
     fell = [r for r in records if r["fallback"]]
     assert len(fell) == len(ASKED) + 1 and len(records) == len(ASKED) + 3

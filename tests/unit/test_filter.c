@@ -60,6 +60,10 @@ static void terms_become_conditions(void **state) {
     expect_sql("key~Web", " AND (lower(key) LIKE '%web%' ESCAPE '\\')");
     expect_sql("key~^50%_", " AND (lower(key) LIKE '50\\%\\_%' ESCAPE '\\')");
     expect_sql("key!~x", " AND NOT (lower(key) LIKE '%x%' ESCAPE '\\')");
+    expect_sql("fallback=large,",
+               " AND (EXISTS (SELECT 1 FROM records b WHERE b.seq = calls.seq AND b.body LIKE "
+               "'%,\"fallback\":{\"from\":\"large\"%') OR EXISTS (SELECT 1 FROM records b WHERE b.seq = "
+               "calls.seq AND b.body LIKE '%,\"fallback\":null,%'))");
     expect_sql("streamed=true", " AND (streamed = 1)");
 }
 
@@ -120,6 +124,8 @@ static void errors_name_the_place(void **state) {
         {"weights=xyz", "0-9 and a-f"},
         {"prompt=a@b", "the number of a version"},
         {"prompt=a@0", "the number of a version"},
+        {"fallback=\"a\\\"b\"", "it needs the name of a model"},
+        {"fallback~a", "'fallback' takes"},
         {"streamed=maybe", "it is true or false"},
         {"since=yesterday", "column 7: 'yesterday' is no value of 'since'"},
         {"since=2026-02-30", "is no value"},
