@@ -253,6 +253,11 @@ const char *srn__job_end_of(const srn__job *j, const choice *c) {
     return c->ended ? names[c->finish] : "abort";
 }
 
+const char *srn__job_error_of(const srn__job *j) {
+    bool unasked = srn__copy_of(j->call) && j->err.code == SRN_ECANCELLED;
+    return j->failed && !unasked ? srn_err_name(j->err.code) : NULL;
+}
+
 /* Adds to the facts of the call, which are complete once all its jobs are gone. */
 static void add_facts(srn__job *j) {
     srn__call_facts *f = srn__call_get_facts(j->call);
@@ -278,7 +283,8 @@ static void add_facts(srn__job *j) {
     f->prompt_tokens += u.prompt_tokens;
     f->cached_tokens += u.cached_tokens;
     f->output_tokens += u.output_tokens;
-    if (j->failed) snprintf(f->error, sizeof f->error, "%s", srn_err_name(j->err.code));
+    const char *error = srn__job_error_of(j);
+    if (error) snprintf(f->error, sizeof f->error, "%s", error);
 }
 
 void srn__job_free(srn__job *j) {

@@ -57,6 +57,9 @@ struct srn__job {
 bool srn__job_room(srn__job *j, srn__job_choice *c);
 uint32_t srn__job_reasoning_tokens(const srn__job_choice *c);
 const char *srn__job_end_of(const srn__job *j, const srn__job_choice *c);
+/* The name of its error, for log and record, or NULL: none, or a copy was cancelled, for which nobody waits.
+ */
+const char *srn__job_error_of(const srn__job *j);
 
 /* ---- job_record.c ---- */
 

@@ -64,8 +64,7 @@ static void measure(const srn__job *j, srn__record_part *p, srn_buf *text, srn_s
 }
 
 void srn__job_record(srn__job *j, bool whole) {
-    srn__record_part p = {.n_input = (uint32_t)j->prompt.n,
-                          .error = j->failed ? srn_err_name(j->err.code) : NULL};
+    srn__record_part p = {.n_input = (uint32_t)j->prompt.n, .error = srn__job_error_of(j)};
     srn_buf text;
     srn_str answer;
     srn_buf_init(&text, SRN__MAX_ANSWER);

@@ -174,7 +174,9 @@ void srn__copy_ready(srn__call *c) {
         srn_buf_clear(&c->out);
         if (!end) return;
         c->source_done = true;
-        if (!c->streamed) c->status = status;
+        pthread_mutex_lock(&c->lock);
+        if (!c->streamed && !c->cancelled) c->status = status;
+        pthread_mutex_unlock(&c->lock);
     }
     c->stage = SRN__STAGE_REPLY;
     c->complete = true;

@@ -13,6 +13,7 @@ from ledger_help import CALL, bodies, events
 from server import TINY, real_model, serve  # noqa: F401
 from test_canary_api import ADMIN, GUARDS, act, begin, call, config
 from test_canary_assign import arm, ask
+from test_canary_rerun import config as rerun_config, metric as rerun_metric, until
 from test_canary_real import config as real_config, drive, state
 
 ALL = {"steps": ["0%"], "shadow": "100%"}
@@ -152,6 +153,23 @@ def test_a_roll_back_ends_the_copies_and_nothing_is_copied_any_more(tmp_path, se
     n = made(s)
     assert ask(s, user="user 1")[0] == "" and made(s) == n
     assert s.stop() == 0
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_cancelled_copy_is_an_abort_and_no_error(tmp_path, serve, stream):
+    s = serve("--config", rerun_config(tmp_path))  # the canary's context is long, and so is what it answers to that
+    begin(s, **ALL)
+    ask(s, max_tokens=None, ignore_eos=True, stream=stream)
+    until(lambda: metric(s, "serin_rollout_copies_open") and rerun_metric(s, "vllm:num_requests_running"))
+    assert act(s, "roll_back", why="enough")[0] == 200
+    settle(s)
+    s.stop()
+    copy, = [r for r in bodies(tmp_path / "ledger", CALL) if r["why"] == "shadow"]
+    assert (copy["finish"], copy["error"], copy["status"]) == ("abort", None, 200)
+    stats = subprocess.run([os.environ["SERIN"], "calls", "stats", "--by", "arm", "arm=canary", "--json", "--ledger",
+                            tmp_path / "ledger"], capture_output=True, text=True, check=True, timeout=120).stdout
+    row, = json.loads(stats)["data"]
+    assert (row["calls"], row["errors"], row["aborted"]) == (1, 0, 1)
 
 
 def test_a_canary_that_cannot_be_had_fails_in_shadow_and_no_client_notices(tmp_path, serve):
