@@ -129,7 +129,8 @@ static void send_one(srn__alerts *a, alert *t) {
     else
         a->n--;
     pthread_mutex_unlock(&a->lock); /* nobody else takes or frees one */
-    if (came != DONE) say(a, t->about, why.text, again ? "; it is tried again" : "; the alert is lost");
+    if (came != DONE && (!again || t->tries == 1))
+        say(a, t->about, why.text, again ? "; it is tried again" : "; the alert is lost");
     if (!again) alert_free(t);
 }
 
