@@ -200,7 +200,8 @@ int srn__cmd_serve(int argc, char **argv) {
     int code = srn__serve_parse(argc, argv, &s.flags, &s.config, &err), result = code;
     if (code == SRN__SERVE_GO) {
         result = 0;
-        code = srn_server_check(&s.config, &err);
+        code = s.flags.check_config ? srn_server_check_fresh(&s.config, &err)
+                                    : srn_server_check(&s.config, &err);
         if (!code && !s.flags.check_config) code = take_signals(&s, &err);
         bool watched = !code && !s.flags.check_config;
         if (!code && s.flags.check_config)

@@ -106,13 +106,6 @@ static bool find_talk(const srn__call *c, const srn__rollout *r, const char *who
 
 /* ---- whether it takes part ---- */
 
-static bool is_eligible(const srn_rollout *d, const srn_config_route *route) {
-    if (!d->n_routes) return route && route->risk && strcmp(route->risk, "low") == 0;
-    for (uint32_t i = 0; i < d->n_routes; i++)
-        if (strcmp(d->routes[i], "*") == 0 || (route && strcmp(d->routes[i], route->name) == 0)) return true;
-    return false;
-}
-
 /* A prompt's version that was named by its number is what the client gets. Where the configuration has no
  * such canary the call is none of the roll-out's: on a ledger of several servers it is another one's. */
 static bool fits(void *ctx, const srn_rollout *d) {
@@ -120,7 +113,7 @@ static bool fits(void *ctx, const srn_rollout *d) {
     const srn__call_prompt *p = &a->call->facts.prompt;
     bool prompt =
         !d->prompt || (strcmp(p->name, d->prompt) == 0 && p->label[0] && p->version == d->baseline_version);
-    return prompt && strcmp(d->baseline, a->model) == 0 && is_eligible(d, a->route) &&
+    return prompt && strcmp(d->baseline, a->model) == 0 && srn__rollout_takes(d, a->route) &&
            !srn__rollout_missing(d, srn__call_config(a->call)) &&
            srn__model_may(a->call, a->route, d->canary); /* a call that must stay here takes no part */
 }
@@ -252,7 +245,7 @@ static bool replaces(void *ctx, const srn_rollout *d) {
     const srn__call_prompt *p = &a->call->facts.prompt;
     bool prompt = !d->prompt || (strcmp(p->name, d->prompt) == 0 && p->version == d->canary_version);
     return prompt && strcmp(d->baseline, a->model) == 0 && strcmp(d->canary, a->model) != 0 &&
-           is_eligible(d, a->route) && srn__model_may(a->call, a->route, d->canary);
+           srn__rollout_takes(d, a->route) && srn__model_may(a->call, a->route, d->canary);
 }
 
 /* The model that was promoted in place of the one asked for, and what was promoted later in place of that, in

@@ -41,10 +41,6 @@ int srn__rollouts_begin(srn__rollouts *x, const srn_config *c, const char *by, c
                         srn_err *err);
 /* Whether one that is declared so could begin with that configuration. SRN_EINVAL, SRN_EUNSUP. */
 int srn__rollouts_check(const srn__rollouts *x, const srn_config *c, const srn_rollout *d, srn_err *err);
-/* The model of it that the configuration does not have, or NULL. Pure. */
-const char *srn__rollout_missing(const srn_rollout *d, const srn_config *c);
-/* Whether calls can come to it by that configuration's routes. Pure; SRN_EINVAL says what is missing. */
-int srn__rollout_routes(const srn_rollout *d, const srn_config *c, srn_err *err);
 /* "rollout_step", "rollout_paused", ...: an event with these fields beside name, hash and by; fields (NULL:
  * none) is taken. What takes the share away is in force even if it cannot be recorded. SRN_ENOENT, SRN_EINVAL
  * (it does not fit the state), SRN_EEXIST (another server's event came first, and it changed nothing),
@@ -90,6 +86,17 @@ srn__rollout *srn__rollouts_promoted(srn__rollouts *x, bool (*fits)(void *ctx, c
 /* A hold on the newest of that name. SRN_ENOENT names those that there are. */
 int srn__rollouts_get(srn__rollouts *x, const char *name, srn__rollout **ret, srn_rollout_state *ret_state,
                       srn_err *err);
+
+/* ---- what a configuration has of it (rollout_fit.c); pure ---- */
+
+/* The model of it that the configuration does not have, or NULL. */
+const char *srn__rollout_missing(const srn_rollout *d, const srn_config *c);
+/* Whether the configuration has its models and the routes that it names. SRN_EINVAL lists those there are. */
+int srn__rollout_fits(const srn_rollout *d, const srn_config *c, srn_err *err);
+/* Whether calls can come to it by that configuration's routes. SRN_EINVAL says what is missing. */
+int srn__rollout_routes(const srn_rollout *d, const srn_config *c, srn_err *err);
+/* Whether calls of the route (NULL: of none) come to it. */
+bool srn__rollout_takes(const srn_rollout *d, const srn_config_route *route);
 
 /* ---- those that ended long ago (rollouts_past.c); whoever holds it locks ---- */
 

@@ -364,66 +364,8 @@ static void owe(srn__rollouts *x, const char *hash, json_t *body) {
     json_decref(body);
 }
 
-static bool has_model(const srn_config *c, const char *name) {
-    for (uint32_t i = 0; i < c->n_models; i++)
-        if (strcmp(c->models[i].name, name) == 0) return true;
-    return false;
-}
-
-const char *srn__rollout_missing(const srn_rollout *d, const srn_config *c) {
-    return !has_model(c, d->baseline) ? d->baseline : !has_model(c, d->canary) ? d->canary : NULL;
-}
-
-int srn__rollout_routes(const srn_rollout *d, const srn_config *c, srn_err *err) {
-    for (uint32_t i = 0; i < d->n_routes; i++) {
-        bool known = strcmp(d->routes[i], "*") == 0;
-        for (uint32_t k = 0; k < c->n_routes && !known; k++)
-            known = strcmp(d->routes[i], c->routes[k].name) == 0;
-        if (!known)
-            return srn_fail(err, SRN_EINVAL,
-                            "%s: routes: the configuration has no route '%s'; \"*\" stands for every call",
-                            d->name, d->routes[i]);
-    }
-    for (uint32_t k = 0; k < c->n_routes && !d->n_routes; k++)
-        if (c->routes[k].risk && strcmp(c->routes[k].risk, "low") == 0) return SRN_OK;
-    if (d->n_routes) return SRN_OK;
-    return srn_fail(err, SRN_EINVAL,
-                    "%s: no route has 'risk: low', and none is named: give one that risk in serin.yaml, or "
-                    "name them (routes: [...], \"*\" for every call)",
-                    d->name);
-}
-
-/* Nothing can be asked of another server's weights: what needs that is refused at the start. */
-static int check_upstreams(const srn_config *c, const srn_rollout *d, srn_err *err) {
-    const srn_config_model *arms[] = {srn_config_model_of(c, d->baseline), srn_config_model_of(c, d->canary)};
-    const char *other = arms[0]->upstream ? d->baseline : arms[1]->upstream ? d->canary : NULL;
-    if (!other) return SRN_OK;
-    if (d->shadow > 0)
-        return srn_fail(
-            err, SRN_EINVAL,
-            "%s: shadow: the model '%s' is computed by another server, and copies of calls stay here; "
-            "leave it out",
-            d->name, other);
-    if (d->guards[SRN_METRIC_DIVERGENCE].set)
-        return srn_fail(
-            err, SRN_EINVAL,
-            "%s: the model '%s' is computed by another server, so its divergence is not known: write "
-            "guardrails: {divergence: off}, or kind: different",
-            d->name, other);
-    if (d->guards[SRN_METRIC_UNCERTAINTY].set)
-        return srn_fail(
-            err, SRN_EINVAL,
-            "%s: guardrails.uncertainty: the model '%s' is computed by another server, so it is not "
-            "known; leave it out",
-            d->name, other);
-    return SRN_OK;
-}
-
 int srn__rollouts_check(const srn__rollouts *x, const srn_config *c, const srn_rollout *d, srn_err *err) {
-    const char *missing = srn__rollout_missing(d, c);
-    if (missing)
-        return srn_fail(err, SRN_EINVAL, "%s: the configuration has no model '%s'", d->name, missing);
-    int wrong = check_upstreams(c, d, err);
+    int wrong = srn__rollout_fits(d, c, err);
     if (wrong) return wrong;
     if (d->prompt)
         for (int i = 0; i < 2; i++) {

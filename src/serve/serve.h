@@ -31,6 +31,9 @@ int srn_server_start(const srn_server_opts *o, srn_server **ret, srn_err *err);
 const char *srn_server_address(const srn_server *s); /* "http://127.0.0.1:8080", with the real port */
 /* What srn_config_check sees, and whether the key file and the certificate are as they should be. */
 int srn_server_check(const srn_config *c, srn_err *err);
+/* The same, and whether each roll-out that it declares can begin: one that runs already may wait for a route.
+ */
+int srn_server_check_fresh(const srn_config *c, srn_err *err);
 /* Begins to read configuration, keys and certificate again; what is wrong is logged, and changes nothing. */
 void srn_server_reload(srn_server *s);
 /* For running answers at the stop, as the configuration in force says. */

@@ -183,6 +183,7 @@ static int start(srn_server *s, const srn_server_opts *o, srn_err *err) {
     srn__rollouts_opts xo = {
         .prompts = s->prompts, .recorder = s->recorder, .log = log_ledger, .log_ctx = &s->opts};
     if (!code && ledger) code = srn__rollouts_new(&xo, &s->rollouts, err);
+    if (!code && ledger) code = srn__rollouts_may(s->rollouts, c, c, err);
     if (!code && ledger) code = srn__copies_new(&s->copies, err);
     if (code) return code;
     srn__http_opts h = {.config = c,
@@ -309,7 +310,8 @@ static bool is_named(const srn_config_rollout *r, const char *name) {
     return same;
 }
 
-static int check_rollouts(const srn_config *c, srn_err *err) {
+/* fresh: each of them is to begin, as on an empty ledger. */
+static int check_rollouts(const srn_config *c, bool fresh, srn_err *err) {
     int code = SRN_OK;
     for (uint32_t i = 0; i < c->n_rollouts && !code; i++) {
         json_t *o = json_loads(c->rollouts[i].json, 0, NULL);
@@ -319,6 +321,7 @@ static int check_rollouts(const srn_config *c, srn_err *err) {
             if (is_named(&c->rollouts[k], d->name))
                 code = srn_fail(err, SRN_EINVAL, "canary: line %u has a roll-out '%s' already",
                                 c->rollouts[k].line, d->name);
+        if (!code) code = fresh ? srn__rollout_routes(d, c, err) : srn__rollout_fits(d, c, err);
         if (code) srn_fail_prefix(err, code, "%s:%u", c->file, c->rollouts[i].line);
         srn_rollout_free(d);
         json_decref(o);
@@ -335,9 +338,14 @@ int srn_server_check(const srn_config *c, srn_err *err) {
     int code = srn_config_check(c, err);
     if (!code && c->keys_file) code = srn_keys_load(c->keys_file, &keys, err);
     if (!code) code = check_routes(c, keys, err);
-    if (!code) code = check_rollouts(c, err);
+    if (!code) code = check_rollouts(c, false, err);
     if (!code && c->tls_cert) code = srn__cert_load(c->tls_cert, c->tls_key, &cert, err);
     srn_keys_free(keys);
     srn__cert_free(cert);
     return code;
+}
+
+int srn_server_check_fresh(const srn_config *c, srn_err *err) {
+    int code = srn_server_check(c, err);
+    return code ? code : check_rollouts(c, true, err);
 }

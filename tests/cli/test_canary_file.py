@@ -3,6 +3,8 @@ import json
 import os
 import subprocess
 
+import pytest
+
 from ledger_help import events
 from server import serve, tiny_as  # noqa: F401
 from test_canary_api import act, begin, call, config, trial
@@ -177,3 +179,29 @@ def test_two_declarations_of_one_name_are_refused(tmp_path, serve):
     done = subprocess.run([os.environ["SERIN"], "serve", "--config", file, "--listen", "127.0.0.1:0"], capture_output=True,
                           text=True, timeout=120)
     assert done.returncode != 0 and "a roll-out 'trial' already" in done.stderr, done.stderr
+
+
+def started(file, *more):
+    return subprocess.run([os.environ["SERIN"], "serve", "--config", file, *more], capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("declared, says", [
+    (trial(canary="nobody"), "canary: the configuration has no model 'nobody'; known are: small, other"),
+    (trial(baseline="nobody"), "baseline: the configuration has no model 'nobody'; known are: small, other"),
+    (trial(routes=["nope"]), "no route 'nope'; known are: chat"),
+])
+def test_what_the_configuration_lacks_is_said_before_anything_is_loaded_or_recorded(tmp_path, declared, says):
+    file = config(tmp_path, f"canary: {json.dumps([declared])}\n")
+    for more in (["--check-config"], []):
+        done = started(file, *more)
+        assert done.returncode != 0 and says in done.stderr and f"{file}:" in done.stderr, done.stderr
+        assert not (tmp_path / "ledger").exists()
+
+
+def test_a_check_of_the_configuration_says_that_no_route_is_for_a_roll_out(tmp_path):
+    file = config(tmp_path, f"canary: {json.dumps([trial()])}\n")
+    assert started(file, "--check-config").returncode == 0
+    file.write_text(file.read_text().replace("risk: low", "risk: high"))
+    for more in (["--check-config"], []):
+        done = started(file, *more)
+        assert done.returncode != 0 and "risk: low" in done.stderr and f"{file}:" in done.stderr, done.stderr
