@@ -246,6 +246,14 @@ static int read_evidence(reader *x, const char *key, const json_t *j) {
     if (!json_is_object(j)) return wrong(x, key, "needs {subjects, calls, time, clear}");
     return read_fields(x, "evidence.", j, fields, SRN_LEN(fields));
 }
+static int no_metric(const reader *x, const char *path) {
+    char all[256] = "";
+    for (unsigned m = 0; m < SRN_METRIC_END; m++) {
+        size_t at = strlen(all);
+        snprintf(all + at, sizeof all - at, "%s%s", m ? ", " : "", srn_metric_name((srn_metric)m));
+    }
+    return wrong(x, path, "there is no such metric; known are: %s", all);
+}
 static int read_guardrails(reader *x, const char *key, const json_t *j) {
     const char *name;
     json_t *v;
@@ -255,7 +263,7 @@ static int read_guardrails(reader *x, const char *key, const json_t *j) {
         char path[96];
         double margin = 0;
         snprintf(path, sizeof path, "%s.%.40s", key, name);
-        if (!srn_metric_of(srn_str_of(name), &m)) return wrong(x, path, "there is no such metric");
+        if (!srn_metric_of(srn_str_of(name), &m)) return no_metric(x, path);
         bool off = json_is_false(v) || json_is_null(v) ||
                    (json_is_string(v) && strcmp(json_string_value(v), "off") == 0);
         int code = off ? SRN_OK : read_share(x, path, v, 0, srn_metric_is_ratio(m) ? 100 : 1, &margin);

@@ -30,10 +30,10 @@ static int start(const srn_rollout *r, srn_rollout_state *s, const json_t *field
                  srn_err *err) {
     (void)fields;
     if (s->latched)
-        return srn_fail(
-            err, SRN_EINVAL,
-            "%s: this declaration has ended by a verdict (%s: %s) and never runs again; change it", r->name,
-            srn_phase_name(s->phase), s->why);
+        return srn_fail(err, SRN_EINVAL,
+                        "%s: this declaration was %s by %s (%s) and never runs again; change it", r->name,
+                        s->phase == SRN_PHASE_ROLLED_BACK ? "rolled back" : srn_phase_name(s->phase),
+                        s->by[0] ? s->by : "somebody", s->why[0] ? s->why : "no reason was given");
     if (s->is.started_us && !srn_rollout_is_over(s))
         return srn_fail(err, SRN_EINVAL, "%s: runs already", r->name);
     *s = (srn_rollout_state){.phase = SRN_PHASE_RUNNING,
@@ -49,18 +49,19 @@ static int step(const srn_rollout *r, srn_rollout_state *s, const json_t *fields
     if (s->phase != SRN_PHASE_RUNNING)
         return srn_fail(err, SRN_EINVAL, "%s: a paused roll-out takes no step; resume it first", r->name);
     if (!json_is_integer(j) || json_integer_value(j) < 0 || json_integer_value(j) >= r->n_steps)
-        return srn_fail(err, SRN_EINVAL, "%s: a step is a number from 0 to %u", r->name, r->n_steps - 1);
+        return srn_fail(err, SRN_EINVAL, "%s: there is no such step; it has %u, the first one is 1", r->name,
+                        r->n_steps);
     if (json_integer_value(j) <= s->is.step)
         return srn_fail(
             err, SRN_EINVAL,
             "%s: is at step %u, and evidence of a step is gathered once: pause it, or abort it and "
             "start it again",
-            r->name, s->is.step);
+            r->name, s->is.step + 1);
     if (r->steps[json_integer_value(j)] >= 1 && json_integer_value(j) > s->is.step + 1)
         return srn_fail(err, SRN_EINVAL,
                         "%s: step %u has no control, and would wait for what step %u has shown, which was "
                         "skipped: step to %u first, or promote it as it is",
-                        r->name, r->n_steps - 1, r->n_steps - 2, r->n_steps - 2);
+                        r->name, r->n_steps, r->n_steps - 1, r->n_steps - 1);
     s->is.step = (uint32_t)json_integer_value(j);
     s->is.step_started_us = at_us;
     s->share = r->steps[s->is.step];
@@ -157,6 +158,12 @@ int srn_rollout_apply(const srn_rollout *r, srn_rollout_state *s, const char *ev
         return srn_fail(err, SRN_EINVAL, "%s: the event is of another declaration (%.12s, this is %.12s)",
                         r->name, hash ? hash : "without hash", r->hash);
     if (apply != start && !s->is.started_us) return srn_fail(err, SRN_EINVAL, "%s: has not started", r->name);
+    if (apply != start && apply != retire && s->phase == SRN_PHASE_PROMOTED)
+        return srn_fail(
+            err, SRN_EINVAL,
+            "%s: was promoted, and its canary answers for %s; serin canary retire %s gives that back "
+            "at once",
+            r->name, r->baseline, r->name);
     if (apply != start && apply != retire && srn_rollout_is_over(s))
         return srn_fail(err, SRN_EINVAL, "%s: has ended (%s)", r->name, srn_phase_name(s->phase));
     int code = apply(r, s, fields, at_us, err);

@@ -81,6 +81,11 @@ static uint64_t count_of(const json_t *o, const char *key) {
 
 /* ---- what there is ---- */
 
+/* Its canary has the baseline's calls, whatever was its share. */
+static bool is_promoted(const json_t *o) {
+    return strcmp(text_of(o, "phase"), "promoted") == 0;
+}
+
 static void print_list(const json_t *answer) {
     static const char *const head[] = {"roll-out", "phase", "step", "share", "baseline", "canary", "since"};
     const json_t *data = json_object_get(answer, "data");
@@ -88,13 +93,23 @@ static void print_list(const json_t *answer) {
     srn__table_init(&t, head, SRN_LEN(head), 1 << 2 | 1 << 3);
     for (size_t i = 0; i < json_array_size(data); i++) {
         const json_t *o = json_array_get(data, i);
-        char step[48], share[32], since[32];
+        char step[48], share[32] = "-", since[32], phase[400];
+        const char *before = json_string_value(json_object_get(o, "waits_for"));
+        bool promoted = is_promoted(o);
         snprintf(step, sizeof step, "%" PRIu64 "/%zu", count_of(o, "step") + 1,
                  json_array_size(json_object_get(o, "steps")));
-        snprintf(share, sizeof share, "%.4g %%", 100 * json_number_value(json_object_get(o, "share")));
+        if (!promoted)
+            snprintf(share, sizeof share, "%.4g %%", 100 * json_number_value(json_object_get(o, "share")));
+        snprintf(phase, sizeof phase, "%s%s%.300s", text_of(o, "phase"),
+                 promoted ? ": answers for "
+                 : before ? ": waits for "
+                          : "",
+                 promoted ? text_of(o, "baseline")
+                 : before ? before
+                          : "");
         srn__calls_time(count_of(o, "started_us"), false, since);
-        const char *const cells[] = {text_of(o, "name"),     text_of(o, "phase"),  step, share,
-                                     text_of(o, "baseline"), text_of(o, "canary"), since};
+        const char *const cells[] = {text_of(o, "name"),   phase, step, share, text_of(o, "baseline"),
+                                     text_of(o, "canary"), since};
         for (size_t k = 0; k < SRN_LEN(cells); k++) srn__table_add(&t, cells[k]);
     }
     if (json_array_size(data)) srn__table_print(&t);
@@ -148,9 +163,22 @@ static void print_one(const json_t *o) {
     const json_t *look = json_object_get(o, "look");
     srn__calls_time(count_of(o, "step_started_us"), false, since);
     put(text_of(o, "name"));
-    printf(": %s, %.4g %% of the subjects, step %" PRIu64 " of %zu since %s, %" PRIu64 " calls in flight\n",
-           text_of(o, "phase"), 100 * json_number_value(json_object_get(o, "share")), count_of(o, "step") + 1,
-           json_array_size(json_object_get(o, "steps")), since, count_of(o, "open"));
+    if (is_promoted(o)) {
+        printf(": promoted: answers for ");
+        put(text_of(o, "baseline"));
+        printf(", until serin canary retire\n");
+    } else {
+        printf(": %s, %.4g %% of the subjects, step %" PRIu64 " of %zu since %s, %" PRIu64
+               " calls in flight\n",
+               text_of(o, "phase"), 100 * json_number_value(json_object_get(o, "share")),
+               count_of(o, "step") + 1, json_array_size(json_object_get(o, "steps")), since,
+               count_of(o, "open"));
+    }
+    if (json_is_string(json_object_get(o, "waits_for"))) {
+        printf("gets no calls yet: ");
+        put(text_of(o, "waits_for"));
+        printf(" began before it and has them, until it ends\n");
+    }
     put(text_of(o, "baseline"));
     printf(" -> ");
     put(text_of(o, "canary"));

@@ -55,7 +55,12 @@ static int read_policy(job *j, srn_err *err) {
         const char *name = json_string_value(json_object_get(e, "name"));
         if (!d && (!j->name || (name && strcmp(name, j->name) == 0))) d = e;
     }
-    if (!d)
+    if (!list && !json_object_get(o, "baseline") && !json_object_get(o, "kind"))
+        code = srn_fail(err, SRN_ENOENT,
+                        "%s: declares no roll-out: there is neither a list under canary: nor a kind and a "
+                        "baseline; docs/canary.md has an example",
+                        j->policy);
+    else if (!d)
         code = srn_fail(err, SRN_ENOENT, "%s: declares no roll-out%s%s under canary:", j->policy,
                         j->name ? " named " : "", j->name ? j->name : "");
     else

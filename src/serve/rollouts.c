@@ -410,7 +410,7 @@ int srn__rollouts_begin(srn__rollouts *x, const srn_config *c, const char *by, c
     if (!code && !before && srn__past_knows(x->past, d->hash, &latched) && latched)
         code =
             srn_fail(err, SRN_EINVAL,
-                     "%s: this declaration has ended by a verdict and never runs again; change it", d->name);
+                     "%s: this declaration has ended for good and never runs again; change it", d->name);
     if (!code) code = srn_rollout_apply(d, &s, "rollout_started", fields, srn_unix_us(), err);
     pthread_mutex_unlock(&x->lock);
     if (!code)

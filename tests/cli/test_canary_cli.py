@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from server import serve  # noqa: F401
-from test_canary_api import begin, config
+from test_canary_api import begin, config, trial
 from test_canary_assign import ask
 
 
@@ -81,6 +81,28 @@ def test_what_is_promoted_answers_until_it_is_retired(cli):
     assert model() == "other"
     cli("retire", "trial")
     assert model() == "small"
+
+
+def test_steps_count_from_one_and_what_was_promoted_says_how_it_ends(cli):
+    begin(cli.server, steps=["10%", "20%", "50%", "100%"])
+    assert "it has 4, the first one is 1" in cli("step", "trial", "5", code=2)
+    assert "step 2 of 4" in cli("step", "trial", "2")
+    assert "is at step 2" in cli("step", "trial", "2", code=2)
+    assert "step 4 has no control, and would wait for what step 3 has shown" in cli("step", "trial", "4", code=2)
+    cli("promote", "trial")
+    assert "trial: promoted: answers for small" in cli("status", "trial")
+    assert "promoted: answers for small" in cli("list") and "0 %" not in cli("list")
+    for word in ("rollback", "abort"):
+        said = cli(word, "trial", code=2)
+        assert "answers for small; serin canary retire trial gives that back at once" in said
+
+
+def test_why_a_declaration_never_runs_again_is_told_with_who_ended_it(cli):
+    begin(cli.server)
+    cli("rollback", "trial", "--why", "it swears", "--by", "ann")
+    said = cli("start", "-", text=json.dumps(trial()), code=2)
+    assert "was rolled back by ann" in said and "it swears" in said and "verdict" not in said
+    assert "no such metric; known are: error, " in cli("start", "-", text=json.dumps(trial(guardrails={"speed": "5%"})), code=2)
 
 
 def test_mistakes_are_named(cli, tmp_path):

@@ -96,3 +96,10 @@ def test_words_are_listed_and_guessed():
     assert r.returncode == 0 and "simulate" in r.stdout
     r = subprocess.run([SERIN, "canary", "simulat"], capture_output=True, text=True)
     assert r.returncode == 2 and "did you mean 'simulate'" in r.stderr
+
+
+def test_a_configuration_without_roll_outs_is_called_that(tmp_path):
+    file = tmp_path / "serin.yaml"
+    file.write_text("listen: 127.0.0.1:0\nmodels:\n  - {name: small, path: small.gguf}\n")
+    said = simulate("--policy", file, code=2).stderr
+    assert f"{file}: declares no roll-out" in said and "canary:" in said

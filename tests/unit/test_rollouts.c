@@ -123,7 +123,7 @@ static void those_that_ended_make_room_and_none_of_them_is_revived(void **state)
         srn_rollout *d = rollout(name, "a", "b");
         json_t *o = srn_rollout_json(d);
         assert_int_equal(srn__rollouts_begin(w.x, &w.config, "test", o, &err), i == 1 ? SRN_EINVAL : SRN_OK);
-        if (i == 1) assert_non_null(strstr(err.text, "ended by a verdict"));
+        if (i == 1) assert_non_null(strstr(err.text, "ended for good"));
         json_decref(o);
         srn_rollout_free(d);
     }
