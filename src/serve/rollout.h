@@ -36,7 +36,7 @@ void srn__rollouts_free(srn__rollouts *x); /* NULL is fine; no call is alive any
 int srn__rollouts_catch_up(srn__rollouts *x, srn_err *err);
 
 /* Begins one: an event, after it was checked against the configuration. SRN_EINVAL, SRN_EEXIST (one of the
- * name runs), SRN_EIO. */
+ * name runs; or one has the calls, and the file does not begin it), SRN_EIO. */
 int srn__rollouts_begin(srn__rollouts *x, const srn_config *c, const char *by, const json_t *declaration,
                         srn_err *err);
 /* Whether one that is declared so could begin with that configuration. SRN_EINVAL, SRN_EUNSUP. */
@@ -79,6 +79,9 @@ void srn__rollouts_each(srn__rollouts *x, void (*fn)(void *ctx, srn__rollout *r,
 /* A hold on the oldest one that runs, or is paused, and fits; NULL: there is none. */
 srn__rollout *srn__rollouts_pick(srn__rollouts *x, bool (*fits)(void *ctx, const srn_rollout *r), void *ctx,
                                  srn_rollout_state *ret_state);
+/* The oldest one that runs, or is paused, and has calls of this one, which runs too; false: none has. */
+bool srn__rollouts_waits_for(srn__rollouts *x, const srn_config *c, const char *hash,
+                             char ret[SRN_ROLLOUT_NAME_MAX + 1]);
 /* A hold on the one that fits and was promoted first after *seq, which becomes the seq of that; NULL: there
  * is none. */
 srn__rollout *srn__rollouts_promoted(srn__rollouts *x, bool (*fits)(void *ctx, const srn_rollout *r),
@@ -97,6 +100,9 @@ int srn__rollout_fits(const srn_rollout *d, const srn_config *c, srn_err *err);
 int srn__rollout_routes(const srn_rollout *d, const srn_config *c, srn_err *err);
 /* Whether calls of the route (NULL: of none) come to it. */
 bool srn__rollout_takes(const srn_rollout *d, const srn_config_route *route);
+/* Whether `before`, which began earlier, has calls that would come to d. One of a prompt leaves those of
+ * other prompts, and of none. */
+bool srn__rollout_waits(const srn_rollout *d, const srn_rollout *before, const srn_config *c);
 
 /* ---- those that ended long ago (rollouts_past.c); whoever holds it locks ---- */
 

@@ -52,6 +52,14 @@ static void add_summary(void *ctx, srn__rollout *r, const srn_rollout_state *s) 
     pthread_mutex_unlock(&r->lock);
 }
 
+/* The one that has its calls. No lock is held. */
+static void add_before(srn__call *c, json_t *o) {
+    char name[SRN_ROLLOUT_NAME_MAX + 1];
+    const char *hash = json_string_value(json_object_get(o, "hash"));
+    bool waits = hash && srn__rollouts_waits_for(srn__call_rollouts(c), srn__call_config(c), hash, name);
+    json_object_set_new(o, "waits_for", waits ? json_string(name) : json_null());
+}
+
 void srn__handle_rollouts_list(srn__call *c) {
     srn__rollouts *x = rollouts_of(c);
     srn_err err = {0};
@@ -59,6 +67,9 @@ void srn__handle_rollouts_list(srn__call *c) {
     json_t *data = json_array();
     int code = srn__rollouts_catch_up(x, &err);
     if (!code) srn__rollouts_each(x, add_summary, data);
+    json_t *one;
+    size_t i;
+    json_array_foreach(data, i, one) add_before(c, one);
     json_t *o =
         json_pack("{s:s, s:b, s:o}", "object", "list", "frozen", srn__rollouts_frozen(x), "data", data);
     reply(c, code, NULL, &err, code ? NULL : o);
@@ -71,6 +82,7 @@ static json_t *whole(srn__call *c, srn__rollout *r, const srn_rollout_state *s) 
     pthread_mutex_lock(&r->lock);
     json_t *o = summary(r, s);
     pthread_mutex_unlock(&r->lock);
+    add_before(c, o);
     bool looked = srn__watcher_look(srn__call_watcher(c), r->declared->hash, &l, &err) == SRN_OK;
     json_object_set_new(o, "declaration", srn_rollout_json(r->declared));
     json_object_set_new(o, "look", looked ? srn_look_json(&l) : json_null());

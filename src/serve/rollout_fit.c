@@ -99,3 +99,17 @@ int srn__rollout_fits(const srn_rollout *d, const srn_config *c, srn_err *err) {
     int code = check_upstreams(c, d, err);
     return code ? code : check_routes(d, c, err);
 }
+
+/* Routes that both take; calls of no route come to those of every call. */
+static bool share_a_route(const srn_rollout *a, const srn_rollout *b, const srn_config *c) {
+    for (uint32_t k = 0; k < c->n_routes; k++)
+        if (srn__rollout_takes(a, &c->routes[k]) && srn__rollout_takes(b, &c->routes[k])) return true;
+    return srn__rollout_takes(a, NULL) && srn__rollout_takes(b, NULL);
+}
+
+bool srn__rollout_waits(const srn_rollout *d, const srn_rollout *before, const srn_config *c) {
+    bool prompt = !before->prompt || (d->prompt && strcmp(before->prompt, d->prompt) == 0 &&
+                                      before->baseline_version == d->baseline_version);
+    return prompt && strcmp(before->baseline, d->baseline) == 0 && !srn__rollout_missing(before, c) &&
+           share_a_route(d, before, c);
+}

@@ -386,6 +386,40 @@ bool srn__rollouts_ended(srn__rollouts *x, const char *hash) {
     return ended;
 }
 
+/* The oldest of the first n that has calls of d. The lock is held. */
+static const srn_rollout *find_before(const srn__rollouts *x, uint32_t n, const srn_config *c,
+                                      const srn_rollout *d) {
+    for (uint32_t i = 0; i < n; i++) {
+        const entry *e = &x->entries[i];
+        if (!srn_rollout_is_over(&e->state) && !e->halted && srn__rollout_waits(d, e->r->declared, c))
+            return e->r->declared;
+    }
+    return NULL;
+}
+
+bool srn__rollouts_waits_for(srn__rollouts *x, const srn_config *c, const char *hash,
+                             char ret[SRN_ROLLOUT_NAME_MAX + 1]) {
+    pthread_mutex_lock(&x->lock);
+    const entry *e = find_hash(x, hash);
+    bool runs = e && !srn_rollout_is_over(&e->state);
+    const srn_rollout *before = runs ? find_before(x, (uint32_t)(e - x->entries), c, e->r->declared) : NULL;
+    if (before) snprintf(ret, SRN_ROLLOUT_NAME_MAX + 1, "%s", before->name);
+    pthread_mutex_unlock(&x->lock);
+    return before != NULL;
+}
+
+/* Somebody who begins one looks at it next: where it would only wait, that is said. The lock is held. */
+static int check_before(const srn__rollouts *x, const srn_config *c, const char *by, const srn_rollout *d,
+                        srn_err *err) {
+    const srn_rollout *before = strcmp(by, SRN__BY_FILE) == 0 ? NULL : find_before(x, x->n, c, d);
+    if (!before) return SRN_OK;
+    return srn_fail(
+        err, SRN_EEXIST,
+        "%s: the roll-out '%s' has these calls: wait until it ends, or abort it (serin canary abort "
+        "%s)",
+        d->name, before->name, before->name);
+}
+
 int srn__rollouts_begin(srn__rollouts *x, const srn_config *c, const char *by, const json_t *declaration,
                         srn_err *err) {
     srn_rollout *d = NULL;
@@ -405,12 +439,12 @@ int srn__rollouts_begin(srn__rollouts *x, const srn_config *c, const char *by, c
     if (!code && find_running(x, d->name))
         code = srn_fail(err, SRN_EEXIST, "a roll-out '%s' runs already; serin canary abort %s ends it",
                         d->name, d->name);
+    if (!code) code = check_before(x, c, by, d, err);
     const entry *before = code ? NULL : find_same(x, d);
     if (before) s = before->state;
     if (!code && !before && srn__past_knows(x->past, d->hash, &latched) && latched)
-        code =
-            srn_fail(err, SRN_EINVAL,
-                     "%s: this declaration has ended for good and never runs again; change it", d->name);
+        code = srn_fail(err, SRN_EINVAL,
+                        "%s: this declaration has ended for good and never runs again; change it", d->name);
     if (!code) code = srn_rollout_apply(d, &s, "rollout_started", fields, srn_unix_us(), err);
     pthread_mutex_unlock(&x->lock);
     if (!code)

@@ -190,17 +190,10 @@ static int drop(srn__rollouts *x, const running *u, srn_err *err) {
                     err);
 }
 
-/* Another server with this file may have been faster, or have frozen all. */
-static int begin(srn__rollouts *x, const srn_config *c, const declared *k, srn_err *err) {
-    int code = srn__rollouts_begin(x, c, SRN__BY_FILE, k->json, err);
-    if (code == SRN_EEXIST || code == SRN_EBUSY) return SRN_OK;
-    return code ? srn_fail_prefix(err, code, "%s:%u", c->file, k->line) : SRN_OK;
-}
-
-/* It runs, and no call of this server can come to it. */
-static void say_idle(const srn__rollouts *x, const srn_config *c, const srn_rollout *d) {
+/* It runs, and no call of this server can come to it, or another one has them. */
+static void say_idle(srn__rollouts *x, const srn_config *c, const srn_rollout *d) {
     const char *missing = srn__rollout_missing(d, c);
-    char text[160];
+    char text[300], before[SRN_ROLLOUT_NAME_MAX + 1];
     srn_err err = {0};
     if (missing) {
         snprintf(text, sizeof text, "gets no calls here, for the configuration has no model '%.60s'",
@@ -208,7 +201,20 @@ static void say_idle(const srn__rollouts *x, const srn_config *c, const srn_roll
         say(x, "rollout_idle", d->name, text);
     } else if (srn__rollout_routes(d, c, &err)) {
         srn__rollouts_log(x, "rollout_idle", err.text);
+    } else if (srn__rollouts_waits_for(x, c, d->hash, before)) {
+        snprintf(text, sizeof text, "waits for '%s', which began before it and has these calls until it ends",
+                 before);
+        say(x, "rollout_waits", d->name, text);
     }
+}
+
+/* Another server with this file may have been faster, or have frozen all. */
+static int begin(srn__rollouts *x, const srn_config *c, const declared *k, srn_err *err) {
+    int code = srn__rollouts_begin(x, c, SRN__BY_FILE, k->json, err);
+    if (code == SRN_EEXIST || code == SRN_EBUSY) return SRN_OK;
+    if (code) return srn_fail_prefix(err, code, "%s:%u", c->file, k->line);
+    say_idle(x, c, k->d);
+    return SRN_OK;
 }
 
 int srn__rollouts_declared(srn__rollouts *x, srn__models *m, const srn_config *before, const srn_config *c,

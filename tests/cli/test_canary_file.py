@@ -205,3 +205,24 @@ def test_a_check_of_the_configuration_says_that_no_route_is_for_a_roll_out(tmp_p
     for more in (["--check-config"], []):
         done = started(file, *more)
         assert done.returncode != 0 and "risk: low" in done.stderr and f"{file}:" in done.stderr, done.stderr
+
+
+def test_of_two_for_the_same_calls_the_oldest_has_them_and_the_other_says_what_it_waits_for(tmp_path, serve):
+    s = Site(serve, tmp_path, A)
+    status, o = call(s.server, "/v1/rollouts", {"declaration": trial(name="more", routes=["chat"]), "by": "ann"})
+    assert status == 409 and "the roll-out 'trial' has these calls: wait until it ends, or abort it" in o["error"]["message"]
+    s.reload(A, trial(name="more"))
+    assert "more: waits for 'trial'" in s.server.wait_log(event="rollout_waits")["detail"]
+    waits = lambda: [r["waits_for"] for r in call(s.server, "/v1/rollouts")[1]["data"]]  # noqa: E731
+    assert waits() == [None, "trial"] and call(s.server, "/v1/rollouts/more")[1]["waits_for"] == "trial"
+    assert "rollout=trial" in ask(s.server)[0]
+    assert act(s.server, "pause")[0] == 200 and waits() == [None, "trial"]
+    assert act(s.server, "abort")[0] == 200 and waits() == [None, None]
+    assert "rollout=more" in ask(s.server)[0]
+
+
+def test_roll_outs_of_other_routes_run_beside_each_other(tmp_path, serve):
+    s = Site(serve, tmp_path, trial(routes=["chat"]))
+    s.reload(trial(routes=["chat"]), change=lambda text: text.replace("risk: low}", "risk: low}\n  - {name: talk}"))
+    begin(s.server, name="more", routes=["talk"])
+    assert [r["waits_for"] for r in call(s.server, "/v1/rollouts")[1]["data"]] == [None, None]
