@@ -89,6 +89,9 @@ typedef struct srn_rollout {
 /* From JSON (serin.yaml's section as JSON is the same): docs/canary.md. Defaults are filled in. SRN_EINVAL
  * names the key. */
 int srn_rollout_parse(const json_t *o, const char *what, srn_rollout **ret, srn_err *err);
+/* Whether it can begin as it is declared; what has begun goes on with any cap. SRN_EINVAL: a step's share is
+ * above max_share, and would never be given out. */
+int srn_rollout_may_begin(const srn_rollout *r, srn_err *err);
 void srn_rollout_free(srn_rollout *r);
 json_t *srn_rollout_json(const srn_rollout *r); /* whole, canonical; NULL: no memory */
 /* The cap on the canary's share of calls at a step: as declared, else one and a half times the step's share.

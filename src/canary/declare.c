@@ -464,6 +464,16 @@ int srn_rollout_parse(const json_t *o, const char *what, srn_rollout **ret, srn_
     return SRN_OK;
 }
 
+int srn_rollout_may_begin(const srn_rollout *r, srn_err *err) {
+    double most = r->steps[r->n_steps - 1];
+    if (!(r->max_share > 0) || r->max_share >= most) return SRN_OK;
+    return srn_fail(
+        err, SRN_EINVAL,
+        "%s: max_share: %g%% is below the step of %g%%, which would never have its share; raise it, "
+        "or leave it out, or end the steps before that one",
+        r->name, 100 * r->max_share, 100 * most);
+}
+
 void srn_rollout_free(srn_rollout *r) {
     if (!r) return;
     srn_arena_done(&r->arena);

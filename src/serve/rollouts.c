@@ -426,6 +426,7 @@ int srn__rollouts_begin(srn__rollouts *x, const srn_config *c, const char *by, c
     srn_rollout_state s = {0};
     bool latched;
     int code = srn_rollout_parse(declaration, "roll-out", &d, err);
+    if (!code) code = srn_rollout_may_begin(d, err);
     if (!code) code = srn__rollouts_check(x, c, d, err);
     if (!code) code = srn__rollouts_catch_up(x, err);
     json_t *whole = code ? NULL : srn_rollout_json(d);

@@ -317,6 +317,7 @@ static int check_rollouts(const srn_config *c, bool fresh, srn_err *err) {
         json_t *o = json_loads(c->rollouts[i].json, 0, NULL);
         srn_rollout *d = NULL;
         code = o ? srn_rollout_parse(o, "canary", &d, err) : srn_fail_nomem(err, 4096);
+        if (!code) code = srn_rollout_may_begin(d, err);
         for (uint32_t k = 0; k < i && !code; k++)
             if (is_named(&c->rollouts[k], d->name))
                 code = srn_fail(err, SRN_EINVAL, "canary: line %u has a roll-out '%s' already",

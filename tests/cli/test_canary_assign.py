@@ -96,15 +96,23 @@ def test_a_conversation_that_began_before_the_roll_out_stays_with_the_baseline(t
 
 
 def test_the_cap_sends_new_conversations_to_the_baseline_outside_the_evidence(tmp_path, serve):
-    s = serve("--config", config(tmp_path, "steps: [50%], max_share: 10%"))
-    got = [ask(s, user=f"user {i}") for i in range(40)]
+    s = serve("--config", config(tmp_path, "steps: [50%], max_share: 50%"))
+    got = [ask(s, user=f"user {i}") for i in range(8)]
+    user = next(i for i, (h, _) in enumerate(got) if arm(h) == "canary")
+    got += [ask(s, f"Conversation {i}.", user=f"user {user}") for i in range(32)]  # all of them the canary's by their place
     n = sum(arm(h) == "canary" for h, _ in got)
-    assert 1 <= n <= 5  # of 40 calls 10 %, and one
+    assert 1 <= n <= 21  # of 40 calls a half, and one
     capped = [c for h, c in got if "why=cap" in h]
     assert all(arm(h) in ("baseline", "control") for h, _ in got if "why=cap" in h)
     s.stop()
     records = {r["id"]: r for r in bodies(tmp_path / "ledger", CALL)}
     assert capped and not any(records[c]["rollout"]["counted"] for c in capped)
+
+
+def test_a_cap_below_a_steps_share_is_refused(tmp_path):
+    file = config(tmp_path, "steps: [10%, 50%], max_share: 20%")
+    done = subprocess.run([os.environ["SERIN"], "serve", "--config", file, "--check-config"], capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0 and "max_share: 20% is below the step of 50%" in done.stderr, done.stderr
 
 
 def test_only_routes_of_low_risk_take_part_and_tenants_opt_out(tmp_path, serve):

@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from ledger_help import CALL, bodies
 from server import serve  # noqa: F401
 from test_canary_api import begin, config, trial
 from test_canary_assign import ask
@@ -68,19 +69,15 @@ def test_a_roll_out_from_its_start_to_its_end(cli):
     assert "retired" in cli("retire", "trial")
 
 
-def test_what_is_promoted_answers_until_it_is_retired(cli):
+def test_what_is_promoted_answers_until_it_is_retired(cli, tmp_path):
     begin(cli.server, name="trial")
     cli("promote", "trial")
-    def model():
-        import urllib.request
-        body = json.dumps({"model": "small", "max_tokens": 1, "messages": [{"role": "user", "content": "Hi."}]}).encode()
-        request = urllib.request.Request(cli.server.url + "/v1/chat/completions", body,
-                                         {"Content-Type": "application/json", "Authorization": "Bearer the-first-secret-of-all"})
-        with urllib.request.urlopen(request, timeout=120) as r:
-            return json.loads(r.read())["model"]
-    assert model() == "other"
+    calls = [ask(cli.server)[1]]
     cli("retire", "trial")
-    assert model() == "small"
+    calls.append(ask(cli.server)[1])
+    cli.server.stop()
+    model = {r["id"]: r["model"] for r in bodies(tmp_path / "ledger", CALL)}
+    assert [model[id] for id in calls] == ["other", "small"]
 
 
 def test_steps_count_from_one_and_what_was_promoted_says_how_it_ends(cli):

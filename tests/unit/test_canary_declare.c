@@ -46,6 +46,19 @@ static void every_key_is_read(void **state) {
     srn_rollout_free(r);
 }
 
+static void a_step_above_the_cap_can_not_begin(void **state) {
+    (void)state;
+    srn_err err = {0};
+    srn_rollout *r = declared(full); /* 60 % of calls, and a last step of 100 % */
+    assert_int_equal(srn_rollout_may_begin(r, &err), SRN_EINVAL);
+    assert_non_null(strstr(err.text, "q8-trial: max_share: 60% is below the step of 100%"));
+    r->max_share = 1;
+    assert_int_equal(srn_rollout_may_begin(r, &err), SRN_OK);
+    r->max_share = 0; /* left out */
+    assert_int_equal(srn_rollout_may_begin(r, &err), SRN_OK);
+    srn_rollout_free(r);
+}
+
 static void the_canonical_form_is_the_same_declaration(void **state) {
     (void)state;
     static const char *const texts[] = {full, MINIMAL};
@@ -258,6 +271,7 @@ static void an_event_of_another_declaration_changes_nothing(void **state) {
 int main(void) {
     const struct CMUnitTest all[] = {
         cmocka_unit_test(every_key_is_read),
+        cmocka_unit_test(a_step_above_the_cap_can_not_begin),
         cmocka_unit_test(the_canonical_form_is_the_same_declaration),
         cmocka_unit_test(one_meaning_has_one_hash_and_another_has_another),
         cmocka_unit_test(what_is_wrong_is_refused_by_its_key),
