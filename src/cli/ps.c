@@ -204,6 +204,7 @@ static void print_reload(const json_t *answer) {
     if (!json_array_size(changed)) printf("nothing changed\n");
     fflush(stdout);
     print_names(stderr, "needs a restart, and stays as it was", json_object_get(answer, "needs_restart"));
+    print_names(stderr, "not begun yet", json_object_get(answer, "waits"));
 }
 
 int srn__cmd_reload(int argc, char **argv) {

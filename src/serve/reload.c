@@ -93,9 +93,9 @@ static void put_in_force(srn_server *s, readied *r) {
 }
 
 /* What cannot be recorded now is tried again by the next reload. */
-static void adopt_rollouts(srn_server *s, const srn_config *before, const srn_config *c) {
+static void adopt_rollouts(srn_server *s, const srn_config *before, const srn_config *c, json_t *waits) {
     srn_err err = {0};
-    int code = s->rollouts ? srn__rollouts_declared(s->rollouts, s->models, before, c, &err) : SRN_OK;
+    int code = s->rollouts ? srn__rollouts_declared(s->rollouts, s->models, before, c, waits, &err) : SRN_OK;
     if (code) srn__http_log_event(s->http, "rollouts_not_changed", err.text);
     srn__watcher_poke(s->watcher);
 }
@@ -150,7 +150,8 @@ int srn__server_reload(srn_server *s, const char *by, srn__reloaded *ret, srn_er
         srn__settings *next = srn__settings_hold(r.settings);
         snprintf(ret->to, sizeof ret->to, "%s", next->id);
         put_in_force(s, &r);
-        adopt_rollouts(s, now->config, next->config);
+        ret->waits = json_array();
+        adopt_rollouts(s, now->config, next->config, ret->waits);
         tell_done(s, by, ret, next->config);
         srn__settings_put(next);
     } else {
@@ -163,9 +164,18 @@ int srn__server_reload(srn_server *s, const char *by, srn__reloaded *ret, srn_er
     return code;
 }
 
+void srn__server_thawed(srn_server *s) {
+    pthread_mutex_lock(&s->reload_lock);
+    srn__settings *now = srn__http_settings(s->http);
+    adopt_rollouts(s, now->config, now->config, NULL);
+    srn__settings_put(now);
+    pthread_mutex_unlock(&s->reload_lock);
+}
+
 void srn__reloaded_done(srn__reloaded *r) {
     json_decref(r->changed);
     json_decref(r->restart);
+    json_decref(r->waits);
     *r = (srn__reloaded){0};
 }
 
@@ -178,8 +188,8 @@ void srn__handle_reload(srn__call *c) {
     int code = srn__server_reload(srn__call_server(c), key ? key->name : "nobody", &r, &err);
     if (!code)
         srn__call_reply_json(c, 200,
-                             json_pack("{s:s, s:s, s:O, s:O}", "config", r.to, "previous", r.from, "changed",
-                                       r.changed, "needs_restart", r.restart));
+                             json_pack("{s:s, s:s, s:O, s:O, s:O}", "config", r.to, "previous", r.from,
+                                       "changed", r.changed, "needs_restart", r.restart, "waits", r.waits));
     else if (code == SRN_EBUSY)
         srn__call_fail(c, 409, NULL, NULL, "busy", "%s", err.text);
     else if (code == SRN_ENOMEM)

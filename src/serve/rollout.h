@@ -120,9 +120,10 @@ void srn__past_free(srn__past *p);                                             /
 int srn__rollouts_may(srn__rollouts *x, const srn_config *now, const srn_config *next, srn_err *err);
 /* c is in force after `before` (NULL: the server starts): what it declares begins, unless it ran before; what
  * the file began, and declares no more, is aborted. A freeze keeps a roll-out from beginning, and nothing
- * else. m: whose models they are. One thread at a time. */
+ * else. m: whose models they are. waits (may be NULL) gets a sentence for each that is declared and gets no
+ * calls yet. One thread at a time. */
 int srn__rollouts_declared(srn__rollouts *x, srn__models *m, const srn_config *before, const srn_config *c,
-                           srn_err *err);
+                           json_t *waits, srn_err *err);
 /* Whether a declaration of that hash ended so long ago that it is in no list. */
 bool srn__rollouts_ended(srn__rollouts *x, const char *hash);
 /* The log that was given at the start. */

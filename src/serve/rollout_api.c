@@ -6,6 +6,7 @@
 #include "serve/fields.h"
 #include "serve/rollout.h"
 #include "serve/routes.h"
+#include "serve/server_internal.h"
 #include "serve/upstream.h"
 
 static srn__rollouts *rollouts_of(srn__call *c) {
@@ -297,5 +298,6 @@ void srn__handle_freeze(srn__call *c) {
     if (!code && srn__field_given(body, "why") && (!json_is_string(why) || json_string_length(why) > 200))
         code = srn__field_wrong(&f, SRN_EINVAL, "why", "needs a text of at most 200 bytes");
     if (!code) code = srn__rollouts_freeze(x, by, json_is_true(on), json_string_value(why), &err);
+    if (!code && !json_is_true(on)) srn__server_thawed(srn__call_server(c));
     reply(c, code, f.param, &err, code ? NULL : json_pack("{s:b}", "frozen", srn__rollouts_frozen(x)));
 }

@@ -190,6 +190,13 @@ static int drop(srn__rollouts *x, const running *u, srn_err *err) {
                     err);
 }
 
+static void say_waits(const srn__rollouts *x, const char *name, json_t *waits) {
+    char text[200];
+    snprintf(text, sizeof text, "%s waits: roll-outs are frozen; serin canary thaw begins it", name);
+    srn__rollouts_log(x, "rollout_waits", text);
+    if (waits) json_array_append_new(waits, json_string(text));
+}
+
 /* It runs, and no call of this server can come to it, or another one has them. */
 static void say_idle(srn__rollouts *x, const srn_config *c, const srn_rollout *d) {
     const char *missing = srn__rollout_missing(d, c);
@@ -218,7 +225,7 @@ static int begin(srn__rollouts *x, const srn_config *c, const declared *k, srn_e
 }
 
 int srn__rollouts_declared(srn__rollouts *x, srn__models *m, const srn_config *before, const srn_config *c,
-                           srn_err *err) {
+                           json_t *waits, srn_err *err) {
     plan p = {0};
     int code = plan_new(x, c, &p, err);
     if (!code) code = check_new(x, m, &p, c, err);
@@ -236,10 +243,7 @@ int srn__rollouts_declared(srn__rollouts *x, srn__models *m, const srn_config *b
         const declared *k = &p.f.list[i];
         if (!k->begins) continue;
         if (frozen)
-            say(x, "rollout_waits", k->d->name,
-                "does not begin, for roll-outs are frozen; after serin canary thaw a reload or a restart "
-                "begins "
-                "it, or serin canary start");
+            say_waits(x, k->d->name, waits);
         else
             code = begin(x, c, k, err);
     }

@@ -217,7 +217,7 @@ static int start(srn_server *s, const srn_server_opts *o, srn_err *err) {
                             .log = log_ledger,
                             .log_ctx = &s->opts};
     if (!code && s->rollouts) code = srn__watcher_new(&wo, &s->watcher, err);
-    if (!code && s->rollouts) code = srn__rollouts_declared(s->rollouts, s->models, NULL, c, err);
+    if (!code && s->rollouts) code = srn__rollouts_declared(s->rollouts, s->models, NULL, c, NULL, err);
     return code;
 }
 

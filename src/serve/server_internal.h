@@ -45,12 +45,15 @@ typedef struct srn__reloaded {
     char from[65], to[65]; /* ids of configurations; `to` is `from` on failure */
     json_t *changed;       /* names of keys, now in force */
     json_t *restart;       /* names of keys that need a restart, and stay as they were */
+    json_t *waits;         /* sentences on what is in force and cannot begin yet */
 } srn__reloaded;
 /* Reads the configuration again and puts it in force, whole or not at all. by: who asked. Logs and records
  * what came of it. SRN_EBUSY: a model is being unloaded. Any thread; waits for its turn, and for models to be
  * loaded. */
 int srn__server_reload(srn_server *s, const char *by, srn__reloaded *ret, srn_err *err);
 void srn__reloaded_done(srn__reloaded *r);
+/* Roll-outs are not frozen any more: those of the configuration that waited begin. Any thread. */
+void srn__server_thawed(srn_server *s);
 /* After this none is under way, and none begins by itself. */
 void srn__server_reload_stop(srn_server *s);
 

@@ -155,11 +155,11 @@ def test_a_start_without_the_canary_gives_its_calls_to_the_baseline(tmp_path, se
 def test_frozen_a_reload_lets_what_runs_go_on_and_what_is_new_wait(tmp_path, serve):
     s = Site(serve, tmp_path, A, trial(name="more"))
     assert call(s.server, "/v1/freeze", {"on": True})[0] == 200
-    s.reload(B)
+    waits = "trial waits: roll-outs are frozen; serin canary thaw begins it"
+    assert s.reload(B)["waits"] == [waits]
     assert [(name, phase) for name, _, phase in s.now()] == [("trial", "running"), ("more", "aborted")]
-    assert s.server.wait_log(event="rollout_waits")
+    assert s.server.wait_log(event="rollout_waits", detail=waits)
     assert call(s.server, "/v1/freeze", {"on": False})[0] == 200
-    s.reload(B)
     assert s.now()[-1] == ("trial", 0.2, "running")
 
 
