@@ -40,7 +40,7 @@ static void walk(const srn_hw_machine *m) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     srn_err err = {0};
-    srn_hw_machine *m, *again;
+    srn_hw_machine *m, *again = NULL;
     if (size > 1u << 16) return 0;
     if (srn_hw_machine_parse((srn_str){(const char *)data, size}, "m.json", &m, &err)) {
         check(err.text[0] != 0);
