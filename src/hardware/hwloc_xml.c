@@ -256,6 +256,12 @@ static int take_gpu(reader *r, frame *f) {
     return SRN_OK;
 }
 
+static bool is_above_zero(srn_str number) {
+    size_t i = 0;
+    while (i < number.len && (number.ptr[i] == '0' || number.ptr[i] == '.')) i++;
+    return i < number.len;
+}
+
 /* A bridge or device; those whose host is not in the export have no place. */
 static int take_device(reader *r, const tag *t, frame *f, bool bridge) {
     srn_hw_machine *m = r->m;
@@ -282,8 +288,7 @@ static int take_device(reader *r, const tag *t, frame *f, bool bridge) {
     snprintf(text, sizeof text, "%.*s", (int)SRN_MIN(type.len, sizeof text - 1), type.ptr);
     if (sscanf(text, "%4x [%4x:%4x]", &class, &vendor, &device) == 3)
         p->class_code = (class & 0xffff) << 8, p->vendor = vendor & 0xffff, p->device = device & 0xffff;
-    srn_str speed = attr_of(t, "pci_link_speed");
-    r->express[m->n_pci] = speed.len && strspn(speed.ptr, "0.") < speed.len;
+    r->express[m->n_pci] = is_above_zero(attr_of(t, "pci_link_speed"));
     int code = take_text(r, attr_of(t, "name"), &p->name);
     if (code) return code;
     f->pci = m->n_pci++;
