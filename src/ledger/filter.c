@@ -211,7 +211,7 @@ static int read_plain(parser *p, const srn__place *w, srn__value *ret) {
 static int read_model(parser *p, const srn__place *w, srn__value *ret) {
     for (size_t i = 0; i < w->text.len; i++) {
         char c = w->text.ptr[i];
-        if (c == '"' || c == '\\' || (c >= 0 && c < ' '))
+        if (c == '"' || c == '\\' || (unsigned char)c < ' ')
             return wrong_value(p, w, "it needs the name of a model");
     }
     ret->text = w->text;
